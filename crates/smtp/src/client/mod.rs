@@ -1,0 +1,85 @@
+//! The sending side: transactions in, commands out; replies in, results out.
+//!
+//! Owns the order of commands, what may travel together, and which reply belongs to which command.
+//! Refuses to begin what the peer cannot take ([`BeginError`]), before a byte is written. A peer
+//! that cannot be understood is a [`PeerError`], and the session is closed; what a refusal means for
+//! a message is for the caller to classify.
+//!
+//! Where the peer offers PIPELINING and CHUNKING a whole transaction (RSET where one is needed,
+//! MAIL, every RCPT, BDAT LAST and the body) leaves in one write and costs one round trip. With
+//! PIPELINING alone the commands travel together up to DATA; with neither, one by one.
+//!
+//! The caller's loop: do what [`Next`] says, feed what was read to [`Session::handle`], drop the
+//! consumed bytes. After [`Next::WriteBody`] call [`Session::body_written`], then [`Session::handle`]
+//! with what input is left, before reading on.
+
+mod session;
+
+mod state;
+
+mod result;
+
+mod phase;
+
+pub use crate::error::{BeginError, PeerError};
+pub use phase::{DEADLINES, Phase};
+pub use result::{NO_REPLY, TransactionResult};
+pub use session::Session;
+
+/// How a session introduces itself, and what it may use if the peer offers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The name in EHLO. Default `localhost`.
+    pub ehlo_domain: String,
+    /// Use PIPELINING.
+    pub pipelining: bool,
+    /// Use CHUNKING.
+    pub chunking: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            ehlo_domain: "localhost".into(),
+            pipelining: true,
+            chunking: true,
+        }
+    }
+}
+
+/// One message to be sent, as far as the envelope goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transaction<'a> {
+    /// `local@domain` without angle brackets; empty for the null path.
+    pub from: &'a str,
+    /// `local@domain` without angle brackets; at least one.
+    pub recipients: &'a [&'a str],
+    /// Octets of the body before dot-stuffing: exactly what follows BDAT.
+    pub body_bytes: u64,
+    /// The body has bytes over 127.
+    pub eight_bit: bool,
+    /// An address or a header is in UTF-8.
+    pub smtputf8: bool,
+}
+
+/// What the caller does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Write `out`, then read from the peer, within the deadline of [`Session::phase`].
+    Read,
+    /// Write `out` and behind it the body in this form, call [`Session::body_written`], then read.
+    WriteBody(BodyForm),
+    /// [`Session::result`] is valid, [`Session::begin`] and [`Session::quit`] may be called.
+    Ready,
+    /// The session is over: 221 or 421 was read, or the peer refused to talk. Write what is left in `out` if you like, then close.
+    Closed,
+}
+
+/// How the body goes on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BodyForm {
+    /// As it is; `BDAT n LAST` stands in `out` already.
+    Verbatim,
+    /// Dot-stuffed, with the terminator: [`crate::data::stuff`].
+    DotStuffed,
+}

@@ -1,0 +1,243 @@
+//! The sending session: the door between its caller and the states.
+//!
+//! Owns the loop over replies and the beginning of a transaction. What would end in a refusal for
+//! certain, or could not be written without breaking the protocol, is refused before a byte is
+//! written, and the session stays as it was.
+
+use std::mem;
+use std::time::Duration;
+
+use super::state::{Context, ExpectMail, ExpectRset, Idle, Plan, State};
+use super::{
+    BeginError, BodyForm, Config, DEADLINES, Next, PeerError, Phase, Transaction, TransactionResult,
+};
+use crate::address::{AddressError, Path};
+use crate::command::{self, BodyKind};
+use crate::extension::Capabilities;
+use crate::reply::ReplyParser;
+
+/// One connection to a server, seen from the client.
+#[derive(Debug)]
+pub struct Session {
+    context: Context,
+    parser: ReplyParser,
+    state: State,
+}
+
+impl Session {
+    /// The longest wait in each phase, as [`DEADLINES`].
+    pub const DEADLINES: [Duration; DEADLINES.len()] = DEADLINES;
+
+    /// A session that waits for the banner.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self {
+            context: Context::new(config),
+            parser: ReplyParser::new(),
+            state: State::Banner,
+        }
+    }
+
+    /// Begins a transaction, with RSET in front where the last one left remains.
+    ///
+    /// # Errors
+    /// [`BeginError`]; nothing was written then, and the result of the last transaction still stands.
+    pub fn begin(&mut self, transaction: &Transaction<'_>, out: &mut Vec<u8>) -> Result<Next, BeginError> {
+        let State::Idle(Idle { rset_needed }) = self.state else {
+            return Err(BeginError::NotReady);
+        };
+        self.check(transaction)?;
+        let context = &mut self.context;
+        let plan = Plan {
+            recipients: transaction.recipients.len(),
+            pipelined: context.config.pipelining && context.capabilities.pipelining,
+            chunking: context.config.chunking && context.capabilities.chunking,
+        };
+        context.result.reset(plan.recipients);
+        context.script.clear();
+        context.script_at = 0;
+        if plan.pipelined {
+            write_commands(transaction, plan, &context.capabilities, rset_needed, out);
+        } else {
+            write_commands(
+                transaction,
+                plan,
+                &context.capabilities,
+                rset_needed,
+                &mut context.script,
+            );
+            context.release_line(out);
+        }
+        self.state = if rset_needed {
+            State::Rset(ExpectRset(plan))
+        } else {
+            State::Mail(ExpectMail(plan))
+        };
+        if plan.pipelined && plan.chunking {
+            context.body_due = Some(BodyForm::Verbatim);
+            return Ok(Next::WriteBody(BodyForm::Verbatim));
+        }
+        Ok(Next::Read)
+    }
+
+    /// Takes what was read from the peer. Returns the bytes consumed, and what to do next; what is
+    /// not consumed has to be offered again, with more bytes behind it.
+    ///
+    /// Early replies are taken while the body is still being written, except the last one of the
+    /// transaction: it stays in the input. Until [`Self::body_written`] the answer is
+    /// [`Next::WriteBody`] again, unless the peer ends the session.
+    ///
+    /// # Errors
+    /// The peer cannot be understood; the session is closed, and results that came before stand.
+    pub fn handle(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<(usize, Next), PeerError> {
+        let mut consumed = 0;
+        loop {
+            let rest = &input[consumed..];
+            if let Some(next) = self.halt(rest) {
+                return Ok((consumed, next));
+            }
+            let (bytes, complete) = self
+                .parser
+                .read(rest)
+                .inspect_err(|_| self.state = State::Closed)?;
+            consumed += bytes;
+            if !complete {
+                return Ok((
+                    consumed,
+                    self.context.body_due.map_or(Next::Read, Next::WriteBody),
+                ));
+            }
+            let reply = self.parser.take(self.context.result.buffer());
+            // A failed step leaves the session closed.
+            let advance =
+                mem::replace(&mut self.state, State::Closed).handle(&mut self.context, reply, out)?;
+            self.state = advance.state;
+            if let Some(next) = advance.next {
+                return Ok((consumed, next));
+            }
+        }
+    }
+
+    /// The caller wrote the whole body.
+    pub fn body_written(&mut self) {
+        debug_assert!(
+            self.context.body_due.is_some() || matches!(self.state, State::Closed),
+            "body_written without WriteBody"
+        );
+        self.context.body_due = None;
+    }
+
+    /// The replies of the last transaction; valid after [`Next::Ready`] and [`Next::Closed`], until [`Self::begin`].
+    #[must_use]
+    pub fn result(&self) -> &TransactionResult {
+        &self.context.result
+    }
+
+    /// What the peer announced; nothing where it knows only HELO.
+    #[must_use]
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.context.capabilities
+    }
+
+    /// Writes QUIT. In the middle of a transaction it is given up, and no 221 is waited for.
+    pub fn quit(&mut self, out: &mut Vec<u8>) -> Next {
+        match self.state {
+            State::Closed => Next::Closed,
+            State::Quit => Next::Read,
+            State::Idle(_) => {
+                out.extend_from_slice(b"QUIT\r\n");
+                self.state = State::Quit;
+                Next::Read
+            }
+            _ => {
+                // In the middle of a body QUIT would be content.
+                if self.context.body_due.is_none() {
+                    out.extend_from_slice(b"QUIT\r\n");
+                }
+                self.state = State::Closed;
+                Next::Closed
+            }
+        }
+    }
+
+    /// What the session waits for; the index into [`DEADLINES`].
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        if self.context.body_due.is_some() {
+            Phase::Body
+        } else {
+            self.state.phase()
+        }
+    }
+
+    /// Where the session takes no reply now, what the caller does instead.
+    fn halt(&self, input: &[u8]) -> Option<Next> {
+        match (&self.state, self.context.body_due) {
+            (State::Closed, _) => Some(Next::Closed),
+            (State::Idle(_), _) if input.is_empty() => Some(Next::Ready),
+            (State::Final(_), Some(form)) if !input.starts_with(b"421") => Some(Next::WriteBody(form)),
+            _ => None,
+        }
+    }
+
+    fn check(&self, transaction: &Transaction<'_>) -> Result<(), BeginError> {
+        let capabilities = &self.context.capabilities;
+        if let Some(limit) = capabilities
+            .size_limit()
+            .filter(|&limit| transaction.body_bytes > limit)
+        {
+            return Err(BeginError::SizeExceeded { limit });
+        }
+        if transaction.eight_bit && !capabilities.eight_bit_mime {
+            return Err(BeginError::EightBitUnsupported);
+        }
+        if transaction.smtputf8 && !capabilities.smtputf8 {
+            return Err(BeginError::Utf8Unsupported);
+        }
+        if transaction.recipients.is_empty() {
+            return Err(BeginError::BadAddress);
+        }
+        check_address(Path::parse_bare(transaction.from, transaction.smtputf8))?;
+        for to in transaction.recipients {
+            if check_address(Path::parse_bare(to, transaction.smtputf8))?.is_null() {
+                return Err(BeginError::BadAddress);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What does not parse is never written: it could break out of its brackets.
+fn check_address(parsed: Result<Path<'_>, AddressError>) -> Result<Path<'_>, BeginError> {
+    parsed.map_err(|error| match error {
+        AddressError::Utf8Needed => BeginError::Utf8Unsupported,
+        _ => BeginError::BadAddress,
+    })
+}
+
+fn write_commands(
+    transaction: &Transaction<'_>,
+    plan: Plan,
+    capabilities: &Capabilities,
+    rset: bool,
+    out: &mut Vec<u8>,
+) {
+    if rset {
+        out.extend_from_slice(b"RSET\r\n");
+    }
+    let size = capabilities.size.map(|_| transaction.body_bytes);
+    let body = if transaction.eight_bit {
+        BodyKind::EightBitMime
+    } else {
+        BodyKind::SevenBit
+    };
+    command::write_mail(transaction.from, size, body, transaction.smtputf8, out);
+    for to in transaction.recipients {
+        command::write_rcpt(to, out);
+    }
+    if plan.chunking {
+        command::write_bdat_last(transaction.body_bytes, out);
+    } else {
+        out.extend_from_slice(b"DATA\r\n");
+    }
+}

@@ -1,0 +1,479 @@
+//! Command lines (RFC 5321 4.1.1): parsing them for the server, writing them for the client.
+//!
+//! Owns the verbs and their arguments. Refuses a line with the [`PeerMisbehaved`] that says which
+//! rule it broke; what the order of commands allows is for the session to say. Borrows from the line
+//! and allocates nothing.
+
+use crate::address::{AddressError, Path};
+use crate::error::PeerMisbehaved;
+use crate::reply::write_number;
+
+/// A command that is well-formed by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command<'a> {
+    /// EHLO, or HELO where `extended` is false.
+    Ehlo {
+        /// What the client calls itself.
+        domain: &'a str,
+        /// EHLO.
+        extended: bool,
+    },
+    /// MAIL FROM.
+    Mail {
+        /// The reverse path.
+        from: Path<'a>,
+        /// SIZE, BODY and SMTPUTF8.
+        params: MailParams<'a>,
+    },
+    /// RCPT TO.
+    Rcpt {
+        /// The forward path, never null.
+        to: Path<'a>,
+    },
+    /// DATA.
+    Data,
+    /// BDAT (RFC 3030).
+    Bdat {
+        /// Octets that follow the line.
+        bytes: u64,
+        /// LAST: the message is complete after them.
+        last: bool,
+    },
+    /// RSET.
+    Rset,
+    /// NOOP.
+    Noop,
+    /// VRFY.
+    Vrfy,
+    /// HELP.
+    Help,
+    /// QUIT.
+    Quit,
+}
+
+/// Parameters of MAIL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MailParams<'a> {
+    /// SIZE: bytes that the client means to send (RFC 1870 6); at most `u64::MAX`, larger numbers too.
+    pub size: Option<u64>,
+    /// BODY (RFC 6152).
+    pub body: BodyKind,
+    /// SMTPUTF8 (RFC 6531).
+    pub smtputf8: bool,
+    /// All parameters as written.
+    pub as_written: &'a str,
+}
+
+/// The value of BODY.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum BodyKind {
+    /// BODY=7BIT, or no such parameter.
+    #[default]
+    SevenBit,
+    /// BODY=8BITMIME.
+    EightBitMime,
+}
+
+/// What decides, besides the line itself, whether it parses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grammar {
+    /// BDAT is known.
+    pub chunking: bool,
+    /// BODY= is known.
+    pub eight_bit_mime: bool,
+    /// SMTPUTF8 is known.
+    pub smtputf8: bool,
+    /// The open transaction asked for SMTPUTF8: RCPT may hold UTF-8.
+    pub utf8_recipients: bool,
+}
+
+impl<'a> Command<'a> {
+    /// Parses one line without its CRLF.
+    ///
+    /// # Errors
+    /// The first rule that the line breaks.
+    pub fn parse(line: &'a [u8], grammar: Grammar) -> Result<Self, PeerMisbehaved> {
+        let line = std::str::from_utf8(line).map_err(|_| PeerMisbehaved::NotText)?;
+        if line.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
+            return Err(PeerMisbehaved::NotText);
+        }
+        // Blanks at the end of a line are tolerated (RFC 5321 4.1.1).
+        let line = line.trim_end_matches([' ', '\t']);
+        let (verb, argument) = split_verb(line).ok_or(PeerMisbehaved::UnknownCommand)?;
+        match &verb {
+            b"ehlo" => parse_domain(argument).map(|domain| Self::Ehlo {
+                domain,
+                extended: true,
+            }),
+            b"helo" => parse_domain(argument).map(|domain| Self::Ehlo {
+                domain,
+                extended: false,
+            }),
+            b"mail" => parse_mail(argument, grammar),
+            b"rcpt" => parse_rcpt(argument, grammar),
+            b"data" => bare(argument, Self::Data),
+            b"bdat" if grammar.chunking => parse_bdat(argument),
+            b"rset" => bare(argument, Self::Rset),
+            b"noop" => Ok(Self::Noop),
+            b"vrfy" if argument.is_empty() => Err(PeerMisbehaved::Syntax),
+            b"vrfy" => Ok(Self::Vrfy),
+            b"help" => Ok(Self::Help),
+            b"quit" => bare(argument, Self::Quit),
+            _ => Err(PeerMisbehaved::UnknownCommand),
+        }
+    }
+}
+
+/// The verb in small letters, and what follows its blank. All our verbs have four letters.
+fn split_verb(line: &str) -> Option<([u8; 4], &str)> {
+    let (verb, rest) = line.as_bytes().split_first_chunk::<4>()?;
+    if !rest.is_empty() && rest[0] != b' ' {
+        return None;
+    }
+    Some((
+        verb.map(|letter| letter.to_ascii_lowercase()),
+        line[4..].trim_start_matches(' '),
+    ))
+}
+
+fn bare<'a>(argument: &str, command: Command<'a>) -> Result<Command<'a>, PeerMisbehaved> {
+    if argument.is_empty() {
+        Ok(command)
+    } else {
+        Err(PeerMisbehaved::Syntax)
+    }
+}
+
+/// One word of visible ASCII. Whether it is the client's true name is for policy to ask.
+fn parse_domain(argument: &str) -> Result<&str, PeerMisbehaved> {
+    let visible = argument.bytes().all(|byte| byte.is_ascii_graphic());
+    if visible && !argument.is_empty() {
+        Ok(argument)
+    } else {
+        Err(PeerMisbehaved::Syntax)
+    }
+}
+
+fn parse_mail<'a>(argument: &'a str, grammar: Grammar) -> Result<Command<'a>, PeerMisbehaved> {
+    let path = strip_keyword(argument, "FROM:").ok_or(PeerMisbehaved::Syntax)?;
+    // SMTPUTF8 stands after the address that needs it, so UTF-8 is judged last.
+    let (from, rest) = Path::parse_prefix(path, true).map_err(PeerMisbehaved::BadSender)?;
+    if !from.is_null() && from.domain().is_empty() {
+        return Err(PeerMisbehaved::BadSender(AddressError::DomainMissing));
+    }
+    let params = MailParams::parse(parameters(rest)?, grammar)?;
+    if from.needs_utf8() && !params.smtputf8 {
+        return Err(PeerMisbehaved::BadSender(AddressError::Utf8Needed));
+    }
+    Ok(Command::Mail { from, params })
+}
+
+fn parse_rcpt<'a>(argument: &'a str, grammar: Grammar) -> Result<Command<'a>, PeerMisbehaved> {
+    let path = strip_keyword(argument, "TO:").ok_or(PeerMisbehaved::Syntax)?;
+    let (to, rest) =
+        Path::parse_prefix(path, grammar.utf8_recipients).map_err(PeerMisbehaved::BadRecipient)?;
+    if to.is_null() {
+        return Err(PeerMisbehaved::BadRecipient(AddressError::Empty));
+    }
+    // No parameter of RCPT belongs to an extension that we announce.
+    if parameters(rest)?.is_empty() {
+        Ok(Command::Rcpt { to })
+    } else {
+        Err(PeerMisbehaved::UnknownParameter)
+    }
+}
+
+/// `BDAT 86` or `BDAT 86 LAST`.
+fn parse_bdat<'a>(argument: &str) -> Result<Command<'a>, PeerMisbehaved> {
+    let (digits, rest) = argument.split_once(' ').unwrap_or((argument, ""));
+    let bytes = number(digits).ok_or(PeerMisbehaved::ChunkSizeUnreadable)?;
+    let rest = rest.trim_start_matches(' ');
+    let last = rest.eq_ignore_ascii_case("LAST");
+    if last || rest.is_empty() {
+        Ok(Command::Bdat { bytes, last })
+    } else {
+        Err(PeerMisbehaved::ChunkSizeUnreadable)
+    }
+}
+
+impl<'a> MailParams<'a> {
+    fn parse(text: &'a str, grammar: Grammar) -> Result<Self, PeerMisbehaved> {
+        let mut params = Self {
+            as_written: text,
+            ..Self::default()
+        };
+        for word in text.split(' ').filter(|word| !word.is_empty()) {
+            let (keyword, value) = word.split_once('=').unwrap_or((word, ""));
+            let is = |name: &str| keyword.eq_ignore_ascii_case(name);
+            if is("SIZE") {
+                params.size = Some(number(value).ok_or(PeerMisbehaved::Syntax)?);
+            } else if is("BODY") && grammar.eight_bit_mime {
+                params.body = BodyKind::parse(value)?;
+            } else if word.eq_ignore_ascii_case("SMTPUTF8") && grammar.smtputf8 {
+                params.smtputf8 = true;
+            } else {
+                return Err(PeerMisbehaved::UnknownParameter);
+            }
+        }
+        Ok(params)
+    }
+}
+
+impl BodyKind {
+    fn parse(value: &str) -> Result<Self, PeerMisbehaved> {
+        if value.eq_ignore_ascii_case("8BITMIME") {
+            Ok(Self::EightBitMime)
+        } else if value.eq_ignore_ascii_case("7BIT") {
+            Ok(Self::SevenBit)
+        } else {
+            Err(PeerMisbehaved::UnknownParameter)
+        }
+    }
+}
+
+/// Takes `FROM:` or `TO:` off, in any case, with the blanks after it that many clients write (RFC 5321 3.3).
+fn strip_keyword<'a>(argument: &'a str, keyword: &str) -> Option<&'a str> {
+    let (head, rest) = argument.split_at_checked(keyword.len())?;
+    head.eq_ignore_ascii_case(keyword)
+        .then(|| rest.trim_start_matches(' '))
+}
+
+/// What follows a path: nothing, or a blank and parameters.
+fn parameters(rest: &str) -> Result<&str, PeerMisbehaved> {
+    match rest.strip_prefix(' ') {
+        Some(parameters) => Ok(parameters.trim_start_matches(' ')),
+        None if rest.is_empty() => Ok(""),
+        None => Err(PeerMisbehaved::Syntax),
+    }
+}
+
+/// Decimal digits; what does not fit is `u64::MAX`, which is over every limit (RFC 1870 allows 20 digits).
+fn number(digits: &str) -> Option<u64> {
+    if digits.is_empty() || digits.len() > 20 || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return None;
+    }
+    Some(digits.parse().unwrap_or(u64::MAX))
+}
+
+/// Appends `EHLO domain` or `HELO domain`.
+pub(crate) fn write_ehlo(extended: bool, domain: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(if extended { b"EHLO " } else { b"HELO " });
+    out.extend_from_slice(domain.as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends MAIL; the null path is the empty string.
+pub(crate) fn write_mail(from: &str, size: Option<u64>, body: BodyKind, smtputf8: bool, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"MAIL FROM:<");
+    out.extend_from_slice(from.as_bytes());
+    out.push(b'>');
+    if let Some(size) = size {
+        out.extend_from_slice(b" SIZE=");
+        write_number(size, out);
+    }
+    if body == BodyKind::EightBitMime {
+        out.extend_from_slice(b" BODY=8BITMIME");
+    }
+    if smtputf8 {
+        out.extend_from_slice(b" SMTPUTF8");
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends RCPT.
+pub(crate) fn write_rcpt(to: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"RCPT TO:<");
+    out.extend_from_slice(to.as_bytes());
+    out.extend_from_slice(b">\r\n");
+}
+
+/// Appends `BDAT bytes LAST`.
+pub(crate) fn write_bdat_last(bytes: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"BDAT ");
+    write_number(bytes, out);
+    out.extend_from_slice(b" LAST\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const ALL: Grammar = Grammar {
+        chunking: true,
+        eight_bit_mime: true,
+        smtputf8: true,
+        utf8_recipients: false,
+    };
+
+    fn parse(line: &str) -> Result<Command<'_>, PeerMisbehaved> {
+        Command::parse(line.as_bytes(), ALL)
+    }
+
+    #[test]
+    fn verbs_in_any_case() {
+        let table = [
+            (
+                "EHLO mx.example",
+                Command::Ehlo {
+                    domain: "mx.example",
+                    extended: true,
+                },
+            ),
+            (
+                "helo [127.0.0.1]",
+                Command::Ehlo {
+                    domain: "[127.0.0.1]",
+                    extended: false,
+                },
+            ),
+            ("DaTa", Command::Data),
+            ("data  ", Command::Data),
+            (
+                "BDAT 86",
+                Command::Bdat {
+                    bytes: 86,
+                    last: false,
+                },
+            ),
+            ("bdat 0 last", Command::Bdat { bytes: 0, last: true }),
+            (
+                "BDAT 99999999999999999999 LAST",
+                Command::Bdat {
+                    bytes: u64::MAX,
+                    last: true,
+                },
+            ),
+            ("RSET", Command::Rset),
+            ("NOOP", Command::Noop),
+            ("NOOP whatever", Command::Noop),
+            ("VRFY someone", Command::Vrfy),
+            ("HELP MAIL", Command::Help),
+            ("quit", Command::Quit),
+        ];
+        for (line, command) in table {
+            assert_eq!(parse(line), Ok(command), "{line}");
+        }
+    }
+
+    #[test]
+    fn mail_with_parameters() {
+        let mailbox = Path::Mailbox {
+            local: "a",
+            domain: "b",
+        };
+        let table = [
+            ("MAIL FROM:<a@b>", mailbox, MailParams::default()),
+            ("mail from: <a@b>", mailbox, MailParams::default()),
+            ("MAIL FROM:<>", Path::Null, MailParams::default()),
+            (
+                "MAIL FROM:<a@b> SIZE=12 body=8bitmime SMTPUTF8",
+                mailbox,
+                MailParams {
+                    size: Some(12),
+                    body: BodyKind::EightBitMime,
+                    smtputf8: true,
+                    as_written: "SIZE=12 body=8bitmime SMTPUTF8",
+                },
+            ),
+            (
+                "MAIL FROM:<a@b> BODY=7BIT",
+                mailbox,
+                MailParams {
+                    as_written: "BODY=7BIT",
+                    ..MailParams::default()
+                },
+            ),
+        ];
+        for (line, from, params) in table {
+            assert_eq!(parse(line), Ok(Command::Mail { from, params }), "{line}");
+        }
+    }
+
+    #[test]
+    fn refuses() {
+        use PeerMisbehaved as P;
+        let table = [
+            ("", P::UnknownCommand),
+            ("QUI", P::UnknownCommand),
+            ("QUITE", P::UnknownCommand),
+            ("STARTTLS", P::UnknownCommand),
+            ("GET / HTTP/1.1", P::UnknownCommand),
+            ("DATA now", P::Syntax),
+            ("QUIT now", P::Syntax),
+            ("EHLO", P::Syntax),
+            ("EHLO a b", P::Syntax),
+            ("EHLO bücher", P::Syntax),
+            ("VRFY", P::Syntax),
+            ("MAIL", P::Syntax),
+            ("MAIL TO:<a@b>", P::Syntax),
+            ("MAIL FROM:<a@b>SIZE=1", P::Syntax),
+            ("MAIL FROM:<a@b> SIZE=", P::Syntax),
+            ("MAIL FROM:<a@b> SIZE=1x", P::Syntax),
+            ("MAIL FROM:<a@b> SMTPUTF8=1", P::UnknownParameter),
+            ("MAIL FROM:<a@b> BODY=BINARYMIME", P::UnknownParameter),
+            ("MAIL FROM:<a@b> RET=FULL", P::UnknownParameter),
+            ("MAIL FROM:a@b", P::BadSender(AddressError::Brackets)),
+            (
+                "MAIL FROM:<postmaster>",
+                P::BadSender(AddressError::DomainMissing),
+            ),
+            ("MAIL FROM:<ä@b>", P::BadSender(AddressError::Utf8Needed)),
+            ("RCPT TO:<>", P::BadRecipient(AddressError::Empty)),
+            ("RCPT TO:<ä@b>", P::BadRecipient(AddressError::Utf8Needed)),
+            ("RCPT TO:<a@b> NOTIFY=NEVER", P::UnknownParameter),
+            ("RCPT FROM:<a@b>", P::Syntax),
+            ("BDAT", P::ChunkSizeUnreadable),
+            ("BDAT x LAST", P::ChunkSizeUnreadable),
+            ("BDAT -1", P::ChunkSizeUnreadable),
+            ("BDAT 1 FIRST", P::ChunkSizeUnreadable),
+            ("BDAT 111111111111111111111", P::ChunkSizeUnreadable),
+            ("NOOP \u{1}", P::NotText),
+            ("NOOP \u{0}", P::NotText),
+        ];
+        for (line, error) in table {
+            assert_eq!(parse(line), Err(error), "{line}");
+        }
+        assert_eq!(Command::parse(b"NOOP \xff", ALL), Err(P::NotText));
+    }
+
+    #[test]
+    fn extensions_that_are_off_are_unknown() {
+        let none = Grammar {
+            chunking: false,
+            eight_bit_mime: false,
+            smtputf8: false,
+            utf8_recipients: false,
+        };
+        let table = [
+            ("BDAT 1", PeerMisbehaved::UnknownCommand),
+            ("MAIL FROM:<a@b> BODY=8BITMIME", PeerMisbehaved::UnknownParameter),
+            ("MAIL FROM:<a@b> SMTPUTF8", PeerMisbehaved::UnknownParameter),
+        ];
+        for (line, error) in table {
+            assert_eq!(Command::parse(line.as_bytes(), none), Err(error), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_written_parses() {
+        let mut out = Vec::new();
+        write_mail("a@b", Some(70_000), BodyKind::EightBitMime, true, &mut out);
+        write_mail("", None, BodyKind::SevenBit, false, &mut out);
+        write_rcpt("c@d", &mut out);
+        write_bdat_last(7, &mut out);
+        write_ehlo(true, "x", &mut out);
+        write_ehlo(false, "x", &mut out);
+        let text = String::from_utf8(out).unwrap();
+        let commands: Vec<_> = text
+            .split_terminator("\r\n")
+            .map(|line| parse(line).unwrap())
+            .collect();
+        assert_eq!(commands.len(), 6);
+        assert!(
+            matches!(commands[0], Command::Mail { params, .. } if params.size == Some(70_000) && params.smtputf8)
+        );
+        assert!(matches!(commands[1], Command::Mail { from: Path::Null, .. }));
+        assert_eq!(commands[3], Command::Bdat { bytes: 7, last: true });
+    }
+}

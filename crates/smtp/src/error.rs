@@ -1,0 +1,222 @@
+//! What can go wrong on the wire, sorted by who is to blame.
+//!
+//! Owns the errors of both sides and the reply that each error of a client gets from our server.
+//! Refuses catch-alls: every variant names one rule. Nothing here fails.
+
+use crate::address::AddressError;
+use crate::reply::Reply;
+
+/// Who has to change something before the same exchange can succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Blame {
+    /// The peer broke a rule of the protocol.
+    PeerMisbehaved,
+    /// The peer kept to the protocol but cannot do what was asked of it.
+    PeerIncapable,
+    /// The caller of this crate used it out of order or with impossible arguments.
+    ApiMisuse,
+}
+
+/// A rule that a client broke in a command. Each has a fixed reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum PeerMisbehaved {
+    /// The command line is longer than `Limits::command_line_bytes_max`. The line is discarded.
+    #[error("command line longer than the limit")]
+    LineTooLong,
+    /// A CR without LF, or an LF without CR (RFC 5321 2.3.8).
+    #[error("bare CR or LF in a command line")]
+    BareLineEnding,
+    /// The line holds a control character, or bytes that are not UTF-8.
+    #[error("command line is not text")]
+    NotText,
+    /// The verb is none of ours.
+    #[error("unknown command")]
+    UnknownCommand,
+    /// The argument is missing, superfluous or malformed.
+    #[error("bad argument")]
+    Syntax,
+    /// The reverse path does not parse.
+    #[error("bad sender address: {0}")]
+    BadSender(AddressError),
+    /// The forward path does not parse.
+    #[error("bad recipient address: {0}")]
+    BadRecipient(AddressError),
+    /// MAIL or RCPT carries a parameter that was not announced.
+    #[error("parameter not supported")]
+    UnknownParameter,
+    /// MAIL declares more bytes than `Limits::message_bytes_max` (RFC 1870 6.1).
+    #[error("declared size over the limit")]
+    SizeTooLarge,
+    /// RCPT, DATA or BDAT without MAIL.
+    #[error("no MAIL before")]
+    NeedMail,
+    /// DATA or BDAT without RCPT.
+    #[error("no RCPT before")]
+    NeedRecipient,
+    /// DATA where every RCPT was refused (RFC 5321 3.3).
+    #[error("no recipient was accepted")]
+    NoRecipientAccepted,
+    /// MAIL while a transaction is open (RFC 5321 4.1.4).
+    #[error("transaction already open")]
+    NestedMail,
+    /// MAIL, RCPT or DATA between BDAT chunks (RFC 3030 2).
+    #[error("BDAT transaction open")]
+    ChunksOpen,
+    /// BDAT with a size that is not a number: the stream cannot be followed any further.
+    #[error("BDAT size is not a number")]
+    ChunkSizeUnreadable,
+}
+
+impl PeerMisbehaved {
+    /// The reply that the client gets.
+    #[must_use]
+    pub fn reply(self) -> &'static Reply {
+        use crate::server::replies as r;
+        match self {
+            Self::LineTooLong => &r::LINE_TOO_LONG,
+            Self::BareLineEnding => &r::BARE_LINE_ENDING,
+            Self::NotText => &r::NOT_TEXT,
+            Self::UnknownCommand => &r::UNKNOWN_COMMAND,
+            Self::Syntax => &r::SYNTAX,
+            Self::BadSender(AddressError::Utf8Needed) | Self::BadRecipient(AddressError::Utf8Needed) => {
+                &r::UTF8_NEEDED
+            }
+            Self::BadSender(_) => &r::BAD_SENDER,
+            Self::BadRecipient(_) => &r::BAD_RECIPIENT,
+            Self::UnknownParameter => &r::UNKNOWN_PARAMETER,
+            Self::SizeTooLarge => &r::SIZE_TOO_LARGE,
+            Self::NeedMail => &r::NEED_MAIL,
+            Self::NeedRecipient => &r::NEED_RECIPIENT,
+            Self::NoRecipientAccepted => &r::NO_RECIPIENT_ACCEPTED,
+            Self::NestedMail => &r::NESTED_MAIL,
+            Self::ChunksOpen => &r::CHUNKS_OPEN,
+            Self::ChunkSizeUnreadable => &r::CHUNK_SIZE_UNREADABLE,
+        }
+    }
+
+    /// Whether the command counts towards `Limits::errors_max`. A message that is too large, and
+    /// a DATA after refused recipients, are what a correct client does.
+    #[must_use]
+    pub fn counts(self) -> bool {
+        !matches!(self, Self::SizeTooLarge | Self::NoRecipientAccepted)
+    }
+}
+
+/// A server that cannot be understood; the client session is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum PeerError {
+    /// A reply line is longer than `reply::REPLY_LINE_BYTES_MAX`.
+    #[error(
+        "peer misbehaved: reply line longer than {} bytes",
+        crate::reply::REPLY_LINE_BYTES_MAX
+    )]
+    ReplyLineTooLong,
+    /// A reply has more lines than `reply::REPLY_LINES_MAX`.
+    #[error("peer misbehaved: reply of more than {} lines", crate::reply::REPLY_LINES_MAX)]
+    ReplyTooManyLines,
+    /// A line does not begin with three digits from 200 to 599 and a space or hyphen.
+    #[error("peer misbehaved: not an SMTP reply (expected three digits, then space or hyphen)")]
+    ReplyMalformed,
+    /// The lines of one reply carry different codes (RFC 5321 4.2.1).
+    #[error("peer misbehaved: lines of one reply carry different codes")]
+    ReplyCodesDiffer,
+    /// A reply came that no command asked for, or that cannot answer the command: 354 to anything
+    /// but DATA, 2xx to DATA.
+    #[error("peer misbehaved: reply {code} does not answer any command of ours")]
+    UnexpectedReply {
+        /// The code of that reply.
+        code: u16,
+    },
+}
+
+impl PeerError {
+    /// Always the peer.
+    #[must_use]
+    pub fn blame(self) -> Blame {
+        Blame::PeerMisbehaved
+    }
+}
+
+/// Why a transaction cannot begin. Nothing was written, the session stays as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum BeginError {
+    /// The peer announced a smaller SIZE (RFC 1870 6.1): bounce, or send less.
+    #[error("message is larger than the {limit} bytes that the peer takes")]
+    SizeExceeded {
+        /// The announced limit in bytes.
+        limit: u64,
+    },
+    /// The body has bytes over 127 and the peer lacks 8BITMIME (RFC 6152).
+    #[error("message has 8-bit content and the peer does not offer 8BITMIME")]
+    EightBitUnsupported,
+    /// An address or header needs SMTPUTF8 (RFC 6531) and the peer lacks it, or `smtputf8` was not asked for.
+    #[error("message needs SMTPUTF8 and the peer does not offer it")]
+    Utf8Unsupported,
+    /// An address does not parse, or there is no recipient.
+    #[error("an address is malformed, or there is no recipient; write local@domain without angle brackets")]
+    BadAddress,
+    /// A transaction is under way, or the session is not yet greeted, or it is closed.
+    #[error("session is not ready: a transaction is open, or it is not greeted yet, or closed")]
+    NotReady,
+}
+
+impl BeginError {
+    /// The peer for what it lacks, the caller for the rest.
+    #[must_use]
+    pub fn blame(self) -> Blame {
+        match self {
+            Self::SizeExceeded { .. } | Self::EightBitUnsupported | Self::Utf8Unsupported => {
+                Blame::PeerIncapable
+            }
+            Self::BadAddress | Self::NotReady => Blame::ApiMisuse,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_misbehaviour_has_its_reply() {
+        let table = [
+            (PeerMisbehaved::LineTooLong, "500 5.2.3"),
+            (PeerMisbehaved::BareLineEnding, "500 5.5.2"),
+            (PeerMisbehaved::NotText, "500 5.5.2"),
+            (PeerMisbehaved::UnknownCommand, "500 5.5.1"),
+            (PeerMisbehaved::Syntax, "501 5.5.4"),
+            (PeerMisbehaved::BadSender(AddressError::Empty), "501 5.1.7"),
+            (PeerMisbehaved::BadRecipient(AddressError::Empty), "501 5.1.3"),
+            (
+                PeerMisbehaved::BadRecipient(AddressError::Utf8Needed),
+                "553 5.6.7",
+            ),
+            (PeerMisbehaved::BadSender(AddressError::Utf8Needed), "553 5.6.7"),
+            (PeerMisbehaved::UnknownParameter, "555 5.5.4"),
+            (PeerMisbehaved::SizeTooLarge, "552 5.3.4"),
+            (PeerMisbehaved::NeedMail, "503 5.5.1"),
+            (PeerMisbehaved::NeedRecipient, "503 5.5.1"),
+            (PeerMisbehaved::NoRecipientAccepted, "554 5.5.1"),
+            (PeerMisbehaved::NestedMail, "503 5.5.1"),
+            (PeerMisbehaved::ChunksOpen, "503 5.5.1"),
+            (PeerMisbehaved::ChunkSizeUnreadable, "501 5.5.4"),
+        ];
+        for (error, expected) in table {
+            assert!(
+                error.reply().to_string().starts_with(expected),
+                "{error:?}: {}",
+                error.reply()
+            );
+        }
+    }
+
+    #[test]
+    fn blame_is_sorted() {
+        assert_eq!(BeginError::NotReady.blame(), Blame::ApiMisuse);
+        assert_eq!(
+            BeginError::SizeExceeded { limit: 1 }.blame(),
+            Blame::PeerIncapable
+        );
+        assert_eq!(PeerError::ReplyMalformed.blame(), Blame::PeerMisbehaved);
+    }
+}

@@ -1,0 +1,187 @@
+//! Service extensions: what a server announces after EHLO, and what a client makes of it.
+//!
+//! Owns the list of extensions that this crate knows: PIPELINING (RFC 2920), CHUNKING (RFC 3030),
+//! 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531), SIZE (RFC 1870), ENHANCEDSTATUSCODES (RFC 2034),
+//! STARTTLS (RFC 3207) and the mechanisms of AUTH (RFC 4954). Refuses nothing: keywords that it does
+//! not know are skipped, as RFC 5321 4.1.1.1 asks.
+
+use crate::reply::write_number;
+
+/// What one server offers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Commands may be sent without waiting for replies.
+    pub pipelining: bool,
+    /// BDAT.
+    pub chunking: bool,
+    /// Bodies with bytes over 127.
+    pub eight_bit_mime: bool,
+    /// Addresses and headers in UTF-8.
+    pub smtputf8: bool,
+    /// Replies carry codes of RFC 3463.
+    pub enhanced_status_codes: bool,
+    /// TLS can be begun.
+    pub starttls: bool,
+    /// SIZE was announced, with this limit in bytes; 0 stands for no fixed limit (RFC 1870 3).
+    pub size: Option<u64>,
+    /// Mechanisms of AUTH, in capitals.
+    pub auth: Vec<String>,
+}
+
+impl Capabilities {
+    /// Reads the text of a reply to EHLO; its first line, the greeting, is skipped.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let mut capabilities = Self::default();
+        for line in text.split('\n').skip(1) {
+            capabilities.add(line);
+        }
+        capabilities
+    }
+
+    /// The largest message in bytes that the server takes; `None` where it named no limit.
+    #[must_use]
+    pub fn size_limit(&self) -> Option<u64> {
+        self.size.filter(|&limit| limit > 0)
+    }
+
+    /// Appends the positive reply to EHLO with `greeting` in its first line. Extensions that our
+    /// server has no code for, STARTTLS and AUTH, are written all the same: the caller decides.
+    pub fn write(&self, greeting: &str, out: &mut Vec<u8>) {
+        let keywords = [
+            (self.pipelining, "PIPELINING"),
+            (self.chunking, "CHUNKING"),
+            (self.eight_bit_mime, "8BITMIME"),
+            (self.smtputf8, "SMTPUTF8"),
+            (self.enhanced_status_codes, "ENHANCEDSTATUSCODES"),
+            (self.starttls, "STARTTLS"),
+        ];
+        out.extend_from_slice(b"250-");
+        let mut last = out.len() - 1;
+        out.extend_from_slice(greeting.as_bytes());
+        out.extend_from_slice(b"\r\n");
+        let mut begin = |out: &mut Vec<u8>, keyword: &str| {
+            out.extend_from_slice(b"250-");
+            last = out.len() - 1;
+            out.extend_from_slice(keyword.as_bytes());
+        };
+        for (_, keyword) in keywords.iter().filter(|(offered, _)| *offered) {
+            begin(out, keyword);
+            out.extend_from_slice(b"\r\n");
+        }
+        if let Some(size) = self.size {
+            begin(out, "SIZE ");
+            write_number(size, out);
+            out.extend_from_slice(b"\r\n");
+        }
+        if !self.auth.is_empty() {
+            begin(out, "AUTH");
+            for mechanism in &self.auth {
+                out.push(b' ');
+                out.extend_from_slice(mechanism.as_bytes());
+            }
+            out.extend_from_slice(b"\r\n");
+        }
+        out[last] = b' ';
+    }
+
+    fn add(&mut self, line: &str) {
+        // Some old servers write AUTH=PLAIN; the form costs nothing to read.
+        let mut words = line.split([' ', '=']).filter(|word| !word.is_empty());
+        let keyword = words.next().unwrap_or("");
+        let is = |name: &str| keyword.eq_ignore_ascii_case(name);
+        if is("PIPELINING") {
+            self.pipelining = true;
+        } else if is("CHUNKING") {
+            self.chunking = true;
+        } else if is("8BITMIME") {
+            self.eight_bit_mime = true;
+        } else if is("SMTPUTF8") {
+            self.smtputf8 = true;
+        } else if is("ENHANCEDSTATUSCODES") {
+            self.enhanced_status_codes = true;
+        } else if is("STARTTLS") {
+            self.starttls = true;
+        } else if is("SIZE") {
+            self.size = Some(words.next().and_then(|word| word.parse().ok()).unwrap_or(0));
+        } else if is("AUTH") {
+            self.auth.extend(words.map(str::to_ascii_uppercase));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::reply::ReplyParser;
+
+    #[test]
+    fn reads_what_servers_write() {
+        let text = "mx.example at your service\npipelining\nSIZE 52428800\n8BITMIME\nSMTPUTF8\nCHUNKING\n\
+                    ENHANCEDSTATUSCODES\nSTARTTLS\nAUTH plain LOGIN\nAUTH=XOAUTH2\nX-UNKNOWN yes\n";
+        let expected = Capabilities {
+            pipelining: true,
+            chunking: true,
+            eight_bit_mime: true,
+            smtputf8: true,
+            enhanced_status_codes: true,
+            starttls: true,
+            size: Some(52_428_800),
+            auth: vec!["PLAIN".into(), "LOGIN".into(), "XOAUTH2".into()],
+        };
+        assert_eq!(Capabilities::parse(text), expected);
+    }
+
+    #[test]
+    fn first_line_is_a_greeting() {
+        assert_eq!(Capabilities::parse("PIPELINING"), Capabilities::default());
+        assert_eq!(Capabilities::parse(""), Capabilities::default());
+    }
+
+    #[test]
+    fn size_without_a_limit() {
+        let table = [
+            ("SIZE", Some(0), None),
+            ("SIZE 0", Some(0), None),
+            ("SIZE x", Some(0), None),
+            ("SIZE 9", Some(9), Some(9)),
+        ];
+        for (line, size, limit) in table {
+            let capabilities = Capabilities::parse(&format!("mx\n{line}"));
+            assert_eq!(
+                (capabilities.size, capabilities.size_limit()),
+                (size, limit),
+                "{line}"
+            );
+        }
+    }
+
+    #[test]
+    fn writes_what_it_reads() {
+        let full = Capabilities {
+            pipelining: true,
+            chunking: true,
+            eight_bit_mime: true,
+            smtputf8: true,
+            enhanced_status_codes: true,
+            starttls: true,
+            size: Some(1000),
+            auth: vec!["PLAIN".into()],
+        };
+        let some = Capabilities {
+            pipelining: true,
+            ..Capabilities::default()
+        };
+        for capabilities in [full, some, Capabilities::default()] {
+            let mut out = Vec::new();
+            capabilities.write("mx", &mut out);
+            let mut parser = ReplyParser::new();
+            assert_eq!(parser.read(&out), Ok((out.len(), true)));
+            assert_eq!(
+                Capabilities::parse(&parser.take(String::new()).text),
+                capabilities
+            );
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The receiving side: bytes of a client in, events out, answers of the caller in, replies out.
+//!
+//! Owns the order of commands, the limits of a connection and the wording of the replies that need
+//! no decision. Refuses to decide about mail: who may send, who exists, what is kept are questions
+//! that an [`Event`] puts to the caller. Recipients and bodies are handed on, never stored. A client
+//! that breaks the protocol is answered and, after `Limits::errors_max` of that, told to go.
+//!
+//! The caller's loop:
+//!
+//! 1. [`Session::greet`], write `out`.
+//! 2. [`Session::handle`] with the bytes at hand; drop the `consumed` bytes.
+//! 3. On a question, [`Session::accept`], [`Session::accept_with`] or [`Session::reject`].
+//! 4. On [`Event::NeedMore`], write `out` in one piece, read more (within the deadline of
+//!    [`Session::phase`]); on [`Event::Quit`] and [`Event::Close`], write `out` and close.
+//! 5. Again from 2, with what is left of the bytes in front of the new ones.
+//!
+//! A name before MAIL (EHLO or HELO) is not required, as KumoMTA does not require it either.
+
+mod session;
+
+mod state;
+
+mod commands;
+
+mod body;
+
+mod line;
+
+mod phase;
+
+pub(crate) mod replies;
+
+use crate::address::Path;
+pub use crate::command::{BodyKind, MailParams};
+use crate::extension::Capabilities;
+pub use phase::{DEADLINES, Phase};
+pub use session::Session;
+
+/// What a client may use up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest command line in bytes, CRLF included. Default 2048 (RFC 5321 4.5.3.1.4 asks for 512
+    /// and more for extensions). Over it: 500 5.2.3, and the rest of the line is discarded.
+    pub command_line_bytes_max: usize,
+    /// Most recipients of one transaction. Default 1024 (RFC 5321 4.5.3.1.8 asks for 100). Over it: 452 4.5.3.
+    pub recipients_max: usize,
+    /// Largest message in bytes, announced as SIZE. Default 20 MiB. Over it: 552 5.3.4.
+    pub message_bytes_max: u64,
+    /// Most messages on one connection. Default 10,000. At the next MAIL: 421 4.5.3.
+    pub messages_max: u32,
+    /// So many bad commands without an accepted message between them end the connection. Default 16; the last is answered 421 4.7.0.
+    pub errors_max: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            command_line_bytes_max: 2048,
+            recipients_max: 1024,
+            message_bytes_max: 20 * 1024 * 1024,
+            messages_max: 10_000,
+            errors_max: 16,
+        }
+    }
+}
+
+/// What all sessions of one listener share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Stands in the greeting and in the reply to EHLO. Default `localhost`.
+    pub hostname: String,
+    /// Follows the host name in the greeting. Default `ESMTP ready`.
+    pub banner: String,
+    /// Limits of each session.
+    pub limits: Limits,
+    /// Announce PIPELINING. Pipelined input is read either way.
+    pub pipelining: bool,
+    /// Announce CHUNKING and know BDAT.
+    pub chunking: bool,
+    /// Announce 8BITMIME and know BODY=.
+    pub eight_bit_mime: bool,
+    /// Announce SMTPUTF8 and know it in MAIL.
+    pub smtputf8: bool,
+    /// Announce ENHANCEDSTATUSCODES and write them.
+    pub enhanced_status_codes: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            hostname: "localhost".into(),
+            banner: "ESMTP ready".into(),
+            limits: Limits::default(),
+            pipelining: true,
+            chunking: true,
+            eight_bit_mime: true,
+            smtputf8: true,
+            enhanced_status_codes: true,
+        }
+    }
+}
+
+impl Config {
+    /// What the reply to EHLO lists.
+    #[must_use]
+    pub fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            pipelining: self.pipelining,
+            chunking: self.chunking,
+            eight_bit_mime: self.eight_bit_mime,
+            smtputf8: self.smtputf8,
+            enhanced_status_codes: self.enhanced_status_codes,
+            size: Some(self.limits.message_bytes_max),
+            ..Capabilities::default()
+        }
+    }
+}
+
+/// Outcome of one [`Session::handle`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step<'i> {
+    /// So many bytes of the input are done with.
+    pub consumed: usize,
+    /// What they mean.
+    pub event: Event<'i>,
+}
+
+/// What the caller has to know or to answer. The four questions ([`Event::is_question`]) have to be
+/// answered before [`Session::handle`] goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event<'i> {
+    /// Write `out`, then read more. Also given while a question is open.
+    NeedMore,
+    /// Question: EHLO or HELO. Accepting writes the extensions.
+    Ehlo {
+        /// What the client calls itself: visible ASCII, otherwise unchecked.
+        domain: &'i str,
+        /// EHLO, not HELO.
+        extended: bool,
+    },
+    /// Question: may a transaction begin?
+    Mail {
+        /// The reverse path.
+        from: Path<'i>,
+        /// SIZE (already within the limit), BODY, SMTPUTF8.
+        params: MailParams<'i>,
+    },
+    /// Question: is this recipient accepted?
+    Rcpt {
+        /// The forward path, never null.
+        to: Path<'i>,
+    },
+    /// The body begins; 354 is queued where DATA asked for it.
+    BodyStart {
+        /// The size of the first BDAT chunk, or SIZE= where that is more; 0 where the client said
+        /// nothing. Never over `Limits::message_bytes_max`.
+        bytes_expected: u64,
+    },
+    /// Bytes of the body as meant, dots taken off. Never empty.
+    Body(&'i [u8]),
+    /// Question: the body is complete; is the message taken?
+    BodyEnd,
+    /// The open transaction is gone, body included: RSET, a new EHLO, or a body over the limit. The
+    /// reply is queued (to EHLO: asked for next).
+    Reset,
+    /// 221 is queued: write `out` and close.
+    Quit,
+    /// The last reply (421, or 501 to an unreadable BDAT) is queued: write `out` and close.
+    Close,
+}
+
+impl Event<'_> {
+    /// Whether the caller has to answer.
+    #[must_use]
+    pub fn is_question(&self) -> bool {
+        matches!(
+            self,
+            Self::Ehlo { .. } | Self::Mail { .. } | Self::Rcpt { .. } | Self::BodyEnd
+        )
+    }
+}

@@ -1,0 +1,123 @@
+//! The receiving session: the door between its caller and the states.
+//!
+//! Owns the loop from state to state and the answers of the caller. An answer without a question is
+//! a mistake of the caller: a debug build stops at it, a release build ignores it.
+
+use std::mem;
+use std::sync::Arc;
+
+use super::state::{Connection, State};
+use super::{Config, Phase, Step};
+use crate::reply::Reply;
+
+/// One connection of a client, seen from the server.
+#[derive(Debug)]
+pub struct Session {
+    connection: Connection,
+    state: State,
+}
+
+impl Session {
+    /// A session that has not greeted yet.
+    #[must_use]
+    pub fn new(config: Arc<Config>) -> Self {
+        Self {
+            connection: Connection::new(config),
+            state: State::Greeting,
+        }
+    }
+
+    /// Queues 220. [`Self::handle`] does it where this was not called.
+    pub fn greet(&mut self, out: &mut Vec<u8>) {
+        if let State::Greeting = self.state {
+            self.state = self.take().handle(&mut self.connection, &[], out).state;
+        }
+    }
+
+    /// One step: consumes a prefix of `input` and appends to `out` the replies that need no
+    /// decision. What is not consumed has to be offered again, with more bytes behind it. Allocates
+    /// nothing, except where `out` has to grow; that is by less than 20 times the input and 1 KiB.
+    pub fn handle<'i>(&mut self, input: &'i [u8], out: &mut Vec<u8>) -> Step<'i> {
+        let mut consumed = 0;
+        loop {
+            let advance = self.take().handle(&mut self.connection, &input[consumed..], out);
+            self.state = advance.state;
+            consumed += advance.consumed;
+            if let Some(event) = advance.event {
+                return Step { consumed, event };
+            }
+        }
+    }
+
+    /// Answers the open question with its usual positive reply.
+    pub fn accept(&mut self, out: &mut Vec<u8>) {
+        self.answer(|connection, answer| answer.accept(connection, None, out));
+    }
+
+    /// Answers the open question with a positive reply of the caller's.
+    pub fn accept_with(&mut self, reply: &Reply, out: &mut Vec<u8>) {
+        debug_assert!(reply.is_positive(), "accept_with needs a 2xx reply, got {reply}");
+        self.answer(|connection, answer| answer.accept(connection, Some(reply), out));
+    }
+
+    /// Answers the open question with a refusal. The session goes on: after MAIL and the end of a
+    /// body without a transaction, after RCPT with one.
+    pub fn reject(&mut self, reply: &Reply, out: &mut Vec<u8>) {
+        debug_assert!(
+            reply.is_transient() || reply.is_permanent(),
+            "reject needs a 4xx or 5xx reply, got {reply}"
+        );
+        self.answer(|connection, answer| answer.reject(connection, reply, out));
+    }
+
+    /// What the session waits for; the index into [`super::DEADLINES`].
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        self.state.phase()
+    }
+
+    /// Octets of a BDAT chunk that are still to come and may be read straight from the socket into
+    /// the place of the body; `None` in DATA, between chunks, and where the octets are not wanted.
+    #[must_use]
+    pub fn body_bytes_expected(&self) -> Option<u64> {
+        match &self.state {
+            State::Chunk(chunk) if chunk.bytes_remaining > 0 => Some(chunk.bytes_remaining),
+            _ => None,
+        }
+    }
+
+    /// Notes that the caller read `bytes` octets of the chunk itself, at most as many as
+    /// [`Self::body_bytes_expected`] said. After a chunk that is not the last, 250 is queued; after
+    /// the last, [`Self::handle`] with no input asks [`super::Event::BodyEnd`].
+    pub fn body_taken(&mut self, bytes: u64, out: &mut Vec<u8>) {
+        match self.take() {
+            State::Chunk(mut chunk) => {
+                chunk.take(bytes);
+                self.state = if chunk.bytes_remaining == 0 && !chunk.last {
+                    chunk.complete(&mut self.connection, out).state
+                } else {
+                    State::Chunk(chunk)
+                };
+            }
+            other => {
+                debug_assert!(bytes == 0, "body_taken outside of a chunk");
+                self.state = other;
+            }
+        }
+    }
+
+    fn answer(&mut self, answer: impl FnOnce(&mut Connection, super::state::ExpectAnswer) -> State) {
+        self.state = match self.take() {
+            State::Answer(question) => answer(&mut self.connection, question),
+            other => {
+                debug_assert!(false, "an answer without a question in {other:?}");
+                other
+            }
+        };
+    }
+
+    /// The state, to be consumed by its step; what is left in its place is never looked at.
+    fn take(&mut self) -> State {
+        mem::replace(&mut self.state, State::Closed)
+    }
+}

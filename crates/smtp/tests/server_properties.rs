@@ -1,0 +1,150 @@
+//! Properties of the server session over generated conversations.
+//!
+//! However the bytes are split into reads, events and replies are the same; nothing panics; what the
+//! session says is bounded by what it reads; a body comes out as it was sent.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use proptest::prelude::*;
+use smtp::data;
+use smtp::server::Config;
+use support::{Caller, Trace, small_limits};
+
+/// Pieces of conversations, good and bad.
+fn fragment() -> impl Strategy<Value = Vec<u8>> {
+    let lines = prop::sample::select(vec![
+        "EHLO client\r\n",
+        "HELO client\r\n",
+        "MAIL FROM:<a@b>\r\n",
+        "MAIL FROM:<a@b> SIZE=100 BODY=8BITMIME\r\n",
+        "MAIL FROM:<a@b> SIZE=121\r\n",
+        "mail from:<refuse@b>\r\n",
+        "MAIL FROM:<> SMTPUTF8\r\n",
+        "RCPT TO:<a@b>\r\n",
+        "RCPT TO:<refuse@b>\r\n",
+        "RCPT TO:<ä@b>\r\n",
+        "DATA\r\n",
+        "RSET\r\n",
+        "NOOP\r\n",
+        "HELP\r\n",
+        "VRFY a\r\n",
+        "BDAT x\r\n",
+        "QUIT\r\n",
+        "WHAT\r\n",
+        "NOOP\n",
+        "NO\rOP\r\n",
+        ".\r\n",
+        "\r\n.\r\n",
+        "text\r\n",
+        "\r\n..\r",
+    ]);
+    let envelope = "MAIL FROM:<a@b>\r\nRCPT TO:<a@b>\r\nRCPT TO:<defer@b>\r\n";
+    prop_oneof![
+        6 => lines.prop_map(|line| line.as_bytes().to_vec()),
+        2 => Just(envelope.as_bytes().to_vec()),
+        2 => (body(), any::<bool>()).prop_map(|(body, last)| chunk(&body, last)),
+        2 => body().prop_map(|body| [b"DATA\r\n".as_slice(), &stuffed(&body)].concat()),
+        1 => (90_usize..110).prop_map(|bytes| [vec![b'N'; bytes], b"\r\n".to_vec()].concat()),
+        1 => prop::collection::vec(any::<u8>(), 0..20),
+    ]
+}
+
+fn body() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop::sample::select(vec![
+        "\r\n",
+        ".",
+        "\r",
+        "\n",
+        "a",
+        "QUIT",
+        "\r\n.",
+        "0123456789abcdef",
+    ]);
+    prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat().into_bytes())
+}
+
+fn chunk(body: &[u8], last: bool) -> Vec<u8> {
+    let last = if last { " LAST" } else { "" };
+    [format!("BDAT {}{last}\r\n", body.len()).as_bytes(), body].concat()
+}
+
+fn stuffed(body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    data::stuff(&[body], &mut out);
+    out
+}
+
+fn conversation() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(fragment(), 0..14).prop_map(|fragments| fragments.concat())
+}
+
+fn config() -> Config {
+    Config {
+        limits: small_limits(),
+        ..Config::default()
+    }
+}
+
+fn run<'a>(reads: impl IntoIterator<Item = &'a [u8]>, takes_chunks: bool) -> Trace {
+    let mut caller = Caller::new(config());
+    caller.takes_chunks = takes_chunks;
+    for read in reads {
+        caller.read(read);
+    }
+    caller.trace
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+
+    #[test]
+    fn any_split_gives_the_same_trace(input in conversation(), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6)) {
+        let whole = run([input.as_slice()], false);
+        prop_assert_eq!(&run(input.chunks(1), false), &whole);
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(input.len() + 1)).collect();
+        cuts.sort_unstable();
+        let ends = cuts.iter().copied().chain([input.len()]);
+        let starts = [0].into_iter().chain(cuts.iter().copied());
+        let reads: Vec<&[u8]> = starts.zip(ends).map(|(start, end)| &input[start..end]).collect();
+        prop_assert_eq!(&run(reads.iter().copied(), false), &whole);
+        // A caller that reads chunks itself sees the same.
+        prop_assert_eq!(&run(reads, true), &whole);
+        prop_assert_eq!(&run([input.as_slice()], true), &whole);
+    }
+
+    #[test]
+    fn output_is_bounded(input in conversation()) {
+        let limits = smtp::server::Limits { errors_max: 16, ..small_limits() };
+        let mut caller = Caller::new(Config { limits, ..Config::default() });
+        caller.read(&input);
+        prop_assert!(caller.trace.replies().len() <= 20 * input.len() + 1024);
+    }
+
+    #[test]
+    fn arbitrary_bytes_do_not_panic(input in prop::collection::vec(any::<u8>(), 0..400)) {
+        let whole = run([input.as_slice()], false);
+        prop_assert_eq!(run(input.chunks(3), true), whole);
+    }
+
+    #[test]
+    fn bodies_come_out_as_sent(lines in prop::collection::vec("[ -~]{0,20}", 0..5), borders in prop::collection::vec(0_usize..40, 0..3)) {
+        let body: Vec<u8> = lines.iter().flat_map(|line| [line.as_bytes(), b"\r\n"].concat()).collect();
+        let mut input = b"MAIL FROM:<a@b>\r\nRCPT TO:<a@b>\r\nDATA\r\n".to_vec();
+        input.extend(stuffed(&body));
+        input.extend(b"MAIL FROM:<a@b>\r\nRCPT TO:<a@b>\r\n");
+        let mut rest = body.as_slice();
+        for border in borders {
+            let (head, tail) = rest.split_at(border.min(rest.len()));
+            input.extend(chunk(head, false));
+            rest = tail;
+        }
+        input.extend(chunk(rest, true));
+        let mut caller = Caller::new(config());
+        for read in input.chunks(5) {
+            caller.read(read);
+        }
+        prop_assert_eq!(caller.messages, vec![body.clone(), body]);
+    }
+}
