@@ -1,0 +1,100 @@
+//! Limits of the control groups that hold this process, version 1, 2 and both at once.
+//!
+//! It owns the search: from the group of this process up to the mounted root, the tightest limit counts.
+//! It refuses nothing; where no group is known the version is unknown.
+
+use std::path::{Path, PathBuf};
+
+use super::Cgroup;
+use crate::files;
+
+/// A version 1 limit of this size or more means none (the kernel's own maximum, rounded to pages).
+const V1_UNLIMITED_BYTES: u64 = 1 << 62;
+
+pub(super) fn probe(root: &Path) -> Cgroup {
+    let groups = files::text(root, "/proc/self/cgroup").unwrap_or_default();
+    let mounts = files::text(root, "/proc/self/mountinfo").unwrap_or_default();
+    let found = |controller| folders(root, &groups, &mounts, controller);
+    let (cpu_v1, memory_v1, unified) = (found("cpu"), found("memory"), found(""));
+    if !cpu_v1.is_empty() || !memory_v1.is_empty() {
+        return Cgroup {
+            version: Some(1),
+            cpu_quota: tightest(cpu_v1.iter().filter_map(|folder| quota_v1(folder))),
+            memory_max_bytes: memory_v1
+                .iter()
+                .filter_map(|folder| files::number(&folder.join("memory.limit_in_bytes")))
+                .filter(|bytes| *bytes < V1_UNLIMITED_BYTES)
+                .min(),
+        };
+    }
+    Cgroup {
+        version: (!unified.is_empty()).then_some(2),
+        cpu_quota: tightest(unified.iter().filter_map(|folder| quota_v2(folder))),
+        memory_max_bytes: unified
+            .iter()
+            .filter_map(|folder| files::number(&folder.join("memory.max")))
+            .min(),
+    }
+}
+
+/// The folders of our group of a controller ("" is version 2) and of all groups above it.
+fn folders(root: &Path, groups: &str, mounts: &str, controller: &str) -> Vec<PathBuf> {
+    let Some(group) = groups.lines().find_map(|line| group_of(line, controller)) else {
+        return Vec::new();
+    };
+    let Some(mount) = mounts.lines().find_map(|line| mount_of(line, controller)) else {
+        return Vec::new();
+    };
+    let top = files::below(root, &mount);
+    let own = top.join(group.trim_start_matches('/'));
+    // In a namespace the group may point above the mounted root; then only the root can be seen.
+    let seen = if own.is_dir() && !group.contains("..") {
+        own
+    } else {
+        top.clone()
+    };
+    seen.ancestors()
+        .take_while(|folder| folder.starts_with(&top))
+        .map(Path::to_owned)
+        .collect()
+}
+
+/// `4:cpu,cpuacct:/a` is `/a` for `cpu`; `0::/b` is `/b` for "".
+fn group_of<'l>(line: &'l str, controller: &str) -> Option<&'l str> {
+    let mut fields = line.splitn(3, ':').skip(1);
+    let controllers = fields.next()?;
+    controllers
+        .split(',')
+        .any(|name| name == controller)
+        .then(|| fields.next())?
+}
+
+/// Where the hierarchy of a controller is mounted, by a line of mountinfo (proc(5)).
+fn mount_of(line: &str, controller: &str) -> Option<String> {
+    let (mount, rest) = line.split_once(" - ")?;
+    let mut rest = rest.split(' ');
+    let (filesystem, options) = (rest.next()?, rest.nth(1).unwrap_or(""));
+    let is_it = match controller {
+        "" => filesystem == "cgroup2",
+        name => filesystem == "cgroup" && options.split(',').any(|option| option == name),
+    };
+    is_it.then(|| mount.split(' ').nth(4).map(str::to_owned))?
+}
+
+fn quota_v1(folder: &Path) -> Option<f64> {
+    let quota: i64 = files::line(&folder.join("cpu.cfs_quota_us"))?.parse().ok()?;
+    let period = files::number(&folder.join("cpu.cfs_period_us"))?;
+    // A quota of -1 is none.
+    (quota > 0 && period > 0).then(|| quota as f64 / period as f64)
+}
+
+fn quota_v2(folder: &Path) -> Option<f64> {
+    let line = files::line(&folder.join("cpu.max"))?;
+    let (quota, period) = line.split_once(' ')?;
+    let (quota, period): (u64, u64) = (quota.parse().ok()?, period.parse().ok()?);
+    (period > 0).then(|| quota as f64 / period as f64)
+}
+
+fn tightest(quotas: impl Iterator<Item = f64>) -> Option<f64> {
+    quotas.min_by(f64::total_cmp)
+}

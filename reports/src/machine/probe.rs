@@ -1,0 +1,165 @@
+//! Processors, memory, system, limits and disturbance from `/proc` and `/sys`.
+//!
+//! It owns one function for each part of the record. It refuses nothing; what is missing stays unknown.
+
+use std::path::Path;
+
+use super::{Cpu, Disturbance, Limits, Memory, System};
+use crate::files;
+
+pub(super) fn cpu(root: &Path, quota: Option<f64>) -> Cpu {
+    let info = files::text(root, "/proc/cpuinfo").unwrap_or_default();
+    let first = "/sys/devices/system/cpu/cpu0";
+    let at = |path: &str| files::below(root, path);
+    let status = files::text(root, "/proc/self/status").unwrap_or_default();
+    let affinity = files::field(&status, "Cpus_allowed_list").and_then(list_count);
+    let online = files::line(&at("/sys/devices/system/cpu/online")).and_then(|list| list_count(&list));
+    let online = online.or_else(|| {
+        u32::try_from(info.matches("processor\t").count())
+            .ok()
+            .filter(|n| *n > 0)
+    });
+    let allowed = affinity.or(online).map(f64::from);
+    Cpu {
+        model: ["model name", "Model", "Hardware"]
+            .iter()
+            .find_map(|key| owned(files::field(&info, key))),
+        architecture: architecture(root),
+        online,
+        usable: allowed.map(|cpus| quota.map_or(cpus, |quota| quota.min(cpus))),
+        governor: files::line(&at(&format!("{first}/cpufreq/scaling_governor"))),
+        mhz_max: files::number(&at(&format!("{first}/cpufreq/cpuinfo_max_freq"))).map(|khz| khz / 1000),
+        smt: files::number(&at("/sys/devices/system/cpu/smt/active")).map(|active| active != 0),
+    }
+}
+
+/// Of this program; another root shows another machine, whose architecture it need not be.
+fn architecture(root: &Path) -> Option<String> {
+    let own = || (root == Path::new("/")).then(|| std::env::consts::ARCH.to_owned());
+    files::line(&files::below(root, "/proc/sys/kernel/arch")).or_else(own)
+}
+
+pub(super) fn memory(root: &Path) -> Memory {
+    let info = files::text(root, "/proc/meminfo").unwrap_or_default();
+    let huge_pages = files::line(&files::below(root, "/sys/kernel/mm/transparent_hugepage/enabled"));
+    Memory {
+        total_bytes: files::kibibytes(&info, "MemTotal"),
+        available_bytes: files::kibibytes(&info, "MemAvailable"),
+        usable_bytes: None,
+        swap_bytes: files::kibibytes(&info, "SwapTotal"),
+        transparent_huge_pages: huge_pages.as_deref().and_then(chosen),
+    }
+}
+
+pub(super) fn system(root: &Path) -> System {
+    let at = |path: &str| files::below(root, path);
+    let release = files::text(root, "/etc/os-release").unwrap_or_default();
+    let distribution = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    let info = files::text(root, "/proc/cpuinfo").unwrap_or_default();
+    let flags = files::field(&info, "flags");
+    let vendor = files::line(&at("/sys/class/dmi/id/sys_vendor"));
+    let product = files::line(&at("/sys/class/dmi/id/product_name"));
+    System {
+        kernel: files::line(&at("/proc/sys/kernel/osrelease")),
+        distribution: distribution.map(|name| name.trim_matches('"').to_owned()),
+        hypervisor: flags.map(|flags| flags.split(' ').any(|flag| flag == "hypervisor")),
+        product: match (vendor, product) {
+            (Some(vendor), Some(product)) => Some(format!("{vendor} {product}")),
+            (vendor, product) => vendor.or(product),
+        },
+        container: container(root),
+        clocksource: files::line(&at(
+            "/sys/devices/system/clocksource/clocksource0/current_clocksource",
+        )),
+        io_uring_disabled: files::number(&at("/proc/sys/kernel/io_uring_disabled")),
+    }
+}
+
+/// The marks that Docker and Podman leave in the root folder.
+fn container(root: &Path) -> Option<String> {
+    let marks = [("/.dockerenv", "docker"), ("/run/.containerenv", "podman")];
+    marks
+        .iter()
+        .find(|(path, _)| files::below(root, path).exists())
+        .map(|(_, name)| (*name).to_owned())
+}
+
+pub(super) fn limits(root: &Path) -> Limits {
+    let text = files::text(root, "/proc/self/limits").unwrap_or_default();
+    let both = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        let mut values = line.split_ascii_whitespace().map(limit);
+        Some((values.next()??, values.next()??))
+    };
+    let files = both("Max open files");
+    Limits {
+        nofile_soft: files.map(|(soft, _)| soft),
+        nofile_hard: files.map(|(_, hard)| hard),
+        memlock_bytes: both("Max locked memory").map(|(soft, _)| soft),
+    }
+}
+
+fn limit(text: &str) -> Option<u64> {
+    if text == "unlimited" {
+        Some(u64::MAX)
+    } else {
+        text.parse().ok()
+    }
+}
+
+pub(super) fn disturbance(root: &Path) -> Disturbance {
+    let stat = files::text(root, "/proc/stat");
+    // proc(5): user nice system idle iowait irq softirq steal.
+    let steal = stat.as_deref().and_then(|stat| {
+        let all = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
+        all.split_ascii_whitespace().nth(7)?.parse::<u64>().ok()
+    });
+    let ticks_per_second = rustix::param::clock_ticks_per_second() as f64;
+    Disturbance {
+        steal_s: steal.map(|ticks| ticks as f64 / ticks_per_second),
+        pressure_readable: stat.map(|_| files::text(root, "/proc/pressure/cpu").is_some()),
+    }
+}
+
+fn owned(text: Option<&str>) -> Option<String> {
+    text.filter(|text| !text.is_empty()).map(str::to_owned)
+}
+
+/// The word in brackets: `always [madvise] never` is `madvise`.
+pub(super) fn chosen(choices: &str) -> Option<String> {
+    let (_, rest) = choices.split_once('[')?;
+    rest.split_once(']').map(|(word, _)| word.to_owned())
+}
+
+/// How many numbers a kernel list such as `0-3,8` names; `None` when it is no list.
+pub(super) fn list_count(list: &str) -> Option<u32> {
+    let mut count = 0_u32;
+    for range in list.trim().split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        count = count.checked_add(last.checked_sub(first)?.checked_add(1)?)?;
+    }
+    Some(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_counted() {
+        for (list, count) in [("0", Some(1)), ("0-3", Some(4)), ("0-1,4,6-7\n", Some(5))] {
+            assert_eq!(list_count(list), count, "{list}");
+        }
+        for list in ["", "a", "3-1", "0-4294967295", "1,,2"] {
+            assert_eq!(list_count(list), None, "{list}");
+        }
+    }
+
+    #[test]
+    fn the_word_in_brackets_is_chosen() {
+        assert_eq!(chosen("always [madvise] never").as_deref(), Some("madvise"));
+        assert_eq!(chosen("none"), None);
+        assert_eq!(chosen("[none"), None);
+    }
+}

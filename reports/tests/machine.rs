@@ -1,0 +1,166 @@
+//! The machine record from made-up `/proc` and `/sys` trees, and from this machine.
+
+#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use reports::machine::Machine;
+
+fn write(root: &Path, path: &str, content: &str) {
+    let path = root.join(path);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, content).unwrap();
+}
+
+/// A small virtual machine with its spool on a partition.
+fn virtual_machine(root: &Path) {
+    write(
+        root,
+        "proc/cpuinfo",
+        "processor\t: 0\nmodel name\t: Made Up 9000\nflags\t\t: fpu hypervisor\n",
+    );
+    write(root, "proc/self/status", "Cpus_allowed_list:\t0-3\n");
+    write(root, "sys/devices/system/cpu/online", "0-7\n");
+    write(
+        root,
+        "proc/meminfo",
+        "MemTotal:       8388608 kB\nMemAvailable: 4194304 kB\nSwapTotal: 0 kB\n",
+    );
+    write(
+        root,
+        "sys/kernel/mm/transparent_hugepage/enabled",
+        "always [madvise] never\n",
+    );
+    write(root, "proc/sys/kernel/osrelease", "6.1.0\n");
+    write(root, "etc/os-release", "NAME=x\nPRETTY_NAME=\"Made Up 1\"\n");
+    write(root, "proc/stat", "cpu  1 2 3 4 5 6 7 800 0 0\n");
+    let limits = "Limit  Soft Limit  Hard Limit  Units\n\
+                  Max open files            1024                 524288               files\n\
+                  Max locked memory         unlimited            unlimited            bytes\n";
+    write(root, "proc/self/limits", limits);
+    let mounts = "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw,discard\n\
+                  23 22 8:17 / /srv/sp\\040ool rw,noatime shared:1 - xfs /dev/sdb1 rw,noatime,logbufs=8\n";
+    write(root, "proc/self/mountinfo", mounts);
+    write(root, "srv/sp ool/data/file", "");
+    write(root, "sys/devices/sdb/queue/rotational", "0\n");
+    write(root, "sys/devices/sdb/queue/write_cache", "write back\n");
+    write(root, "sys/devices/sdb/queue/fua", "1\n");
+    write(root, "sys/devices/sdb/queue/scheduler", "none [mq-deadline]\n");
+    write(root, "sys/devices/sdb/size", "2048\n");
+    write(root, "sys/devices/sdb/device/model", "FAST DISK\n");
+    write(root, "sys/devices/sdb/sdb1/partition", "1\n");
+    fs::create_dir_all(root.join("sys/dev/block")).unwrap();
+    symlink("../../devices/sdb/sdb1", root.join("sys/dev/block/8:17")).unwrap();
+}
+
+#[test]
+fn a_virtual_machine_is_described() {
+    let root = tempfile::tempdir().unwrap();
+    virtual_machine(root.path());
+    let machine = Machine::probe_below(root.path(), Some(&root.path().join("srv/sp ool/data")));
+    assert_eq!(machine.cpu.model.as_deref(), Some("Made Up 9000"));
+    assert_eq!((machine.cpu.online, machine.cpu.usable), (Some(8), Some(4.0)));
+    assert_eq!(machine.memory.usable_bytes, Some(8 << 30));
+    assert_eq!(machine.memory.transparent_huge_pages.as_deref(), Some("madvise"));
+    assert_eq!(machine.system.hypervisor, Some(true));
+    assert_eq!(machine.system.distribution.as_deref(), Some("Made Up 1"));
+    assert_eq!(
+        (machine.limits.nofile_soft, machine.limits.nofile_hard),
+        (Some(1024), Some(524_288))
+    );
+    assert_eq!(machine.limits.memlock_bytes, Some(u64::MAX));
+    assert_eq!(machine.disturbance.pressure_readable, Some(false));
+    assert!(machine.disturbance.steal_s.unwrap() > 0.0);
+    let disk = machine.disk.unwrap();
+    assert_eq!(disk.filesystem.as_deref(), Some("xfs"));
+    assert_eq!(disk.mount_options.as_deref(), Some("rw,noatime,logbufs=8"));
+    assert_eq!(
+        (disk.device.as_deref(), disk.model.as_deref()),
+        (Some("sdb"), Some("FAST DISK"))
+    );
+    assert_eq!((disk.rotational, disk.fua), (Some(false), Some(true)));
+    assert_eq!(disk.scheduler.as_deref(), Some("mq-deadline"));
+    assert_eq!(disk.size_bytes, Some(1 << 20));
+}
+
+#[test]
+fn version_2_groups_limit_the_tier() {
+    let root = tempfile::tempdir().unwrap();
+    virtual_machine(root.path());
+    write(root.path(), "proc/self/cgroup", "0::/lab/kumod\n");
+    let mounts = "30 1 0:30 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+    write(root.path(), "proc/self/mountinfo", mounts);
+    write(root.path(), "sys/fs/cgroup/lab/kumod/cpu.max", "max 100000\n");
+    write(root.path(), "sys/fs/cgroup/lab/cpu.max", "150000 100000\n");
+    write(root.path(), "sys/fs/cgroup/lab/kumod/memory.max", "max\n");
+    write(root.path(), "sys/fs/cgroup/lab/memory.max", "2147483648\n");
+    let machine = Machine::probe_below(root.path(), None);
+    assert_eq!(machine.cgroup.version, Some(2));
+    assert_eq!((machine.tier().cpus, machine.tier().memory_gib), (1.5, 2.0));
+    assert_eq!(machine.disk, None);
+}
+
+#[test]
+fn version_1_groups_limit_the_tier() {
+    let root = tempfile::tempdir().unwrap();
+    virtual_machine(root.path());
+    write(
+        root.path(),
+        "proc/self/cgroup",
+        "5:memory:/a\n4:cpu,cpuacct:/a\n0::/\n",
+    );
+    let mounts = "30 1 0:30 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
+                  31 1 0:31 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+                  32 1 0:32 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+    write(root.path(), "proc/self/mountinfo", mounts);
+    write(
+        root.path(),
+        "sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_quota_us",
+        "50000\n",
+    );
+    write(
+        root.path(),
+        "sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_period_us",
+        "100000\n",
+    );
+    write(root.path(), "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "-1\n");
+    write(
+        root.path(),
+        "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us",
+        "100000\n",
+    );
+    write(
+        root.path(),
+        "sys/fs/cgroup/memory/a/memory.limit_in_bytes",
+        "1073741824\n",
+    );
+    write(
+        root.path(),
+        "sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "9223372036854771712\n",
+    );
+    let machine = Machine::probe_below(root.path(), None);
+    assert_eq!(machine.cgroup.version, Some(1));
+    assert_eq!((machine.tier().cpus, machine.tier().memory_gib), (0.5, 1.0));
+}
+
+#[test]
+fn an_empty_machine_is_unknown_throughout() {
+    let root = tempfile::tempdir().unwrap();
+    let machine = Machine::probe_below(root.path(), Some(root.path()));
+    assert_eq!(machine, Machine::default());
+    let text = serde_json::to_string(&machine).unwrap();
+    assert!(text.contains("\"model\":null"), "{text}");
+}
+
+#[test]
+fn this_machine_has_processors_memory_and_a_kernel() {
+    let machine = Machine::probe(Path::new(env!("CARGO_MANIFEST_DIR")));
+    assert!(machine.cpu.usable.unwrap() > 0.0);
+    assert!(machine.memory.usable_bytes.unwrap() > 0);
+    assert!(machine.system.kernel.is_some());
+    assert!(machine.disk.unwrap().filesystem.is_some());
+    assert!(machine.limits.nofile_soft.is_some());
+}

@@ -1,0 +1,270 @@
+//! The page: whole, self-contained, honest about doubtful numbers, and safe with hostile text.
+
+#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+#![allow(dead_code, reason = "each test uses its part of the fixture")]
+
+mod fixture;
+
+use std::fs;
+use std::process::Command;
+
+use reports::render;
+use reports::run::{HlogFiles, Kind, LatencyPair, Record, Run};
+
+/// The largest page of a suite of a dozen runs, in bytes.
+const PAGE_BYTES_MAX: usize = 400 << 10;
+
+fn page_of(change: impl FnOnce(&mut Record)) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let mut record = fixture::record(folder.path());
+    change(&mut record);
+    render::page(&record, folder.path())
+}
+
+/// The page without the record at its end, which repeats every word of it.
+fn visible(page: &str) -> &str {
+    page.split("<script type=\"application/json\" id=\"record\">")
+        .next()
+        .unwrap()
+}
+
+#[test]
+fn says_the_result_in_words() {
+    let page = page_of(|_| {});
+    let headline = page
+        .split("<h1>")
+        .nth(1)
+        .unwrap()
+        .split("</h1>")
+        .next()
+        .unwrap()
+        .replace('\u{a0}', " ");
+    assert!(headline.starts_with("kumod delivered 14."), "{headline}");
+    assert!(
+        headline.contains(" million messages an hour at 100 KB and "),
+        "{headline}"
+    );
+    assert!(
+        headline.ends_with(" million at 1 KB, durably, and lost none."),
+        "{headline}"
+    );
+    assert!(page.contains("0.47 at 100 KB, 0.31 at 10 KB and 0.27 at 1 KB"));
+    assert!(!page.contains("Read these numbers with care"));
+}
+
+#[test]
+fn holds_charts_tables_and_facts() {
+    let page = page_of(|_| {});
+    // One of throughput, and three sizes each of both latencies and of rates.
+    assert_eq!(page.matches("<svg ").count(), 10);
+    assert_eq!(page.matches("role=\"img\" aria-label=").count(), 10);
+    for kind in [Kind::Kumod, Kind::Floor, Kind::Direct] {
+        for size in ["1k", "10k", "100k"] {
+            let row = format!("<th scope=\"row\">{}-{size}</th>", kind.as_str());
+            assert_eq!(page.matches(&row).count(), 2, "{row}");
+        }
+    }
+    for fact in [
+        "Intel(R) Xeon(R) Processor",
+        "rw, relatime, discard",
+        "rustc 1.95.0",
+        "net.core.somaxconn",
+    ] {
+        assert!(visible(&page).contains(fact), "{fact}");
+    }
+}
+
+#[test]
+fn asks_for_nothing_from_outside() {
+    let page = page_of(|_| {});
+    let page = page.replace("xmlns=\"http://www.w3.org/2000/svg\"", "");
+    for forbidden in [
+        "http:", "https:", "src=", "href=", "url(", "@import", "fetch(", "import(",
+    ] {
+        assert!(!page.contains(forbidden), "{forbidden}");
+    }
+    assert!(page.contains("default-src 'none'"));
+}
+
+#[test]
+fn stays_small() {
+    let page = page_of(|record| {
+        let three: Vec<Run> = record.runs[..3].to_vec();
+        record.runs.extend(three);
+        for run in &mut record.runs {
+            run.rate_per_second = (0..3600_u32)
+                .map(|second| f64::from(second % 977) + 40_000.0)
+                .collect();
+        }
+    });
+    assert!(page.len() < PAGE_BYTES_MAX, "{} bytes", page.len());
+}
+
+#[test]
+fn hostile_text_is_escaped() {
+    let hostile = "</script><script>alert(1)</script><img src=x onerror=alert(1)>\"'&";
+    let page = page_of(|record| {
+        record.run_id = hostile.into();
+        record.suite = hostile.into();
+        record.started_utc = hostile.into();
+        record.command = hostile.into();
+        record.notes.push(hostile.into());
+        record.machine.cpu.model = Some(hostile.into());
+        record.software.rustc = Some(hostile.into());
+        record.tuner.push(
+            serde_json::json!({"key": hostile, "current": hostile, "verdict": "low", "remedy": hostile}),
+        );
+        record.tuner.push(serde_json::json!({ hostile: hostile }));
+        record.tuner.push(serde_json::json!(hostile));
+        for run in &mut record.runs {
+            run.name = hostile.into();
+            run.durability = Some(hostile.into());
+            run.spool_backend = Some(hostile.into());
+            run.hlog.inject = Some(hostile.into());
+            run.notes.push(hostile.into());
+            run.lost = 1;
+        }
+    });
+    assert!(!page.contains("<script>alert"), "a script came through");
+    assert!(!page.contains("<img"), "a tag came through");
+    // Read-outs of ten charts, the record and the script: what opens is what closes.
+    assert_eq!(page.matches("<script").count(), 12);
+    assert_eq!(page.matches("</script>").count(), 12);
+}
+
+#[test]
+fn the_record_can_be_taken_from_the_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut record = fixture::record(folder.path());
+    record.command = "lab </script> <!--".into();
+    let page = render::page(&record, folder.path());
+    let json = page
+        .split("id=\"record\">")
+        .nth(1)
+        .unwrap()
+        .split("</script>")
+        .next()
+        .unwrap();
+    assert_eq!(Record::parse(json, "page".as_ref()).unwrap(), record);
+}
+
+#[test]
+fn doubtful_numbers_are_announced() {
+    let folder = tempfile::tempdir().unwrap();
+    let record = fixture::troubled(folder.path());
+    let page = render::page(&record, folder.path());
+    assert!(page.contains(", and lost 3."));
+    for warning in [
+        "kumod-100k: 3 messages accepted and never delivered.",
+        "kumod-100k: 1 message delivered with another body than was sent.",
+        "kumod-100k: 2 messages delivered more than once.",
+        "kumod-100k: 4 messages without an answer",
+        "kumod-100k: the number says more about traffic-gen than about the relay",
+        "kumod-100k: shorter than 5 seconds",
+        "The checkout had changes",
+    ] {
+        assert!(page.contains(warning), "{warning}");
+    }
+    let severe = page.find("class=\"severe\"").unwrap();
+    assert!(
+        severe < page.find("The checkout had changes").unwrap(),
+        "the worst stands first"
+    );
+}
+
+#[test]
+fn a_spool_in_memory_is_announced() {
+    let page = page_of(|record| {
+        record.machine.disk.as_mut().unwrap().filesystem = Some("tmpfs".into());
+        record.software.profile = Some("dev".into());
+    });
+    assert!(page.contains("no number here is durable"));
+    assert!(page.contains("profile dev, not release"));
+}
+
+#[test]
+fn missing_and_foreign_histograms_are_told() {
+    let page = page_of(|record| {
+        record.runs[0].hlog.inject = Some("gone.hlog".into());
+        record.runs[1].hlog.inject = Some("../outside.hlog".into());
+        record.runs[2].hlog = HlogFiles::default();
+    });
+    assert!(page.contains("direct-1k: gone.hlog: "));
+    assert!(page.contains("floor-1k: ../outside.hlog is not a file name in the folder of the run"));
+    assert!(page.contains("The chart shows the five recorded percentiles."));
+    assert_eq!(page.matches("<svg ").count(), 10);
+}
+
+#[test]
+fn thin_records_still_make_a_page() {
+    let page = page_of(|record| record.runs.clear());
+    assert!(page.contains("This record holds no run through kumod."));
+    assert_eq!(page.matches("<svg ").count(), 0);
+    let page = page_of(|record| {
+        record.runs = vec![Run {
+            name: "nothing".into(),
+            ..Run::default()
+        }];
+        record.machine = reports::machine::Machine::default();
+        record.tuner.clear();
+    });
+    assert!(page.contains("nothing: nothing was delivered."));
+    let page = page_of(|record| {
+        record.runs.retain(|run| run.kind == Kind::Kumod);
+        for run in &mut record.runs {
+            run.latency_us = LatencyPair::default();
+            run.hlog = HlogFiles::default();
+            run.rate_per_second = vec![7.0];
+            run.floor_ratio = None;
+        }
+    });
+    assert_eq!(page.matches("<svg ").count(), 1);
+}
+
+#[test]
+fn the_program_writes_pages_and_says_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let record = fixture::record(folder.path());
+    record.write(&folder.path().join("run.json")).unwrap();
+    let reports = || Command::new(env!("CARGO_BIN_EXE_reports"));
+
+    let output = reports().arg("render").arg(folder.path()).output().unwrap();
+    assert!(output.status.success());
+    let page = fs::read_to_string(folder.path().join("index.html")).unwrap();
+    assert_eq!(page, render::page(&record, folder.path()));
+
+    let elsewhere = folder.path().join("elsewhere.html");
+    let output = reports()
+        .arg("render")
+        .arg(folder.path())
+        .arg("-o")
+        .arg(&elsewhere)
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    assert_eq!(fs::read_to_string(&elsewhere).unwrap(), page);
+
+    // One bad folder is named and does not keep the others from being drawn.
+    fs::remove_file(folder.path().join("index.html")).unwrap();
+    let nowhere = folder.path().join("nowhere");
+    let output = reports()
+        .arg("render")
+        .arg(&nowhere)
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("nowhere"));
+    assert!(folder.path().join("index.html").exists());
+
+    let output = reports()
+        .arg("render")
+        .arg(&nowhere)
+        .arg(folder.path())
+        .args(["-o", "x.html"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let output = reports().arg("schema").output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), reports::schema());
+}
