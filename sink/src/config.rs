@@ -1,0 +1,102 @@
+//! What the operator may choose, and the limits that nobody chooses.
+//!
+//! Owns the defaults. It refuses nothing itself; a port in use or an address that is not ours is found when the server starts.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Files kept free for the HTTP side, the runtimes and the report, so that statistics can be read while connections wait.
+pub(crate) const FILES_RESERVED: usize = 64;
+
+/// What a sink is started with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where SMTP is served; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where statistics are served; port 0 takes a free one.
+    pub http: SocketAddr,
+    /// What the banner and the reply to EHLO call this host.
+    pub hostname: String,
+    /// Threads that serve SMTP, each with its own listener.
+    pub workers: usize,
+    /// Connections that the kernel keeps ready for each listener; it clamps the number to `net.core.somaxconn`.
+    pub backlog: i32,
+    /// How long a connection may say nothing (RFC 5321 4.5.3.2.7 asks for five minutes). Measured in whole seconds.
+    pub idle_timeout: Duration,
+    /// Connections served at once; the rest waits in the backlog.
+    pub connections_max: usize,
+    /// Memory that the ledgers of all runs may take, in bytes.
+    pub ledger_bytes_max: usize,
+    /// The largest message, in bytes; it is what SIZE announces.
+    pub message_bytes_max: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 2026)),
+            http: SocketAddr::from((Ipv4Addr::LOCALHOST, 8002)),
+            hostname: "sink.localhost".to_owned(),
+            // The number knows about cgroup quotas and CPU affinity, which is what we may really use.
+            workers: available_parallelism().map_or(1, usize::from),
+            backlog: 4096,
+            idle_timeout: Duration::from_secs(300),
+            connections_max: connections_that_fit(),
+            ledger_bytes_max: 1 << 30,
+            message_bytes_max: 1 << 31,
+        }
+    }
+}
+
+impl Config {
+    /// The defaults on two free loopback ports, for tests and for programs that run a sink inside.
+    pub fn on_free_ports() -> Self {
+        let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        Self {
+            listen: free,
+            http: free,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn protocol(&self) -> smtp::server::Config {
+        smtp::server::Config {
+            hostname: self.hostname.clone(),
+            banner: "ESMTP sink, everything is discarded".to_owned(),
+            limits: smtp::server::Limits {
+                recipients_max: 10_000,
+                message_bytes_max: self.message_bytes_max,
+                messages_max: u32::MAX,
+                ..Default::default()
+            },
+            ..Default::default()
+        }
+    }
+}
+
+/// Raises the soft limit of open files to the hard one and returns what is in force. For the whole process, so only a `main` calls it.
+pub fn file_limit_raise() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    // A refusal leaves the old limit in force, which is then what we report.
+    let _ = setrlimit(
+        Resource::Nofile,
+        Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        },
+    );
+    file_limit()
+}
+
+fn file_limit() -> usize {
+    getrlimit(Resource::Nofile)
+        .current
+        .map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
+fn connections_that_fit() -> usize {
+    file_limit().saturating_sub(FILES_RESERVED).max(1)
+}

@@ -1,0 +1,178 @@
+//! The sink as a whole: opens the listeners, starts a thread for each worker and one for HTTP, and stops them.
+//!
+//! A port in use or a refused thread ends the start with an error that names it, and nothing stays behind. Dropping the server stops it
+//! like [`Server::stop`], without the statistics.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::watch;
+
+use crate::config::Config;
+use crate::gate::Gate;
+use crate::http;
+use crate::ledger::CHUNK_BYTES;
+use crate::listener::{open_shared, open_single};
+use crate::stats::{LedgerReport, Stats};
+use crate::tally::Tally;
+use crate::worker::{Worker, now_ns};
+
+/// Connections waiting on the HTTP side.
+const HTTP_BACKLOG: i32 = 64;
+
+/// Why a sink did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The operator asked for an address that cannot be had.
+    #[error(
+        "cannot listen on {address} for {service}: {error}; choose another address, or stop what uses it"
+    )]
+    Listen {
+        /// `smtp` or `http`.
+        service: &'static str,
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The host refused a thread or a runtime.
+    #[error("the host refused a thread or an event queue: {0}; raise its limits")]
+    Host(#[from] io::Error),
+}
+
+/// What HTTP and the server object read from.
+pub(crate) struct Shared {
+    workers: Vec<Arc<Worker>>,
+    gate: Arc<Gate>,
+}
+
+impl Shared {
+    pub(crate) fn tallies(&self) -> Vec<Tally> {
+        self.workers.iter().map(|worker| worker.tally()).collect()
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let mut stats = Stats::new(&self.tallies(), now_ns());
+        stats.connections = self.gate.open();
+        stats.connections_total = self.gate.opened();
+        stats
+    }
+}
+
+/// A running sink.
+pub struct Server {
+    /// Where SMTP is served.
+    pub smtp_addr: SocketAddr,
+    /// Where statistics are served.
+    pub http_addr: SocketAddr,
+    shared: Arc<Shared>,
+    stop: watch::Sender<bool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Opens both addresses and starts serving; connections are accepted when it returns.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let listen = |service, address| {
+            move |error| StartError::Listen {
+                service,
+                address,
+                error,
+            }
+        };
+        let workers = config.workers.max(1);
+        let listeners =
+            open_shared(config.listen, workers, config.backlog).map_err(listen("smtp", config.listen))?;
+        let http = open_single(config.http, HTTP_BACKLOG).map_err(listen("http", config.http))?;
+        let gate = Arc::new(Gate::new(config.connections_max.max(1)));
+        let shared = Arc::new(Shared {
+            workers: make_workers(&config, workers, &gate),
+            gate,
+        });
+        let mut server = Self {
+            smtp_addr: listeners[0].local_addr()?,
+            http_addr: http.local_addr()?,
+            shared: Arc::clone(&shared),
+            stop: watch::Sender::new(false),
+            threads: Vec::with_capacity(workers + 1),
+        };
+        // From here on a failure drops the server, which stops the threads that run already.
+        for (worker, listener) in shared.workers.iter().zip(listeners) {
+            server.spawn_worker(Arc::clone(worker), listener)?;
+        }
+        server.spawn_http(http, shared)?;
+        Ok(server)
+    }
+
+    /// What has been counted so far.
+    pub fn stats(&self) -> Stats {
+        self.shared.stats()
+    }
+
+    /// What has arrived of one run; `None` where nothing has.
+    pub fn ledger(&self, run: message::traffic::RunId) -> Option<LedgerReport> {
+        LedgerReport::new(&self.shared.tallies(), run)
+    }
+
+    /// Closes all connections with 421 and returns the final count.
+    pub fn stop(mut self) -> Stats {
+        self.halt();
+        self.shared.stats()
+    }
+
+    fn halt(&mut self) {
+        self.stop.send_replace(true);
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has already printed why.
+            let _ = thread.join();
+        }
+    }
+
+    fn spawn_worker(&mut self, worker: Arc<Worker>, listener: TcpListener) -> io::Result<()> {
+        let stop = self.stop.subscribe();
+        let name = format!("sink-{}", self.threads.len());
+        self.spawn(name, async move { worker.run(listener, stop).await })
+    }
+
+    fn spawn_http(&mut self, listener: TcpListener, shared: Arc<Shared>) -> io::Result<()> {
+        let stop = self.stop.subscribe();
+        self.spawn("sink-http".to_owned(), http::serve(listener, shared, stop))
+    }
+
+    fn spawn<F>(&mut self, name: String, service: F) -> io::Result<()>
+    where
+        F: Future<Output = io::Result<()>> + Send + 'static,
+    {
+        let runtime: Runtime = Builder::new_current_thread().enable_io().enable_time().build()?;
+        let run = move || {
+            if let Err(error) = runtime.block_on(service) {
+                eprintln!("the event queue of this thread failed: {error}");
+            }
+        };
+        self.threads.push(thread::Builder::new().name(name).spawn(run)?);
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.halt();
+    }
+}
+
+fn make_workers(config: &Config, count: usize, gate: &Arc<Gate>) -> Vec<Arc<Worker>> {
+    let protocol = Arc::new(config.protocol());
+    let chunks = config.ledger_bytes_max / CHUNK_BYTES / count;
+    let make = |_| {
+        Arc::new(Worker::new(
+            Arc::clone(&protocol),
+            Arc::clone(gate),
+            Tally::new(chunks),
+            config.idle_timeout,
+        ))
+    };
+    (0..count).map(make).collect()
+}

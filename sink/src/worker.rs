@@ -1,0 +1,144 @@
+//! One core's share: its listener, its connections, its tally.
+//!
+//! Runs on a thread of its own. Nothing here waits for another worker; what is shared (the count of connections) is touched only when a
+//! connection opens or closes. Silent connections are found by one look a second, not by a timer each.
+
+use std::collections::HashMap;
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::body::Arrived;
+use crate::connection::{Connection, LastHeard};
+use crate::gate::{Gate, is_exhaustion};
+use crate::tally::Tally;
+
+/// What a connection's task and its worker share.
+pub(crate) struct Worker {
+    pub(crate) protocol: Arc<smtp::server::Config>,
+    gate: Arc<Gate>,
+    tally: Mutex<Tally>,
+    /// Seconds since the worker started.
+    second: AtomicU32,
+    idle_seconds_max: u32,
+    connections: Mutex<HashMap<u64, Open>>,
+}
+
+struct Open {
+    last_heard: LastHeard,
+    task: AbortHandle,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        protocol: Arc<smtp::server::Config>,
+        gate: Arc<Gate>,
+        tally: Tally,
+        idle: Duration,
+    ) -> Self {
+        Self {
+            protocol,
+            gate,
+            tally: Mutex::new(tally),
+            second: AtomicU32::new(0),
+            idle_seconds_max: u32::try_from(idle.as_secs()).unwrap_or(u32::MAX),
+            connections: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// A copy of what has been counted so far.
+    pub(crate) fn tally(&self) -> Tally {
+        lock(&self.tally).clone()
+    }
+
+    pub(crate) fn record(&self, arrived: &Arrived, recipients: &[u32], now_ns: u64) {
+        lock(&self.tally).record(arrived, recipients, now_ns);
+    }
+
+    pub(crate) fn second(&self) -> u32 {
+        self.second.load(Ordering::Relaxed)
+    }
+
+    /// The connection of that number has gone.
+    pub(crate) fn leave(&self, number: u64) {
+        lock(&self.connections).remove(&number);
+        self.gate.leave();
+    }
+
+    /// Serves the listener until it is told to stop. The caller runs it on the worker's own runtime.
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        listener: TcpListener,
+        mut stop: watch::Receiver<bool>,
+    ) -> std::io::Result<()> {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let mut sweep = interval(Duration::from_secs(1));
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut number = 0;
+        let accept_all = async {
+            loop {
+                if self.gate.is_full() {
+                    self.gate.wait().await;
+                    continue;
+                }
+                match listener.accept().await {
+                    Ok((stream, _)) => self.seat(stream, &mut number),
+                    Err(error) if is_exhaustion(&error) => self.gate.wait().await,
+                    // Anything else concerns the one connection that was taken, and it has gone (accept(2)).
+                    Err(_) => {}
+                }
+            }
+        };
+        let sweep_all = async {
+            loop {
+                sweep.tick().await;
+                self.sweep();
+            }
+        };
+        tokio::select! {
+            () = accept_all => {}
+            () = sweep_all => {}
+            // An error means that the server object is gone, which is the same wish.
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+        Ok(())
+    }
+
+    fn seat(self: &Arc<Self>, stream: TcpStream, number: &mut u64) {
+        self.gate.enter();
+        *number += 1;
+        let last_heard = LastHeard::new(AtomicU32::new(self.second()));
+        let connection = Connection::new(stream, Arc::clone(self), *number, Arc::clone(&last_heard));
+        // The task runs on this thread, so it cannot end before it is listed.
+        let task = tokio::spawn(connection.serve()).abort_handle();
+        lock(&self.connections).insert(*number, Open { last_heard, task });
+    }
+
+    fn sweep(&self) {
+        let second = self.second.fetch_add(1, Ordering::Relaxed);
+        for open in lock(&self.connections).values() {
+            if second.saturating_sub(open.last_heard.load(Ordering::Relaxed)) > self.idle_seconds_max {
+                open.task.abort();
+            }
+        }
+    }
+}
+
+/// `CLOCK_MONOTONIC` in nanoseconds, the clock that the generator stamps with.
+pub(crate) fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    seconds * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
+}
+
+/// No lock is held while something can panic half-way, so a poisoned one still holds good numbers.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,161 @@
+//! What the sink remembers: had and missing, doubled and damaged, over SMTP in and HTTP out.
+
+use serde_json::{Value, json};
+use sink::{Config, Server};
+
+mod support;
+
+use support::{Client, message, transaction};
+
+fn get(server: &Server, path: &str) -> Value {
+    let url = format!("http://{}{path}", server.http_addr);
+    ureq::get(url).call().unwrap().body_mut().read_json().unwrap()
+}
+
+fn server() -> Server {
+    Server::start(Config::on_free_ports()).unwrap()
+}
+
+#[test]
+fn what_arrives_is_counted_and_gaps_are_shown() {
+    let server = server();
+    let mut client = Client::new(server.smtp_addr);
+    for seq in [0, 1, 2, 5, 4, 9] {
+        client.send(&message("gaps", seq, b"hello\r\n"), &["a@example.test"]);
+    }
+    let ledger = get(&server, "/ledger/gaps");
+    assert_eq!(
+        (&ledger["run"], &ledger["had"]),
+        (&json!("gaps"), &json!([[0, 2], [4, 5], [9, 9]]))
+    );
+    assert_eq!(ledger["missing"], json!([[3, 3], [6, 8]]));
+    let first_and_last = (ledger["first_ns"].as_u64(), ledger["last_ns"].as_u64());
+    assert!(first_and_last.0.is_some() && first_and_last.0 <= first_and_last.1);
+    let stats = get(&server, "/stats");
+    assert_eq!(
+        (&stats["accepted"], &stats["distinct"], &stats["connections"]),
+        (&json!(6), &json!(6), &json!(1))
+    );
+    assert_eq!(stats["bytes"], 6 * message("gaps", 0, b"hello\r\n").len());
+    assert_eq!(
+        (
+            &stats["runs"]["gaps"]["missing"],
+            &stats["runs"]["gaps"]["seq_max"]
+        ),
+        (&json!(4), &json!(9))
+    );
+    for field in ["rate_per_s", "duplicated", "corrupted"] {
+        assert!(stats[field].is_u64(), "{field}");
+    }
+    for field in ["p50", "p90", "p99", "p99_9", "max"] {
+        assert!(
+            stats["latency_us"][field]
+                .as_f64()
+                .is_some_and(|value| value > 0.0),
+            "{field}"
+        );
+    }
+}
+
+#[test]
+fn a_number_seen_again_is_a_duplicate_for_the_same_recipient_only() {
+    let server = server();
+    let mut client = Client::new(server.smtp_addr);
+    client.send(
+        &message("twice", 7, b"x\r\n"),
+        &["a@example.test", "b@example.test"],
+    );
+    assert_eq!(get(&server, "/stats")["duplicated"], 0);
+    client.send(&message("twice", 7, b"x\r\n"), &["c@example.test"]);
+    assert_eq!(get(&server, "/stats")["duplicated"], 0);
+    // Over another connection, which another core may serve.
+    for _ in 0..8 {
+        Client::new(server.smtp_addr).send(&message("twice", 7, b"x\r\n"), &["b@EXAMPLE.test"]);
+    }
+    client.send(&message("other", 7, b"x\r\n"), &["b@example.test"]);
+    let stats = get(&server, "/stats");
+    assert_eq!(
+        (&stats["duplicated"], &stats["distinct"], &stats["accepted"]),
+        (&json!(8), &json!(4), &json!(11))
+    );
+    let ledger = get(&server, "/ledger/twice");
+    assert_eq!(
+        (&ledger["duplicated"], &ledger["distinct"]),
+        (&json!(8), &json!(3))
+    );
+}
+
+#[test]
+fn a_damaged_body_is_counted_and_a_changed_header_is_not() {
+    let server = server();
+    let mut client = Client::new(server.smtp_addr);
+    let mut damaged = message("crc", 0, b"hello\r\n");
+    let last = damaged.len() - 3;
+    damaged[last] ^= 1;
+    client.send(&damaged, &["a@example.test"]);
+    let mut relayed = b"X-More: 1\r\n".to_vec();
+    relayed.extend_from_slice(&message("crc", 1, b"hello\r\n"));
+    client.send(&relayed, &["a@example.test"]);
+    let stats = get(&server, "/stats");
+    assert_eq!((&stats["corrupted"], &stats["distinct"]), (&json!(1), &json!(2)));
+    assert_eq!(get(&server, "/ledger/crc")["corrupted"], 1);
+}
+
+#[test]
+fn mail_without_the_header_is_swallowed_too() {
+    let server = server();
+    let mut client = Client::new(server.smtp_addr);
+    client.send(b"Subject: x\r\n\r\nbody\r\n", &["a@example.test"]);
+    client.send(b"", &["a@example.test"]);
+    client.send(b"no header at all", &["a@example.test"]);
+    let stats = get(&server, "/stats");
+    assert_eq!(
+        (&stats["accepted"], &stats["distinct"], &stats["runs"]),
+        (&json!(3), &json!(0), &json!({}))
+    );
+}
+
+#[test]
+fn unknown_runs_are_404() {
+    let server = server();
+    for path in ["/ledger/none", "/hlog/none", "/ledger/not%20a%20run"] {
+        let error = ureq::get(format!("http://{}{path}", server.http_addr)).call();
+        assert!(matches!(error, Err(ureq::Error::StatusCode(404))), "{path}");
+    }
+}
+
+#[test]
+fn the_histogram_log_is_readable() {
+    let server = server();
+    let mut client = Client::new(server.smtp_addr);
+    client.send(&message("log", 0, b"x\r\n"), &["a@example.test"]);
+    let url = format!("http://{}/hlog/log", server.http_addr);
+    let log = ureq::get(url).call().unwrap().body_mut().read_to_vec().unwrap();
+    let intervals = reports::latency::parse_hlog(&log).unwrap();
+    assert_eq!(
+        intervals
+            .iter()
+            .map(|interval| interval.histogram.len())
+            .sum::<u64>(),
+        1
+    );
+}
+
+#[test]
+fn hostile_numbers_do_not_take_the_memory_and_are_owned_up_to() {
+    let server = server();
+    let mut client = Client::new(server.smtp_addr);
+    let mut burst = Vec::new();
+    let count = 2_000u64;
+    for step in 0..count {
+        let seq = step.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        burst.extend_from_slice(&transaction(&message("wild", seq, b"x\r\n"), &["a@example.test"]));
+        if step % 100 == 99 {
+            assert!(client.codes(&burst, 300).iter().all(|code| *code == 250));
+            burst.clear();
+        }
+    }
+    let stats = server.stop();
+    assert_eq!((stats.accepted, stats.distinct + stats.untracked), (count, count));
+    assert!(stats.untracked > count / 2, "{}", stats.untracked);
+}

@@ -1,0 +1,80 @@
+//! Who sends which message: the one counter that all workers share, and the end of the run.
+//!
+//! A sequence number is given out at the moment when its message begins, so the numbers are dense and every number given out ends as
+//! sent, failed or unknown. Numbers are never given back.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// Alone on its cache lines: it is the only word that every core writes.
+#[derive(Debug)]
+#[repr(align(128))]
+pub(crate) struct Claims {
+    next: AtomicU64,
+    limit: u64,
+    deadline_ns: u64,
+    closed: AtomicBool,
+}
+
+impl Claims {
+    /// Gives out `limit` numbers at most, and none at or after the deadline.
+    pub(crate) fn new(limit: u64, deadline_ns: u64) -> Self {
+        Self {
+            next: AtomicU64::new(0),
+            limit,
+            deadline_ns,
+            closed: AtomicBool::new(false),
+        }
+    }
+
+    /// The number of a message that begins now.
+    pub(crate) fn claim(&self, now_ns: u64) -> Option<u64> {
+        if !self.are_open(now_ns) {
+            return None;
+        }
+        let sequence = self.next.fetch_add(1, Ordering::Relaxed);
+        (sequence < self.limit).then_some(sequence)
+    }
+
+    /// Whether there is anything left to begin.
+    pub(crate) fn are_open(&self, now_ns: u64) -> bool {
+        now_ns < self.deadline_ns
+            && self.next.load(Ordering::Relaxed) < self.limit
+            && !self.closed.load(Ordering::Relaxed)
+    }
+
+    /// Begins nothing any more.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Messages begun so far.
+    pub(crate) fn begun(&self) -> u64 {
+        self.next.load(Ordering::Relaxed).min(self.limit)
+    }
+
+    pub(crate) fn deadline_ns(&self) -> u64 {
+        self.deadline_ns
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_dense_and_end_with_the_limit_the_deadline_or_the_wish() {
+        let claims = Claims::new(3, 100);
+        assert_eq!(
+            [0, 0, 99, 99].map(|now_ns| claims.claim(now_ns)),
+            [Some(0), Some(1), Some(2), None]
+        );
+        assert_eq!(claims.begun(), 3);
+        let claims = Claims::new(u64::MAX, 100);
+        assert_eq!(
+            (claims.claim(99), claims.claim(100), claims.begun()),
+            (Some(0), None, 1)
+        );
+        claims.close();
+        assert_eq!((claims.claim(0), claims.begun()), (None, 1));
+    }
+}

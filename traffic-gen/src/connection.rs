@@ -1,0 +1,400 @@
+//! One connection to the server: greeting, then one message after the other, then QUIT.
+//!
+//! Where the server offers PIPELINING and CHUNKING a message costs one vectored write of envelope, header and body, and one read; the body
+//! is never copied. A message that has begun ends in the tally whatever happens: answered, or unknown when the connection goes first,
+//! even if the worker gives the connection up.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use message::traffic::TrafficHeader;
+use smtp::client::{BodyForm, NO_REPLY, Next, Session, Transaction};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::clock::now_ns;
+use crate::flight::{Flight, Stage};
+use crate::tally::Final;
+use crate::template::Template;
+use crate::worker::Worker;
+
+/// What a worker reads at once, in bytes; replies are short.
+const READ_BYTES: usize = 16 << 10;
+
+/// Follows a body in DATA (RFC 5321 4.1.1.4); all bodies end in CRLF or are empty.
+const FINAL_DOT: &[u8] = b".\r\n";
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
+}
+
+/// How a connection ended.
+#[derive(Debug)]
+pub(crate) enum Ending {
+    /// There was nothing left to begin.
+    Done,
+    /// It was lost, or never came to be.
+    Lost {
+        kind: String,
+        /// Whether any message was answered on it.
+        useful: bool,
+    },
+}
+
+/// Opens a connection, after a while, and sends messages until there are no more.
+pub(crate) async fn run(worker: Arc<Worker>, flight: Arc<Flight>, number: u64, delay: Duration) -> Ending {
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
+    }
+    // The semaphore is never closed; an error would only mean that nobody is counting.
+    let turn = worker.connects.acquire().await.ok();
+    if !worker.run.claims.are_open(now_ns()) {
+        return Ending::Done;
+    }
+    flight.enter(Stage::Opening, worker.second());
+    let stream = match connect(&worker).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            return Ending::Lost {
+                kind: format!("connect: {error}"),
+                useful: false,
+            };
+        }
+    };
+    drop(turn);
+    let mut connection = Connection::new(stream, worker, flight, number);
+    match connection.work().await {
+        Ok(()) => Ending::Done,
+        Err(kind) => Ending::Lost {
+            kind,
+            useful: connection.useful,
+        },
+    }
+}
+
+async fn connect(worker: &Worker) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(&worker.run.plan.target.addresses[..]).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+struct Connection {
+    stream: TcpStream,
+    worker: Arc<Worker>,
+    flight: Arc<Flight>,
+    session: Session,
+    out: Vec<u8>,
+    /// Bytes read that the session does not take yet.
+    leftover: Vec<u8>,
+    template: Template,
+    recipient: String,
+    number: u64,
+    /// The `sent` of the message that has no final reply.
+    in_flight: Option<u64>,
+    useful: bool,
+}
+
+impl Connection {
+    fn new(stream: TcpStream, worker: Arc<Worker>, flight: Arc<Flight>, number: u64) -> Self {
+        worker.tally(|tally| {
+            tally.connections_opened += 1;
+            tally.connections_open += 1;
+        });
+        Self {
+            stream,
+            session: Session::new(worker.run.session_config()),
+            template: worker.run.template(),
+            worker,
+            flight,
+            out: Vec::new(),
+            leftover: Vec::new(),
+            recipient: String::new(),
+            number,
+            in_flight: None,
+            useful: false,
+        }
+    }
+
+    /// `Err` says in words how the connection was lost.
+    async fn work(&mut self) -> Result<(), String> {
+        let mut next = self.read().await?;
+        while next != Next::Ready {
+            next = match next {
+                Next::Closed => return Err(self.closing()),
+                _ => self.exchange().await?,
+            };
+        }
+        self.worker.connection_ready();
+        loop {
+            let Some(due_ns) = self.due().await? else { break };
+            let now_ns = now_ns();
+            let Some(sequence) = self.worker.run.claims.claim(now_ns) else {
+                break;
+            };
+            self.send(sequence, due_ns.unwrap_or(now_ns)).await?;
+        }
+        self.worker.nothing_left();
+        self.quit().await;
+        Ok(())
+    }
+
+    /// Waits until a message is due: `Some(None)` means now, `None` never again.
+    async fn due(&mut self) -> Result<Option<Option<u64>>, String> {
+        let worker = Arc::clone(&self.worker);
+        let Some(pacer) = &worker.pacer else {
+            return Ok(Some(None));
+        };
+        self.flight.enter(Stage::Idle, worker.second());
+        loop {
+            tokio::select! {
+                biased;
+                due_ns = pacer.next_ns() => return Ok(due_ns.map(Some)),
+                // A server may end an idle connection; the message that is due next must not be spent on finding out.
+                _ = self.stream.readable() => {
+                    if self.read().await? == Next::Closed {
+                        return Err(self.closing());
+                    }
+                }
+            }
+        }
+    }
+
+    async fn send(&mut self, sequence: u64, sent_ns: u64) -> Result<(), String> {
+        let worker = Arc::clone(&self.worker);
+        self.flight.enter(Stage::InMessage, worker.second());
+        self.in_flight = Some(sent_ns);
+        let mut random = worker.run.random(sequence);
+        worker
+            .run
+            .plan
+            .domains
+            .recipient(&mut random, &mut self.recipient);
+        let bodies = &worker.run.content.bodies;
+        let body = &bodies[random.usize(0..bodies.len())];
+        let traffic = TrafficHeader {
+            run: worker.run.plan.run_id,
+            conn: self.number,
+            seq: sequence,
+            sent_ns,
+            crc: body.crc,
+        };
+        let bytes = (self.template.render(&traffic, &self.recipient).len() + body.verbatim.len()) as u64;
+        let transaction = Transaction {
+            from: &worker.run.sender,
+            recipients: &[&self.recipient],
+            body_bytes: bytes,
+            eight_bit: body.eight_bit,
+            smtputf8: false,
+        };
+        let mut next = match self.session.begin(&transaction, &mut self.out) {
+            Ok(next) => next,
+            Err(error) => {
+                self.in_flight = None;
+                worker.tally(|tally| tally.refused_here(sent_ns));
+                // The next message would fare no better.
+                return Err(error.to_string());
+            }
+        };
+        let lost = loop {
+            next = match next {
+                Next::Ready => break None,
+                Next::Closed => break Some(self.closing()),
+                Next::Read => match self.exchange().await {
+                    Ok(next) => next,
+                    Err(kind) => break Some(kind),
+                },
+                Next::WriteBody(form) => match self.write_body(form, body).await {
+                    Ok(next) => next,
+                    Err(kind) => break Some(kind),
+                },
+            };
+        };
+        self.count(sent_ns, bytes);
+        lost.map_or(Ok(()), Err)
+    }
+
+    /// Counts the message whose replies are in; without a deciding one it stays in flight, which makes it unknown when the connection goes.
+    fn count(&mut self, sent_ns: u64, bytes: u64) {
+        let reply = self.session.result().recipient_reply(0);
+        if std::ptr::eq(reply, &raw const NO_REPLY) {
+            return;
+        }
+        let message = Final {
+            code: reply.code,
+            positive: reply.is_positive(),
+            bytes,
+            sent_ns,
+            reply_ns: now_ns(),
+        };
+        self.in_flight = None;
+        self.useful = true;
+        let start_ns = self.worker.run.start_ns;
+        self.worker.tally(|tally| tally.answered(&message, start_ns));
+    }
+
+    /// Writes what is due together with the message, and reads.
+    async fn write_body(&mut self, form: BodyForm, body: &crate::content::Body) -> Result<Next, String> {
+        let header = self.template.header();
+        let parts = match form {
+            BodyForm::Verbatim => [&self.out[..], header, &body.verbatim, b""],
+            BodyForm::DotStuffed => [&self.out[..], header, body.dotted(), FINAL_DOT],
+        };
+        let written = write_all(&mut self.stream, parts, &self.flight, &self.worker).await;
+        self.out.clear();
+        self.session.body_written();
+        match self.digest()? {
+            // A server that closes early may have said why before: what it said is read before the loss is believed.
+            Next::Read => self
+                .read()
+                .await
+                .map_err(|kind| written.err().map_or(kind, |error| format!("write: {error}"))),
+            next => Ok(next),
+        }
+    }
+
+    /// Writes what is due, and reads.
+    async fn exchange(&mut self) -> Result<Next, String> {
+        let parts = [&self.out[..], b"", b"", b""];
+        let written = write_all(&mut self.stream, parts, &self.flight, &self.worker).await;
+        self.out.clear();
+        self.read()
+            .await
+            .map_err(|kind| written.err().map_or(kind, |error| format!("write: {error}")))
+    }
+
+    /// Reads once and gives it to the session.
+    async fn read(&mut self) -> Result<Next, String> {
+        std::future::poll_fn(|context| {
+            BUFFER.with_borrow_mut(|buffer| {
+                let mut target = ReadBuf::new(buffer);
+                match ready!(Pin::new(&mut self.stream).poll_read(context, &mut target)) {
+                    Err(error) => return Poll::Ready(Err(format!("read: {error}"))),
+                    Ok(()) if target.filled().is_empty() => {
+                        return Poll::Ready(Err("the server closed the connection".to_owned()));
+                    }
+                    Ok(()) => {}
+                }
+                self.flight.touch(self.worker.second());
+                Poll::Ready(self.take(target.filled()))
+            })
+        })
+        .await
+    }
+
+    fn take(&mut self, read: &[u8]) -> Result<Next, String> {
+        if self.leftover.is_empty() {
+            let (consumed, next) = self
+                .session
+                .handle(read, &mut self.out)
+                .map_err(|error| error.to_string())?;
+            self.leftover.extend_from_slice(&read[consumed..]);
+            return Ok(next);
+        }
+        self.leftover.extend_from_slice(read);
+        self.digest()
+    }
+
+    /// Gives the session what it did not take before.
+    fn digest(&mut self) -> Result<Next, String> {
+        let (consumed, next) = self
+            .session
+            .handle(&self.leftover, &mut self.out)
+            .map_err(|error| error.to_string())?;
+        self.leftover.drain(..consumed);
+        Ok(next)
+    }
+
+    /// How the server ended the session, in its own words.
+    fn closing(&self) -> String {
+        let closing = self.session.result().closing.as_ref();
+        closing.map_or_else(
+            || "the server ended the session".to_owned(),
+            |reply| format!("the server ended the session: {reply}"),
+        )
+    }
+
+    /// Says QUIT; the worker does not let it wait for long.
+    async fn quit(&mut self) {
+        self.flight.enter(Stage::Quitting, self.worker.second());
+        let mut next = self.session.quit(&mut self.out);
+        // Everything is counted, so however the connection ends now, nothing is lost.
+        while next == Next::Read {
+            next = self.exchange().await.unwrap_or(Next::Closed);
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let lost = self.in_flight.take();
+        self.worker.tally(|tally| {
+            tally.connections_open -= 1;
+            if let Some(sent_ns) = lost {
+                tally.lost(sent_ns, now_ns());
+            }
+        });
+    }
+}
+
+/// Writes all parts, as many at once as the kernel takes.
+async fn write_all(
+    stream: &mut TcpStream,
+    parts: [&[u8]; 4],
+    flight: &Flight,
+    worker: &Worker,
+) -> io::Result<()> {
+    let total: usize = parts.iter().map(|part| part.len()).sum();
+    let mut written = 0;
+    std::future::poll_fn(|context| {
+        while written < total {
+            let (slices, count) = rest(&parts, written);
+            let bytes = ready!(Pin::new(&mut *stream).poll_write_vectored(context, &slices[..count]))?;
+            if bytes == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            written += bytes;
+            flight.touch(worker.second());
+        }
+        Poll::Ready(Ok(()))
+    })
+    .await
+}
+
+/// What is left of the parts after so many bytes, and in how many pieces.
+fn rest<'p>(parts: &[&'p [u8]; 4], mut written: usize) -> ([IoSlice<'p>; 4], usize) {
+    let mut slices = [IoSlice::new(&[]); 4];
+    let mut count = 0;
+    for part in parts {
+        let skip = written.min(part.len());
+        written -= skip;
+        if skip < part.len() {
+            slices[count] = IoSlice::new(&part[skip..]);
+            count += 1;
+        }
+    }
+    (slices, count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_to_write_is_exact_at_every_byte() {
+        let parts: [&[u8]; 4] = [b"ab", b"", b"cde", b"f"];
+        let whole = parts.concat();
+        for written in 0..=whole.len() {
+            let (slices, count) = rest(&parts, written);
+            let left: Vec<u8> = slices[..count]
+                .iter()
+                .flat_map(|slice| slice.iter().copied())
+                .collect();
+            assert_eq!(left, whole[written..]);
+            assert!(slices[..count].iter().all(|slice| !slice.is_empty()));
+        }
+    }
+}
