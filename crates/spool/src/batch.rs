@@ -1,0 +1,303 @@
+//! Filling one aligned buffer with records: the only copy a body ever makes.
+//! Owns the layout inside a batch (headers, alignment, commit flags, padding). Keeps the index in step, record by record,
+//! in the order in which they are written. Does no I/O; what does not fit is the writer's business.
+
+use bytes::Bytes;
+use crc32c::crc32c;
+use tokio::sync::oneshot;
+
+use crate::disk::AlignedBuffer;
+use crate::error::AppendError;
+use crate::format::{
+    BLOCK_BYTES, Kind, RECORD_ALIGN_BYTES, RECORD_HEADER_BYTES, RecordHeader, Seed, aligned_block,
+    record_stride_bytes, reseed,
+};
+use crate::index::{Index, Move, Place};
+use crate::queue::{CopiedRecord, Request, Work};
+use crate::types::{Acknowledgement, Change, Id, Transaction};
+
+/// A waiter, and whether what it waits for counts as an append.
+pub(crate) type Waiter = oneshot::Sender<Acknowledgement>;
+
+/// What became of a batch.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Writing,
+    Landed,
+    Failed(String),
+}
+
+/// Records on their way to one place of one segment.
+pub(crate) struct Batch {
+    pub(crate) token: u64,
+    pub(crate) segment: u32,
+    pub(crate) offset: u64,
+    /// Length written, padding included.
+    pub(crate) bytes: usize,
+    pub(crate) records: u32,
+    /// Transactions in it that callers wait for.
+    pub(crate) appends: u64,
+    /// Sequence of its last record; that of the batch before if it has none.
+    pub(crate) last_sequence: u64,
+    pub(crate) waiters: Vec<Waiter>,
+    pub(crate) moves: Vec<Move>,
+    pub(crate) buffer: Option<AlignedBuffer>,
+    pub(crate) fate: Fate,
+    /// Second attempt, in another segment.
+    pub(crate) again: bool,
+    /// Has a segment to itself.
+    pub(crate) alone: bool,
+}
+
+impl Batch {
+    pub(crate) fn new(token: u64, segment: u32, offset: u64) -> Self {
+        Self {
+            token,
+            segment,
+            offset,
+            bytes: 0,
+            records: 0,
+            appends: 0,
+            last_sequence: 0,
+            waiters: Vec::new(),
+            moves: Vec::new(),
+            buffer: None,
+            fate: Fate::Writing,
+            again: false,
+            alone: false,
+        }
+    }
+
+    /// Changes the batch's place: every record gets the checksum of the other segment. The moves are what the index has
+    /// to learn. A seal stays behind, for it closed the other segment.
+    pub(crate) fn relocate(&mut self, segment: u32, offset: u64, from: Seed, to: Seed) -> Vec<Move> {
+        let mut moves = Vec::new();
+        let Some(buffer) = &mut self.buffer else { return moves };
+        let mut at = 0;
+        while at < self.bytes {
+            let Some(header) = RecordHeader::decode(&buffer[at..], from) else { break };
+            let end = at + header.stride_bytes() as usize;
+            if header.kind == Kind::Seal {
+                buffer[at..end].fill(0);
+            } else {
+                reseed(&mut buffer[at..end], to);
+                let place = |segment, base| place_of(segment, base, at, header.payload_bytes);
+                let (from, to) = (place(self.segment, self.offset), place(segment, offset));
+                moves.push(Move { kind: header.kind, id: header.id, from, to });
+            }
+            at = end;
+        }
+        (self.segment, self.offset) = (segment, offset);
+        moves
+    }
+}
+
+fn place_of(segment: u32, base: u64, at: usize, payload_bytes: u32) -> Place {
+    // Segments end below 4 GiB.
+    Place { segment, offset: u32::try_from(base + at as u64).unwrap_or(u32::MAX), payload_bytes }
+}
+
+/// A buffer being filled.
+pub(crate) struct Page<'b> {
+    buffer: &'b mut [u8],
+    seed: Seed,
+    segment: u32,
+    offset: u64,
+    used: usize,
+    /// Sequence of the next record.
+    pub(crate) sequence: u64,
+    durable_sequence: Option<u64>,
+    /// The last record: its header is written when it is known whether a transaction ends with it.
+    open: Option<(usize, RecordHeader)>,
+    position: u16,
+    pub(crate) records: u32,
+    pub(crate) skipped: u64,
+}
+
+impl<'b> Page<'b> {
+    /// `batch` says where the buffer will be written.
+    pub(crate) fn new(
+        buffer: &'b mut [u8],
+        batch: &Batch,
+        seed: Seed,
+        sequence: u64,
+        durable_sequence: Option<u64>,
+    ) -> Self {
+        let (segment, offset) = (batch.segment, batch.offset);
+        let (used, open, position, records, skipped) = (0, None, 0, 0, 0);
+        Self { buffer, seed, segment, offset, used, sequence, durable_sequence, open, position, records, skipped }
+    }
+
+    pub(crate) fn used(&self) -> usize {
+        self.used
+    }
+
+    /// Writes one request, which must fit, and tells the index.
+    pub(crate) fn put(&mut self, index: &mut Index, batch: &mut Batch, request: Request) {
+        let Request { work, waiter, .. } = request;
+        let result = match work {
+            Work::Transaction { transaction, body_crc } => {
+                let result = self.put_transaction(index, &transaction, body_crc);
+                batch.appends += u64::from(result.is_ok());
+                result
+            }
+            Work::Changes(changes) => self.put_changes(index, &changes),
+            Work::Copies(records) => {
+                self.put_copies(index, batch, &records);
+                Ok(())
+            }
+        };
+        match (result, waiter) {
+            (Ok(()), Some(waiter)) => batch.waiters.push(waiter),
+            // A caller that no longer waits needs no answer.
+            (Err(error), Some(waiter)) => drop(waiter.send(Err(error))),
+            (_, None) => {}
+        }
+    }
+
+    fn put_transaction(
+        &mut self,
+        index: &mut Index,
+        transaction: &Transaction,
+        body_crc: u32,
+    ) -> Result<(), AppendError> {
+        index.check(transaction)?;
+        if let Some((id, parts)) = &transaction.body {
+            let place = self.record(Kind::Body, *id, Id::default(), body_crc, parts);
+            index.add_body(*id, place);
+        }
+        for envelope in &transaction.envelopes {
+            let place = self.small(Kind::Envelope, envelope.id, envelope.body, &envelope.bytes);
+            index.add_envelope(envelope.id, envelope.body, place);
+        }
+        self.commit();
+        Ok(())
+    }
+
+    fn put_changes(&mut self, index: &mut Index, changes: &[Change]) -> Result<(), AppendError> {
+        let unknown = changes.iter().find_map(|change| match change {
+            Change::Rewrite { body, .. } if !index.has_body(*body) => Some(*body),
+            _ => None,
+        });
+        if let Some(body) = unknown {
+            return Err(AppendError::UnknownBody(body));
+        }
+        changes.iter().for_each(|change| self.put_change(index, change));
+        self.commit();
+        Ok(())
+    }
+
+    fn put_change(&mut self, index: &mut Index, change: &Change) {
+        let (Change::Mark { id, .. } | Change::Delete { id, .. } | Change::Rewrite { id, .. }) = change;
+        if !index.is_alive(*id) {
+            self.skipped += 1;
+            return;
+        }
+        let sequence = self.sequence;
+        match change {
+            Change::Mark { id, bytes } => {
+                let place = self.small(Kind::Mark, *id, Id::default(), bytes);
+                index.mark(*id, place, sequence);
+            }
+            Change::Delete { id, bytes } => {
+                let place = self.small(Kind::Delete, *id, Id::default(), bytes);
+                index.delete(*id, place, sequence);
+            }
+            // A delete earlier in the same list may have taken the body with it.
+            Change::Rewrite { body, .. } if !index.has_body(*body) => self.skipped += 1,
+            Change::Rewrite { id, body, bytes } => {
+                let place = self.small(Kind::Envelope, *id, *body, bytes);
+                index.rewrite(*id, *body, place, sequence);
+            }
+        }
+    }
+
+    fn put_copies(&mut self, index: &mut Index, batch: &mut Batch, records: &[CopiedRecord]) {
+        for CopiedRecord { header, place, payload } in records {
+            if !index.is_current(header.kind, header.id, *place) {
+                continue;
+            }
+            let parts = std::slice::from_ref(payload);
+            let to = self.record(header.kind, header.id, header.body, header.payload_crc, parts);
+            self.commit();
+            index.begin_move(header.kind, header.id, to);
+            batch.moves.push(Move { kind: header.kind, id: header.id, from: *place, to });
+        }
+    }
+
+    /// Closes the segment.
+    pub(crate) fn seal(&mut self) {
+        self.flush(false);
+        let header = RecordHeader {
+            kind: Kind::Seal,
+            commit: true,
+            position: 0,
+            payload_bytes: 0,
+            payload_crc: crc32c(&[]),
+            sequence: self.sequence,
+            durable_sequence: self.durable_sequence,
+            id: Id::default(),
+            body: Id::default(),
+        };
+        let at = self.used;
+        self.buffer[at..at + RECORD_HEADER_BYTES].copy_from_slice(&header.encode(self.seed));
+        self.used += RECORD_HEADER_BYTES;
+    }
+
+    /// Pads to whole blocks; returns the bytes to write.
+    pub(crate) fn finish(mut self) -> usize {
+        self.flush(true);
+        let end = aligned_block(self.used);
+        self.buffer[self.used..end].fill(0);
+        debug_assert!(end.is_multiple_of(BLOCK_BYTES));
+        end
+    }
+
+    fn small(&mut self, kind: Kind, id: Id, body: Id, bytes: &Bytes) -> Place {
+        self.record(kind, id, body, crc32c(bytes), std::slice::from_ref(bytes))
+    }
+
+    fn record(&mut self, kind: Kind, id: Id, body: Id, payload_crc: u32, parts: &[Bytes]) -> Place {
+        self.flush(false);
+        let at = self.used;
+        let mut end = at + RECORD_HEADER_BYTES;
+        for part in parts {
+            self.buffer[end..end + part.len()].copy_from_slice(part);
+            end += part.len();
+        }
+        // Transactions are limited to 1 GiB before they come here.
+        let payload_bytes = u32::try_from(end - at - RECORD_HEADER_BYTES).unwrap_or(u32::MAX);
+        self.used = at + record_stride_bytes(u64::from(payload_bytes)) as usize;
+        debug_assert!(self.used.is_multiple_of(RECORD_ALIGN_BYTES));
+        self.buffer[end..self.used].fill(0);
+        let header = RecordHeader {
+            kind,
+            commit: false,
+            position: self.position,
+            payload_bytes,
+            payload_crc,
+            sequence: self.sequence,
+            durable_sequence: self.durable_sequence,
+            id,
+            body,
+        };
+        self.open = Some((at, header));
+        self.sequence += 1;
+        self.position += 1;
+        self.records += 1;
+        place_of(self.segment, self.offset, at, payload_bytes)
+    }
+
+    /// The transaction ends with the record written last.
+    fn commit(&mut self) {
+        self.flush(true);
+        self.position = 0;
+    }
+
+    fn flush(&mut self, commit: bool) {
+        if let Some((at, mut header)) = self.open.take() {
+            header.commit = commit;
+            self.buffer[at..at + RECORD_HEADER_BYTES].copy_from_slice(&header.encode(self.seed));
+        }
+    }
+}

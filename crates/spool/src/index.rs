@@ -1,0 +1,576 @@
+//! What is alive, where it lies, and which segments may go.
+//! Owns the recycling rules: a segment counts as alive while it holds a living body, envelope or mark, or a delete
+//! whose envelope can still be read from another segment. A segment may go once nothing in it is alive and what emptied
+//! it is durable. Pure bookkeeping in memory: no I/O, cannot fail; ids that are not alive are skipped.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
+
+use crate::disk::File;
+use crate::error::AppendError;
+use crate::format::{BLOCK_BYTES, Kind, Seed, SegmentHeader, record_stride_bytes};
+use crate::options::Rules;
+use crate::types::{Id, Transaction};
+
+/// Where a record lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) segment: u32,
+    pub(crate) offset: u32,
+    pub(crate) payload_bytes: u32,
+}
+
+impl Place {
+    fn stride_bytes(self) -> u64 {
+        record_stride_bytes(u64::from(self.payload_bytes))
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Body {
+    place: Place,
+    envelopes: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Message {
+    body: Id,
+    place: Place,
+    mark: Option<Place>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Deleted {
+    place: Place,
+    /// Copies of the envelope in other segments: while there is one, the delete is alive.
+    elsewhere: u32,
+    /// Copies of the envelope in the delete's own segment, which go when it goes.
+    own: u32,
+}
+
+/// A living record that is being written again elsewhere.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Move {
+    pub(crate) kind: Kind,
+    pub(crate) id: Id,
+    pub(crate) from: Place,
+    pub(crate) to: Place,
+}
+
+/// What a segment is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SegmentState {
+    /// Written through, of a fresh generation, empty.
+    Spare,
+    /// Batches go there.
+    Active,
+    /// Full, or left behind by an earlier process.
+    Closed,
+    /// A write to it failed: no more writes; removed when it is empty.
+    Poisoned,
+    /// Being wiped or removed.
+    Leaving,
+}
+
+pub(crate) struct Segment {
+    pub(crate) header: SegmentHeader,
+    pub(crate) seed: Seed,
+    pub(crate) file: Arc<dyn File>,
+    pub(crate) state: SegmentState,
+    /// Batches on their way to it.
+    pub(crate) in_flight: u32,
+    pub(crate) live_records: u32,
+    pub(crate) live_bytes: u64,
+    /// Compaction has been through it once; what is alive in it since could not be read.
+    pub(crate) compacted: bool,
+    /// A write to it failed.
+    pub(crate) poisoned: bool,
+    /// Written to without a barrier since it was last synced.
+    pub(crate) unsynced: bool,
+    /// Sequence of the latest record that made something in here dead.
+    emptied_by: u64,
+    /// Noted in [`Index::emptied`].
+    listed: bool,
+    /// Every envelope written here, dead or alive: what deletes elsewhere have to outlive.
+    envelopes: Vec<Id>,
+}
+
+impl Segment {
+    pub(crate) fn new(
+        header: SegmentHeader,
+        rules: Rules,
+        file: Arc<dyn File>,
+        state: SegmentState,
+    ) -> Self {
+        let seed = header.seed(rules);
+        Self {
+            header,
+            seed,
+            file,
+            state,
+            in_flight: 0,
+            live_records: 0,
+            live_bytes: 0,
+            compacted: false,
+            poisoned: false,
+            unsynced: false,
+            emptied_by: 0,
+            listed: false,
+            envelopes: Vec::new(),
+        }
+    }
+}
+
+/// Ids are time-ordered, so their low bits are spread over the table by one multiplication; nobody outside chooses them.
+#[derive(Default)]
+pub(crate) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            let mixed = (self.0 ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            self.0 = mixed ^ (mixed >> 32);
+        }
+    }
+
+    fn write_usize(&mut self, _length: usize) {
+        // The length prefix of a fixed array tells nothing.
+    }
+}
+
+pub(crate) type IdMap<T> = HashMap<Id, T, BuildHasherDefault<IdHasher>>;
+
+/// Everything that is known without reading a disk.
+pub(crate) struct Index {
+    rules: Rules,
+    bodies: IdMap<Body>,
+    messages: IdMap<Message>,
+    deleted: IdMap<Deleted>,
+    /// Segments of further copies of an envelope, for the few that have any.
+    older: IdMap<Vec<u32>>,
+    /// By number; numbers of removed files are used again.
+    segments: Vec<Option<Segment>>,
+    /// Segments that became empty since they were last looked at.
+    emptied: Vec<u32>,
+    pub(crate) live_bytes: u64,
+}
+
+impl Index {
+    pub(crate) fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            bodies: IdMap::default(),
+            messages: IdMap::default(),
+            deleted: IdMap::default(),
+            older: IdMap::default(),
+            segments: Vec::new(),
+            emptied: Vec::new(),
+            live_bytes: 0,
+        }
+    }
+
+    pub(crate) fn messages(&self) -> usize {
+        self.messages.len()
+    }
+
+    // Segments.
+
+    pub(crate) fn segment(&self, number: u32) -> Option<&Segment> {
+        self.segments.get(number as usize).and_then(Option::as_ref)
+    }
+
+    pub(crate) fn segment_mut(&mut self, number: u32) -> Option<&mut Segment> {
+        self.segments.get_mut(number as usize).and_then(Option::as_mut)
+    }
+
+    pub(crate) fn segments(&self) -> impl Iterator<Item = &Segment> {
+        self.segments.iter().flatten()
+    }
+
+    pub(crate) fn put_segment(&mut self, segment: Segment) {
+        let number = segment.header.number as usize;
+        if self.segments.len() <= number {
+            self.segments.resize_with(number + 1, || None);
+        }
+        self.segments[number] = Some(segment);
+    }
+
+    /// The lowest number that no segment has; `taken` are numbers promised to files in preparation.
+    pub(crate) fn free_number(&self, taken: &[u32]) -> u32 {
+        let free = |number: &u32| self.segment(*number).is_none() && !taken.contains(number);
+        (1..u32::MAX).find(free).unwrap_or(u32::MAX)
+    }
+
+    /// Segments that are closed, empty, and emptied by something durable. Each is named once; the rest stay noted.
+    pub(crate) fn take_reclaimable(&mut self, durable_sequence: u64, out: &mut Vec<u32>) {
+        let waits = self.rules.reuse_waits;
+        for number in std::mem::take(&mut self.emptied) {
+            let Some(segment) = self.segment_mut(number) else { continue };
+            segment.listed = false;
+            let closed = matches!(segment.state, SegmentState::Closed | SegmentState::Poisoned);
+            if segment.live_records > 0 || !closed {
+                continue;
+            }
+            if segment.in_flight == 0 && (segment.emptied_by <= durable_sequence || !waits) {
+                segment.state = SegmentState::Leaving;
+                out.push(number);
+            } else {
+                self.note_empty(number);
+            }
+        }
+    }
+
+    /// To be called when a segment is closed, and when something in it died.
+    pub(crate) fn note_empty(&mut self, number: u32) {
+        let Some(segment) = self.segment_mut(number) else { return };
+        let closed = matches!(segment.state, SegmentState::Closed | SegmentState::Poisoned);
+        if closed && segment.live_records == 0 && !segment.listed {
+            segment.listed = true;
+            self.emptied.push(number);
+        }
+    }
+
+    /// Files whose writes had no barrier yet; they have to be synced before anything is wiped.
+    pub(crate) fn take_unsynced(&mut self) -> Vec<Arc<dyn File>> {
+        let unsynced = self.segments.iter_mut().flatten().filter(|segment| segment.unsynced);
+        unsynced
+            .map(|segment| {
+                // What is on its way now may miss the sync.
+                segment.unsynced = segment.in_flight > 0;
+                Arc::clone(&segment.file)
+            })
+            .collect()
+    }
+
+    /// The segment's contents are gone for good: deletes that guarded against them are free to go, too.
+    pub(crate) fn segment_gone(&mut self, number: u32) {
+        let Some(segment) = self.segments.get_mut(number as usize).and_then(Option::take) else { return };
+        for id in segment.envelopes {
+            if let Some(deleted) = self.deleted.get_mut(&id) {
+                deleted.elsewhere -= 1;
+                if deleted.elsewhere == 0 {
+                    let place = deleted.place;
+                    self.deleted.remove(&id);
+                    self.release(place, 0);
+                }
+            } else if let Some(older) = self.older.get_mut(&id) {
+                older.retain(|copy| *copy != number);
+                if older.is_empty() {
+                    self.older.remove(&id);
+                }
+            }
+        }
+    }
+
+    fn hold(&mut self, place: Place) {
+        self.live_bytes += place.stride_bytes();
+        if let Some(segment) = self.segment_mut(place.segment) {
+            segment.live_records += 1;
+            segment.live_bytes += place.stride_bytes();
+        }
+    }
+
+    fn release(&mut self, place: Place, sequence: u64) {
+        self.live_bytes -= place.stride_bytes();
+        let Some(segment) = self.segment_mut(place.segment) else { return };
+        segment.live_records -= 1;
+        segment.live_bytes -= place.stride_bytes();
+        segment.emptied_by = segment.emptied_by.max(sequence);
+        self.note_empty(place.segment);
+    }
+
+    fn note_envelope(&mut self, id: Id, segment: u32) {
+        if let Some(segment) = self.segment_mut(segment) {
+            segment.envelopes.push(id);
+        }
+    }
+
+    // Records, in the order in which they are written.
+
+    /// Whether the transaction keeps the rules about ids.
+    pub(crate) fn check(&self, transaction: &Transaction) -> Result<(), AppendError> {
+        let own = transaction.body.as_ref().map(|(id, _)| *id);
+        if let Some(id) = own {
+            if self.bodies.contains_key(&id) {
+                return Err(AppendError::IdInUse(id));
+            }
+            if !transaction.envelopes.iter().any(|envelope| envelope.body == id) {
+                return Err(AppendError::BodyWithoutEnvelope(id));
+            }
+        }
+        for envelope in &transaction.envelopes {
+            if self.messages.contains_key(&envelope.id) || self.deleted.contains_key(&envelope.id) {
+                return Err(AppendError::IdInUse(envelope.id));
+            }
+            if own != Some(envelope.body) && !self.bodies.contains_key(&envelope.body) {
+                return Err(AppendError::UnknownBody(envelope.body));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_alive(&self, id: Id) -> bool {
+        self.messages.contains_key(&id)
+    }
+
+    pub(crate) fn has_body(&self, id: Id) -> bool {
+        self.bodies.contains_key(&id)
+    }
+
+    pub(crate) fn body_place(&self, id: Id) -> Option<Place> {
+        self.bodies.get(&id).map(|body| body.place)
+    }
+
+    pub(crate) fn add_body(&mut self, id: Id, place: Place) {
+        self.bodies.insert(id, Body { place, envelopes: 0 });
+        self.hold(place);
+    }
+
+    pub(crate) fn add_envelope(&mut self, id: Id, body: Id, place: Place) {
+        if let Some(body) = self.bodies.get_mut(&body) {
+            body.envelopes += 1;
+        }
+        self.messages.insert(id, Message { body, place, mark: None });
+        self.hold(place);
+        self.note_envelope(id, place.segment);
+    }
+
+    pub(crate) fn mark(&mut self, id: Id, place: Place, sequence: u64) {
+        let Some(message) = self.messages.get_mut(&id) else { return };
+        let before = message.mark.replace(place);
+        self.hold(place);
+        if let Some(before) = before {
+            self.release(before, sequence);
+        }
+    }
+
+    pub(crate) fn rewrite(&mut self, id: Id, body: Id, place: Place, sequence: u64) {
+        let Some(message) = self.messages.get_mut(&id) else { return };
+        let before = std::mem::replace(message, Message { body, place, mark: message.mark });
+        if let Some(body) = self.bodies.get_mut(&body) {
+            body.envelopes += 1;
+        }
+        self.hold(place);
+        self.note_envelope(id, place.segment);
+        self.older.entry(id).or_default().push(before.place.segment);
+        self.release(before.place, sequence);
+        self.release_body(before.body, sequence);
+    }
+
+    /// `place` is where the delete record lies.
+    pub(crate) fn delete(&mut self, id: Id, place: Place, sequence: u64) {
+        let Some(message) = self.messages.remove(&id) else { return };
+        let mut copies = self.older.remove(&id).unwrap_or_default();
+        copies.push(message.place.segment);
+        self.guard(id, place, &copies);
+        self.release(message.place, sequence);
+        if let Some(mark) = message.mark {
+            self.release(mark, sequence);
+        }
+        self.release_body(message.body, sequence);
+    }
+
+    /// A delete is alive as long as another segment still holds what it deletes.
+    fn guard(&mut self, id: Id, place: Place, copies: &[u32]) {
+        let own = copies.iter().filter(|segment| **segment == place.segment).count();
+        let elsewhere = copies.len() - own;
+        if elsewhere > 0 && self.rules.deletes_pin {
+            let count = |copies| u32::try_from(copies).unwrap_or(u32::MAX);
+            self.deleted.insert(id, Deleted { place, elsewhere: count(elsewhere), own: count(own) });
+            self.hold(place);
+        }
+    }
+
+    fn release_body(&mut self, id: Id, sequence: u64) {
+        let Some(body) = self.bodies.get_mut(&id) else { return };
+        body.envelopes -= 1;
+        if body.envelopes == 0 {
+            let place = body.place;
+            self.bodies.remove(&id);
+            self.release(place, sequence);
+        }
+    }
+
+    // Moves: compaction, and batches written again after a failure.
+
+    /// Whether the record at `place` is the one that counts.
+    pub(crate) fn is_current(&self, kind: Kind, id: Id, place: Place) -> bool {
+        self.current(kind, id) == Some(place)
+    }
+
+    fn current(&self, kind: Kind, id: Id) -> Option<Place> {
+        match kind {
+            Kind::Body => self.bodies.get(&id).map(|body| body.place),
+            Kind::Envelope => self.messages.get(&id).map(|message| message.place),
+            Kind::Mark => self.messages.get(&id).and_then(|message| message.mark),
+            Kind::Delete => self.deleted.get(&id).map(|deleted| deleted.place),
+            Kind::Seal => None,
+        }
+    }
+
+    /// A copy is about to be written to `to`: from now on a delete has to guard against it.
+    pub(crate) fn begin_move(&mut self, kind: Kind, id: Id, to: Place) {
+        if kind == Kind::Envelope {
+            self.older.entry(id).or_default().push(to.segment);
+            self.note_envelope(id, to.segment);
+        }
+    }
+
+    /// The copy is durable: if the original still counts, the copy counts in its place from now on.
+    pub(crate) fn finish_move(&mut self, moved: &Move, sequence: u64) {
+        let Move { kind, id, from, to } = *moved;
+        if !self.is_current(kind, id, from) {
+            return;
+        }
+        if kind == Kind::Envelope && let Some(older) = self.older.get_mut(&id) {
+            // The two change places: the original is the further copy now.
+            if let Some(at) = older.iter().position(|segment| *segment == to.segment) {
+                older[at] = from.segment;
+            }
+        }
+        if kind == Kind::Delete && let Some(deleted) = self.deleted.get_mut(&id) {
+            deleted.elsewhere += std::mem::take(&mut deleted.own);
+        }
+        self.set_current(kind, id, to);
+        self.hold(to);
+        self.release(from, sequence);
+    }
+
+    fn set_current(&mut self, kind: Kind, id: Id, to: Place) {
+        match kind {
+            Kind::Body => set(self.bodies.get_mut(&id), |body| body.place = to),
+            Kind::Envelope => set(self.messages.get_mut(&id), |message| message.place = to),
+            Kind::Mark => set(self.messages.get_mut(&id), |message| message.mark = Some(to)),
+            Kind::Delete => set(self.deleted.get_mut(&id), |deleted| deleted.place = to),
+            Kind::Seal => {}
+        }
+    }
+
+    /// A record of a failed batch is written again from memory. What lies at `from` may or may not be on the disk, so it
+    /// counts as a copy until its segment is gone. Rare, hence the plain searches.
+    pub(crate) fn relocate(&mut self, moved: &Move, sequence: u64) {
+        let Move { kind, id, from, to } = *moved;
+        match kind {
+            Kind::Envelope => self.relocate_envelope(id, to),
+            Kind::Delete => self.relocate_delete(id, from, to),
+            Kind::Body | Kind::Mark | Kind::Seal => {}
+        }
+        self.finish_move(moved, sequence);
+    }
+
+    fn relocate_envelope(&mut self, id: Id, to: Place) {
+        self.note_envelope(id, to.segment);
+        if let Some(deleted) = self.deleted.get_mut(&id) {
+            deleted.elsewhere += u32::from(deleted.place.segment != to.segment);
+            deleted.own += u32::from(deleted.place.segment == to.segment);
+        } else if self.messages.contains_key(&id) {
+            self.older.entry(id).or_default().push(to.segment);
+        }
+    }
+
+    fn relocate_delete(&mut self, id: Id, from: Place, to: Place) {
+        if self.deleted.contains_key(&id) {
+            return;
+        }
+        // Envelope and delete went down together; now the one may be on the disk without the other.
+        let left_behind = vec![from.segment; self.copies_in(from.segment, id)];
+        self.guard(id, to, &left_behind);
+    }
+
+    fn copies_in(&self, segment: u32, id: Id) -> usize {
+        let copies = |segment: &Segment| segment.envelopes.iter().filter(|other| **other == id).count();
+        self.segment(segment).map_or(0, copies)
+    }
+
+    /// Takes back what was to be written to a segment of its own. The segment can go at once.
+    pub(crate) fn forget_segment(&mut self, number: u32) {
+        let in_it = self.messages.iter().filter(|(_, message)| message.place.segment == number);
+        let ids: Vec<Id> = in_it.map(|(id, _)| *id).collect();
+        for id in ids {
+            let Some(message) = self.messages.remove(&id) else { continue };
+            self.release(message.place, 0);
+            self.release_body(message.body, 0);
+        }
+    }
+
+    // What compaction asks.
+
+    /// The closed segment with the fewest living bytes, if it is mostly dead.
+    pub(crate) fn deadest_segment(&self, segment_bytes: u64) -> Option<u32> {
+        let candidate = |segment: &&Segment| {
+            segment.state == SegmentState::Closed
+                && !segment.compacted
+                && segment.in_flight == 0
+                && segment.live_records > 0
+                && segment.header.segment_bytes <= segment_bytes
+                && segment.live_bytes * 2 < segment.header.segment_bytes
+        };
+        let deadest = self.segments().filter(candidate).min_by_key(|segment| segment.live_bytes);
+        deadest.map(|segment| segment.header.number)
+    }
+
+    /// Segments in use, and how many the living bytes need.
+    pub(crate) fn occupancy(&self, segment_bytes: u64) -> (usize, usize) {
+        let in_use = |segment: &&Segment| {
+            matches!(segment.state, SegmentState::Active | SegmentState::Closed | SegmentState::Poisoned)
+        };
+        let room = segment_bytes - BLOCK_BYTES as u64;
+        (self.segments().filter(in_use).count(), self.live_bytes.div_ceil(room) as usize)
+    }
+
+    // What recovery puts in; sequences are compared there.
+
+    pub(crate) fn recover_body(&mut self, id: Id, place: Place, envelopes: u32) {
+        self.bodies.insert(id, Body { place, envelopes });
+        self.hold(place);
+    }
+
+    /// `copies`: the segments of all envelope records with this id, the current one included.
+    pub(crate) fn recover_message(
+        &mut self,
+        id: Id,
+        body: Id,
+        place: Place,
+        mark: Option<Place>,
+        copies: &[u32],
+    ) {
+        self.messages.insert(id, Message { body, place, mark });
+        self.hold(place);
+        if let Some(mark) = mark {
+            self.hold(mark);
+        }
+        let mut older = copies.to_vec();
+        if let Some(at) = older.iter().position(|segment| *segment == place.segment) {
+            older.swap_remove(at);
+        }
+        if !older.is_empty() {
+            self.older.insert(id, older);
+        }
+        copies.iter().for_each(|segment| self.note_envelope(id, *segment));
+    }
+
+    pub(crate) fn recover_deleted(&mut self, id: Id, place: Place, copies: &[u32]) {
+        self.guard(id, place, copies);
+        copies.iter().for_each(|segment| self.note_envelope(id, *segment));
+    }
+}
+
+fn set<T>(entry: Option<&mut T>, change: impl FnOnce(&mut T)) {
+    if let Some(entry) = entry {
+        change(entry);
+    }
+}
+#[cfg(test)]
+impl Index {
+    pub(crate) fn debug(&self, id: Id) -> String {
+        let segs: Vec<_> = self.segments().map(|s| (s.header.number, s.header.generation, s.state, s.live_records, s.envelopes.iter().filter(|e| **e == id).count())).collect();
+        format!("{:?} {:?} older {:?} {:?}", self.messages.get(&id), self.deleted.get(&id), self.older.get(&id), segs)
+    }
+}

@@ -1,0 +1,275 @@
+//! The handle that callers hold: append, settle, read, look, close.
+//! Cheap to clone, safe to share. Checks what can be checked without the index on the caller's own thread, computes the
+//! body's checksum there, and waits for the writer. When the last handle goes, everything queued is written first.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use crc32c::crc32c_append;
+use tokio::sync::oneshot;
+
+use crate::disk::read_through;
+use crate::error::{AppendError, ReadError};
+use crate::format::{Kind, RECORD_HEADER_BYTES, RecordHeader};
+use crate::index::{Place, SegmentState};
+use crate::lock::Lock;
+use crate::options::{TRANSACTION_BYTES_MAX, TRANSACTION_RECORDS_MAX};
+use crate::queue::{Request, Work, changes_bytes, transaction_bytes};
+use crate::shared::Shared;
+use crate::stats::{Health, Stats, add};
+use crate::types::{Change, Committed, Durability, Id, Pending, Transaction};
+
+/// Attempts at one read: between look-up and read, compaction may move a body and wipe where it lay.
+const READ_ATTEMPTS_MAX: u32 = 8;
+
+/// What writes, and why not something else.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Engine {
+    pub(crate) backend: &'static str,
+    pub(crate) mode: &'static str,
+    pub(crate) fallback_reason: Option<String>,
+}
+
+/// An open spool.
+#[derive(Clone)]
+pub struct Spool {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    engine: Engine,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    lock: Mutex<Option<Lock>>,
+}
+
+impl Inner {
+    /// Nothing new is taken; what is queued is written; then the lock is given up.
+    fn close(&self) {
+        self.shared.queue.close();
+        self.shared.waker.ring();
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer {
+            // A writer that panicked has nothing left to flush.
+            let _ = writer.join();
+        }
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl std::fmt::Debug for Spool {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Spool").field("dir", &self.inner.shared.settings.dir).finish_non_exhaustive()
+    }
+}
+
+impl Spool {
+    pub(crate) fn assemble(shared: Arc<Shared>, engine: Engine, writer: JoinHandle<()>, lock: Lock) -> Self {
+        let (writer, lock) = (Mutex::new(Some(writer)), Mutex::new(Some(lock)));
+        Self { inner: Arc::new(Inner { shared, engine, writer, lock }) }
+    }
+
+    /// Writes one transaction, all of it or nothing. Waits for room in the queue, then until what the durability promises
+    /// has happened. A caller that stops waiting takes nothing back.
+    ///
+    /// # Errors
+    /// [`AppendError::Full`] when the disk is at its floor, an error of the caller's kind when the transaction breaks a
+    /// rule, [`AppendError::Failed`] when the host cannot write.
+    pub async fn append(&self, transaction: Transaction) -> Result<Committed, AppendError> {
+        let shared = &self.inner.shared;
+        if let Some(error) = shared.failed() {
+            return Err(error);
+        }
+        if shared.condition.refuses_intake() {
+            return Err(shared.full());
+        }
+        let (request, pending) = intake(transaction)?;
+        shared.queue.push(request, &shared.waker).await?;
+        pending.await
+    }
+
+    /// Writes changes, all of them or none, and waits until they are as durable as an append. Waits for room in the
+    /// queue. Taken also when the disk is at its floor.
+    ///
+    /// # Errors
+    /// As [`Spool::append`], without [`AppendError::Full`].
+    pub async fn settle(&self, changes: Vec<Change>) -> Result<(), AppendError> {
+        self.enqueue(changes).await?.await.map(|_| ())
+    }
+
+    /// Waits for room in the queue and puts the changes into the log's order; the value returned tells when they are
+    /// durable.
+    ///
+    /// # Errors
+    /// As [`Spool::settle`], as far as it is known yet.
+    pub async fn enqueue(&self, changes: Vec<Change>) -> Result<Pending, AppendError> {
+        let shared = &self.inner.shared;
+        let (request, pending) = changes_request(shared, changes)?;
+        shared.queue.push(request, &shared.waker).await?;
+        Ok(pending)
+    }
+
+    /// As [`Spool::enqueue`] without waiting for room.
+    ///
+    /// # Errors
+    /// [`AppendError::Busy`] when [`crate::QUEUE_CHANGES_MAX`] lists are waiting.
+    pub fn submit(&self, changes: Vec<Change>) -> Result<Pending, AppendError> {
+        let shared = &self.inner.shared;
+        let (request, pending) = changes_request(shared, changes)?;
+        shared.queue.try_push(request, &shared.waker)?;
+        Ok(pending)
+    }
+
+    /// Reads a body back and verifies it. Blocks on the disk. Defined for bodies whose append was acknowledged.
+    ///
+    /// # Errors
+    /// [`ReadError::Damaged`] names segment and offset; such a message must be set aside, not sent.
+    pub fn read_body(&self, id: Id) -> Result<Bytes, ReadError> {
+        read_body(&self.inner.shared, id)
+    }
+
+    /// Counters and what is in force.
+    pub fn stats(&self) -> Stats {
+        let Inner { shared, engine, .. } = &*self.inner;
+        let mut stats = count(shared);
+        stats.backend = engine.backend;
+        stats.mode = engine.mode;
+        stats.fallback_reason.clone_from(&engine.fallback_reason);
+        stats
+    }
+
+    /// Whether mail can be taken. Reads two or three atomics.
+    pub fn health(&self) -> Health {
+        self.inner.shared.condition.health()
+    }
+
+    /// The promise in force.
+    pub fn durability(&self) -> Durability {
+        self.inner.shared.settings.durability
+    }
+
+    /// Writes what is queued, closes the active segment, ends the threads and gives up the lock; other handles are of no
+    /// use afterwards. Blocks until it is done.
+    ///
+    /// # Errors
+    /// [`AppendError::Failed`] when the host could not write.
+    pub fn close(self) -> Result<(), AppendError> {
+        self.inner.close();
+        self.inner.shared.failed().map_or(Ok(()), Err)
+    }
+}
+
+/// A transaction ready for the queue, with its checksum.
+pub(crate) fn intake(transaction: Transaction) -> Result<(Request, Pending), AppendError> {
+    check(&transaction)?;
+    let parts = transaction.body.as_ref().map(|(_, parts)| parts.as_slice()).unwrap_or_default();
+    let body_crc = parts.iter().fold(0, |crc, part| crc32c_append(crc, part));
+    let (waiter, receiver) = oneshot::channel();
+    Ok((Request::new(Work::Transaction { transaction, body_crc }, Some(waiter)), Pending(receiver)))
+}
+
+/// Changes ready for the queue.
+pub(crate) fn changes_request(shared: &Shared, changes: Vec<Change>) -> Result<(Request, Pending), AppendError> {
+    if let Some(error) = shared.failed() {
+        return Err(error);
+    }
+    limit("records", changes.len() as u64, TRANSACTION_RECORDS_MAX as u64)?;
+    // Changes are small; what does not fit a segment is a mistake of the caller.
+    limit("bytes", changes_bytes(&changes), shared.settings.segment_room_bytes())?;
+    let (waiter, receiver) = oneshot::channel();
+    Ok((Request::new(Work::Changes(changes), Some(waiter)), Pending(receiver)))
+}
+
+fn limit(what: &'static str, given: u64, limit: u64) -> Result<(), AppendError> {
+    if given > limit { Err(AppendError::TooLarge { what, given, limit }) } else { Ok(()) }
+}
+
+/// The rules that need no look at what is in the spool.
+fn check(transaction: &Transaction) -> Result<(), AppendError> {
+    let envelopes = &transaction.envelopes;
+    let records = envelopes.len() + usize::from(transaction.body.is_some());
+    limit("records", records as u64, TRANSACTION_RECORDS_MAX as u64)?;
+    limit("bytes", transaction_bytes(transaction), TRANSACTION_BYTES_MAX)?;
+    if envelopes.len() > 1 {
+        let mut ids: Vec<Id> = envelopes.iter().map(|envelope| envelope.id).collect();
+        ids.sort_unstable();
+        if let Some(twice) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(AppendError::IdInUse(twice[0]));
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn read_body(shared: &Shared, id: Id) -> Result<Bytes, ReadError> {
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let index = shared.index();
+        let place = index.body_place(id).ok_or(ReadError::NotFound(id))?;
+        let segment = index.segment(place.segment).ok_or(ReadError::NotFound(id))?;
+        let (file, seed) = (Arc::clone(&segment.file), segment.seed);
+        drop(index);
+        let mut record = vec![0; RECORD_HEADER_BYTES + place.payload_bytes as usize];
+        let offset = u64::from(place.offset);
+        let what = match read_through(&*file, &mut record, offset) {
+            Ok(filled) if filled < record.len() => "the file ends too early",
+            Ok(_) => match verify(&record, id, place, seed) {
+                Ok(()) => return Ok(Bytes::from(record).slice(RECORD_HEADER_BYTES..)),
+                Err(what) => what,
+            },
+            Err(source) => return Err(ReadError::Host { id, segment: place.segment, offset, source }),
+        };
+        if attempts >= READ_ATTEMPTS_MAX || shared.index().body_place(id) == Some(place) {
+            add(&shared.counters.damaged, 1);
+            tracing::error!(body = %id, segment = place.segment, offset, what, "a body is damaged");
+            return Err(ReadError::Damaged { id, segment: place.segment, offset, what });
+        }
+    }
+}
+
+fn verify(record: &[u8], id: Id, place: Place, seed: crate::format::Seed) -> Result<(), &'static str> {
+    let header = RecordHeader::decode(record, seed).ok_or("the record's header does not verify")?;
+    if header.kind != Kind::Body || header.id != id || header.payload_bytes != place.payload_bytes {
+        return Err("another record lies there");
+    }
+    if header.verifies(&record[RECORD_HEADER_BYTES..], seed) { Ok(()) } else { Err("the checksum differs") }
+}
+
+pub(crate) fn count(shared: &Shared) -> Stats {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+    let counters = &shared.counters;
+    let space = shared.condition.space();
+    let index = shared.index();
+    let spare = |state| matches!(state, SegmentState::Spare | SegmentState::Leaving);
+    let segments_spare = index.segments().filter(|segment| spare(segment.state)).count() as u64;
+    Stats {
+        appends: read(&counters.appends),
+        records: read(&counters.records),
+        changes_skipped: read(&counters.changes_skipped),
+        bytes_written: read(&counters.bytes_written),
+        batches: read(&counters.batches),
+        barriers: read(&counters.barriers),
+        messages: index.messages() as u64,
+        live_bytes: index.live_bytes,
+        segments: index.segments().count() as u64 - segments_spare,
+        segments_spare,
+        segments_made: read(&counters.segments_made),
+        segments_recycled: read(&counters.segments_recycled),
+        compacted_bytes: read(&counters.compacted_bytes),
+        segments_poisoned: read(&counters.segments_poisoned),
+        damaged: read(&counters.damaged),
+        torn: read(&counters.torn),
+        free_bytes: space.free_bytes,
+        free_inodes: space.free_inodes,
+        durability: shared.settings.durability,
+        ..Stats::default()
+    }
+}

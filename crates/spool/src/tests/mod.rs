@@ -1,0 +1,11 @@
+//! The spool against a plain map, under power cuts, faults and reuse of segments. Everything here is deterministic: a
+//! failure names its seed.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first error")]
+
+mod faults;
+mod host;
+mod model;
+mod power;
+mod recovery;
+mod rules;
+mod world;

@@ -1,0 +1,142 @@
+//! Each recycling rule by itself, in a history made for it, and what happens without it.
+
+use super::world::{Action, World, settings};
+use crate::disk::memory::Faults;
+use crate::options::Rules;
+
+/// More than fits into a segment of 16 KiB together with another of its kind.
+const FILLER_BYTES: usize = 7_000;
+
+fn filler(world: &mut World) -> crate::types::Id {
+    let ids = world.append(FILLER_BYTES, 1);
+    world.flush();
+    ids[0]
+}
+
+/// A message is deleted; then everything else in the delete's segment dies, while the message's own segment lives on.
+fn delete_outlived(rules: Rules) -> Result<(), String> {
+    let mut world = World::new(1, settings(rules));
+    let stays = world.append(100, 1);
+    let dies = world.append(100, 1);
+    let first = filler(&mut world);
+    // The next segment begins with the delete.
+    let second = filler(&mut world);
+    world.delete_ids(&dies);
+    world.flush();
+    let third = filler(&mut world);
+    world.delete_ids(&[first, second]);
+    world.flush();
+    let fourth = filler(&mut world);
+    world.delete_ids(&[third, fourth]);
+    world.flush();
+    assert_eq!(world.alive(), stays.len());
+    world.cut(Faults::default())
+}
+
+#[test]
+fn a_delete_lives_as_long_as_what_it_deletes_can_be_read() {
+    delete_outlived(Rules::ALL).unwrap();
+    let broken = delete_outlived(Rules { deletes_pin: false, ..Rules::ALL });
+    assert!(broken.unwrap_err().contains("came back from the dead"));
+}
+
+/// The only living record of a segment is an envelope; it is written again, and while that is on its way, housekeeping
+/// does whatever it is told to. Then the power goes.
+fn emptied_by_something_in_flight(seed: u64, rules: Rules) -> Result<(), String> {
+    let mut world = World::new(seed, settings(rules));
+    world.append(100, 1);
+    let before = filler(&mut world);
+    let shared_after = filler(&mut world);
+    // A second envelope for the first body, in another segment than the body.
+    world.share(0);
+    world.flush();
+    let after = filler(&mut world);
+    world.delete_ids(&[before, shared_after, after]);
+    world.flush();
+    world.disk.set_faults(Faults { hold: true, ..Faults::default() });
+    world.rewrite(1);
+    for _ in 0..8 {
+        world.act(Action::Turn)?;
+        world.act(Action::Work)?;
+    }
+    world.cut(Faults::default())
+}
+
+#[test]
+fn a_segment_is_used_again_only_after_what_emptied_it_is_durable() {
+    for seed in 0..50 {
+        emptied_by_something_in_flight(seed, Rules::ALL).unwrap();
+    }
+    let hasty = Rules { reuse_waits: false, ..Rules::ALL };
+    let broken = (0..50).find_map(|seed| emptied_by_something_in_flight(seed, hasty).err());
+    assert!(broken.unwrap().contains("is lost"));
+}
+
+/// Segments are filled, emptied and used again, so that old records lie behind new ones.
+fn old_records_behind_new(rules: Rules) -> Result<(), String> {
+    let mut world = World::new(3, settings(rules));
+    for _ in 0..12 {
+        let ids: Vec<_> = (0..6).flat_map(|_| world.append(1_500, 1)).collect();
+        world.flush();
+        world.delete_ids(&ids);
+        world.flush();
+    }
+    world.append(100, 1);
+    world.flush();
+    assert!(world.stats().segments_recycled > 3, "{:?}", world.stats());
+    world.cut(Faults::default())
+}
+
+#[test]
+fn what_an_earlier_generation_left_behind_is_not_read() {
+    old_records_behind_new(Rules::ALL).unwrap();
+    assert!(old_records_behind_new(Rules { generation: false, ..Rules::ALL }).is_err());
+}
+
+#[test]
+fn emptied_segments_are_recycled_and_surplus_ones_removed() {
+    let mut world = World::new(4, settings(Rules::ALL));
+    let ids: Vec<_> = (0..60).flat_map(|_| world.append(3_000, 1)).collect();
+    world.flush();
+    let grown = world.stats();
+    assert!(grown.segments > 15, "{grown:?}");
+    ids.chunks(10).for_each(|ids| world.delete_ids(ids));
+    world.flush();
+    let shrunk = world.stats();
+    let kept = shrunk.segments + shrunk.segments_spare;
+    assert!(shrunk.segments_recycled > 0 && kept <= 3 * 2 + 2, "{shrunk:?}");
+    world.reopen().unwrap();
+}
+
+#[test]
+fn one_old_message_does_not_pin_the_log() {
+    let mut world = World::new(5, settings(Rules::ALL));
+    let old = world.append(500, 2);
+    for _ in 0..40 {
+        let ids: Vec<_> = (0..3).flat_map(|_| world.append(2_000, 1)).collect();
+        world.flush();
+        world.delete_ids(&ids);
+        world.flush();
+    }
+    let stats = world.stats();
+    assert!(stats.compacted_bytes > 0, "{stats:?}");
+    assert!(stats.segments + stats.segments_spare <= 12, "{stats:?}");
+    assert_eq!(world.alive(), old.len());
+    world.read_all().unwrap();
+    world.cut(Faults::default()).unwrap();
+}
+
+#[test]
+fn a_transaction_larger_than_a_segment_gets_one_of_its_own() {
+    let mut world = World::new(6, settings(Rules::ALL));
+    let ids: Vec<_> = (0..3).flat_map(|_| world.append(40_000, 2)).collect();
+    world.flush();
+    world.read_all().unwrap();
+    world.reopen().unwrap();
+    assert_eq!(world.alive(), ids.len());
+    world.delete_ids(&ids);
+    world.flush();
+    let largest = world.stats();
+    assert!(largest.segments + largest.segments_spare <= 8, "their segments are removed: {largest:?}");
+    world.cut(Faults::default()).unwrap();
+}

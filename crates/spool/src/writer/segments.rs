@@ -1,0 +1,175 @@
+//! The life of segments: spares are made ahead, emptied ones wiped or removed, mostly dead ones emptied by copying.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use super::{Compaction, Writer};
+use crate::disk::File;
+use crate::format::SegmentHeader;
+use crate::housekeeping::{JOBS_MAX, Job, Outcome};
+use crate::index::{Segment, SegmentState};
+use crate::queue::{CopiedRecord, Request, Work};
+use crate::stats::add;
+
+impl Writer {
+    pub(super) fn take_outcome(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Prepared { header, file } => self.prepared(header, file),
+            Outcome::Gone { number, fresh } => self.gone(number, fresh),
+            Outcome::Stayed { number, error } => {
+                // Its contents are dead but can still be read, so what guards against them stays, too.
+                tracing::error!(segment = number, %error, "an emptied segment can neither be wiped nor removed");
+                self.wiping = self.wiping.saturating_sub(1);
+            }
+            Outcome::Copied { number, records, next, damaged } => self.copied(number, records, next, damaged),
+            Outcome::Tick => {
+                self.make_failed = false;
+                self.consider_compaction = true;
+            }
+        }
+        let starved = self.make_failed && self.spares.len() <= self.reserve();
+        self.shared.condition.set_starved(starved);
+    }
+
+    fn prepared(&mut self, header: SegmentHeader, file: std::io::Result<Arc<dyn File>>) {
+        self.making.retain(|number| *number != header.number);
+        let ordinary = header.segment_bytes == self.shared.settings.segment_bytes;
+        match file {
+            Ok(file) => {
+                add(&self.shared.counters.segments_made, 1);
+                let segment = Segment::new(header, self.shared.settings.rules, file, SegmentState::Spare);
+                self.shared.index().put_segment(segment);
+                match self.parked.front_mut() {
+                    Some(parked) if !ordinary => parked.segment = Some(header.number),
+                    _ => self.spares.push_back(header.number),
+                }
+            }
+            Err(error) => {
+                tracing::error!(segment = header.number, %error, "a segment cannot be made");
+                self.shared.look_at_space();
+                self.make_failed = true;
+                if !ordinary && let Some(parked) = self.parked.pop_front() {
+                    self.shared.queue.give_back(1, 0);
+                    parked.request.refuse(self.shared.full());
+                    self.make_parked_segment();
+                }
+            }
+        }
+    }
+
+    fn gone(&mut self, number: u32, fresh: Option<(SegmentHeader, Arc<dyn File>)>) {
+        self.wiping = self.wiping.saturating_sub(1);
+        let mut index = self.shared.index();
+        index.segment_gone(number);
+        if let Some((header, file)) = fresh {
+            index.put_segment(Segment::new(header, self.shared.settings.rules, file, SegmentState::Spare));
+            self.spares.push_back(number);
+            add(&self.shared.counters.segments_recycled, 1);
+        }
+    }
+
+    /// Hands emptied segments to housekeeping.
+    pub(super) fn reclaim(&mut self) {
+        let mut numbers = Vec::new();
+        let shared = Arc::clone(&self.shared);
+        let mut index = shared.index();
+        index.take_reclaimable(self.durable_sequence, &mut numbers);
+        for number in numbers {
+            let sync_first = index.take_unsynced();
+            let Some(segment) = index.segment_mut(number) else { continue };
+            let header = self.next_header(number, segment.header.segment_bytes);
+            let spares = self.spares.len() + self.wiping;
+            let ordinary = header.segment_bytes == shared.settings.segment_bytes;
+            self.wiping += 1;
+            if segment.poisoned || !ordinary || spares >= shared.settings.spares_max() {
+                self.jobs.push_back(Job::Remove { number, sync_first });
+            } else {
+                self.jobs.push_back(Job::Wipe { header, file: Arc::clone(&segment.file), sync_first });
+            }
+        }
+    }
+
+    /// Generations never repeat, and the salt cannot be guessed.
+    pub(crate) fn next_header(&mut self, number: u32, segment_bytes: u64) -> SegmentHeader {
+        let generation = self.next_generation;
+        self.next_generation += 1;
+        SegmentHeader { number, generation, salt: salt(generation), segment_bytes }
+    }
+
+    /// Asks for segments while there are fewer ready than wanted.
+    pub(super) fn keep_spares(&mut self) {
+        let settings = &self.shared.settings;
+        let (wanted, reserve) = (settings.segments_spare, self.reserve());
+        let wanted = if self.shared.condition.is_at_floor() { reserve } else { wanted };
+        let segment_bytes = settings.segment_bytes;
+        while self.spares.len() + self.wiping + self.making.len() < wanted
+            && !self.make_failed
+            && self.jobs.len() < JOBS_MAX
+        {
+            self.make_segment(segment_bytes);
+        }
+    }
+
+    pub(super) fn make_segment(&mut self, segment_bytes: u64) {
+        let number = self.shared.index().free_number(&self.making);
+        let header = self.next_header(number, segment_bytes);
+        self.making.push(number);
+        self.jobs.push_back(Job::Prepare { header });
+    }
+
+    /// Begins with another segment, or goes on with the one begun.
+    pub(super) fn keep_compacting(&mut self) {
+        if self.compaction.is_none() && std::mem::take(&mut self.consider_compaction) {
+            self.compaction = self.choose_segment();
+        }
+        let Some(Compaction { segment, next: Some(from), reading }) = &mut self.compaction else { return };
+        if *reading {
+            return;
+        }
+        let index = self.shared.index();
+        let Some(found) = index.segment(*segment).filter(|found| found.state == SegmentState::Closed) else {
+            // It was emptied before its turn came.
+            drop(index);
+            self.compaction = None;
+            return;
+        };
+        *reading = true;
+        let (header, file, seed) = (found.header, Arc::clone(&found.file), found.seed);
+        self.jobs.push_back(Job::Copy { header, file, seed, from: *from });
+    }
+
+    fn choose_segment(&self) -> Option<Compaction> {
+        let segment_bytes = self.shared.settings.segment_bytes;
+        let index = self.shared.index();
+        let (in_use, needed) = index.occupancy(segment_bytes);
+        let too_many = in_use > 2 * needed + self.shared.settings.compact_slack_segments && !self.spares.is_empty();
+        let segment = if too_many { index.deadest_segment(segment_bytes) } else { None }?;
+        let from = crate::format::BLOCK_BYTES as u64;
+        Some(Compaction { segment, next: Some(from), reading: false })
+    }
+
+    fn copied(&mut self, number: u32, records: Vec<CopiedRecord>, next: Option<u64>, damaged: u64) {
+        if damaged > 0 {
+            tracing::error!(segment = number, damaged, "compaction met records that cannot be read");
+            add(&self.shared.counters.damaged, damaged);
+        }
+        if !records.is_empty() {
+            self.backlog.push_back(Request::new(Work::Copies(records), None));
+        }
+        let Some(compaction) = &mut self.compaction else { return };
+        (compaction.next, compaction.reading) = (next, false);
+        if next.is_none() {
+            self.compaction = None;
+            self.consider_compaction = true;
+            // Whatever is alive in it now could not be read or is in the backlog; it is not chosen twice.
+            if let Some(segment) = self.shared.index().segment_mut(number) {
+                segment.compacted = true;
+            }
+        }
+    }
+}
+
+/// Random enough that nobody outside can compute a record's checksum.
+pub(crate) fn salt(generation: u64) -> u64 {
+    RandomState::new().hash_one(generation)
+}
