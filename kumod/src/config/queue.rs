@@ -1,0 +1,35 @@
+//! Scheduled queues: what `make_queue_config` says, with KumoMTA's names and defaults.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{ThrottleSpec, duration};
+
+/// How one scheduled queue retries and how long it keeps mail.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct QueueConfig {
+    /// The first retry comes after this; it doubles with each attempt.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub retry_interval: Duration,
+    /// The doubling stops here.
+    #[serde(deserialize_with = "duration::deserialize_option")]
+    pub max_retry_interval: Option<Duration>,
+    /// A message older than this expires.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub max_age: Duration,
+    /// Messages that may leave the queue over time.
+    pub max_message_rate: Option<ThrottleSpec>,
+}
+
+impl Default for QueueConfig {
+    fn default() -> Self {
+        Self {
+            retry_interval: Duration::from_secs(20 * 60),
+            max_retry_interval: None,
+            max_age: Duration::from_secs(7 * 86_400),
+            max_message_rate: None,
+        }
+    }
+}

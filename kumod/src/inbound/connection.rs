@@ -1,0 +1,333 @@
+//! One client: its socket, its buffers, its open transaction.
+//!
+//! Bytes go to the protocol of `crates/smtp` and its questions are answered here: relay rules at RCPT, the intake at the end of
+//! the body. All replies to what was read in one piece leave in one write. Large BDAT bodies are read from the socket straight
+//! into the buffer that store and delivery share. A client that is silent, or does not read, meets a deadline.
+
+use std::io;
+use std::mem;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BufMut;
+use smtp::reply::Reply;
+use smtp::server::{Event, Phase, Session};
+use thiserror::Error;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::body::Reservation;
+use super::listener::Context;
+use crate::intake::{Accepted, Incoming};
+use crate::ports::Shutdown;
+
+/// Bytes of input kept for a connection. Commands and small messages fit; larger bodies have a way of their own.
+const INPUT_BYTES: usize = 8 << 10;
+/// Bytes of input while a body comes by DATA, whose end must be searched for.
+const DATA_INPUT_BYTES: usize = 64 << 10;
+/// From this many missing bytes on, a BDAT chunk is read straight into the body.
+const DIRECT_READ_BYTES_MIN: u64 = 2 << 10;
+/// Replies that may wait to be written. A client that sends commands and reads nothing is written to before more is read.
+const OUTPUT_BYTES_MAX: usize = 16 << 10;
+/// Most memory set aside for a body on the word of the client alone; a larger one grows as it comes.
+const BODY_BYTES_AHEAD_MAX: usize = 1 << 20;
+
+/// How a connection ended.
+#[derive(Debug, Error)]
+pub(super) enum End {
+    /// The client closed, or a reply said that we do.
+    #[error("closed")]
+    Closed,
+    /// The client was silent, or did not read, for too long.
+    #[error("deadline passed")]
+    Deadline,
+    /// The process is stopping.
+    #[error("stopping")]
+    Stopping,
+    /// The network failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// A client's connection.
+pub(super) struct Connection {
+    context: Arc<Context>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    may_relay: bool,
+    session: Session,
+    input: Vec<u8>,
+    /// Bytes of `input` that the session has taken.
+    taken: usize,
+    out: Vec<u8>,
+    helo: String,
+    extended: bool,
+    transaction: Transaction,
+    shutdown: Shutdown,
+}
+
+/// What MAIL, RCPT and the body have said so far.
+#[derive(Default)]
+struct Transaction {
+    sender: String,
+    recipients: Vec<String>,
+    smtputf8: bool,
+    body: Vec<u8>,
+    reservation: Option<Reservation>,
+}
+
+/// What the next step of a connection needs the outside world for.
+enum Need {
+    /// More bytes.
+    Read,
+    /// The client to take its replies before it gets more of them.
+    Write,
+    /// Room for a body.
+    Room { bytes_expected: u64 },
+    /// The intake's word.
+    Decision,
+    /// An end.
+    Close,
+}
+
+impl Connection {
+    pub(super) fn new(context: Arc<Context>, stream: TcpStream, peer: SocketAddr) -> Self {
+        let session = Session::new(Arc::clone(&context.session));
+        Self {
+            stream,
+            peer,
+            may_relay: context.listener.relay_hosts.contains(peer.ip()),
+            session,
+            input: Vec::with_capacity(INPUT_BYTES),
+            taken: 0,
+            out: Vec::with_capacity(512),
+            helo: String::new(),
+            extended: false,
+            transaction: Transaction::default(),
+            shutdown: context.inbound.shutdown.clone(),
+            context,
+        }
+    }
+
+    /// Talks until one side has had enough.
+    pub(super) async fn run(mut self) -> End {
+        self.session.greet(&mut self.out);
+        let end = match self.converse().await {
+            Ok(end) | Err(end) => end,
+        };
+        self.farewell(&end).await;
+        self.recycle_body();
+        end
+    }
+
+    async fn converse(&mut self) -> Result<End, End> {
+        loop {
+            match self.advance() {
+                Need::Read => {
+                    self.flush().await?;
+                    self.read().await?;
+                }
+                Need::Write => self.flush().await?,
+                Need::Room { bytes_expected } => self.make_room(bytes_expected).await,
+                Need::Decision => self.decide().await,
+                Need::Close => {
+                    self.flush().await?;
+                    return Ok(End::Closed);
+                }
+            }
+        }
+    }
+
+    /// Runs the protocol over what has been read, as far as it goes without waiting for anybody.
+    fn advance(&mut self) -> Need {
+        loop {
+            if self.out.len() > OUTPUT_BYTES_MAX && self.taken < self.input.len() {
+                return Need::Write;
+            }
+            let step = self.session.handle(&self.input[self.taken..], &mut self.out);
+            self.taken += step.consumed;
+            match step.event {
+                Event::NeedMore => return Need::Read,
+                Event::Ehlo { domain, extended } => {
+                    self.helo.clear();
+                    self.helo.push_str(domain);
+                    self.extended = extended;
+                    self.session.accept(&mut self.out);
+                }
+                Event::Mail { from, params } => {
+                    self.transaction.sender = from.to_string();
+                    self.transaction.smtputf8 = params.smtputf8;
+                    self.transaction.recipients.clear();
+                    self.session.accept(&mut self.out);
+                }
+                Event::Rcpt { to } => {
+                    if self.may_relay {
+                        self.transaction.recipients.push(to.to_string());
+                        self.session.accept(&mut self.out);
+                    } else {
+                        self.context.inbound.metrics.reject("relaying denied");
+                        let reply = Reply::new(550, (5, 7, 1), "Relaying denied: this host is not among the relay_hosts");
+                        self.session.reject(&reply, &mut self.out);
+                    }
+                }
+                Event::BodyStart { bytes_expected } => return Need::Room { bytes_expected },
+                Event::Body(piece) => self.transaction.body.extend_from_slice(piece),
+                Event::BodyEnd => return Need::Decision,
+                Event::Reset => self.recycle_body(),
+                Event::Quit | Event::Close => return Need::Close,
+            }
+        }
+    }
+
+    async fn flush(&mut self) -> Result<(), End> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        let write = self.stream.write_all(&self.out);
+        timeout(self.context.listener.client_timeout, write).await.map_err(|_| End::Deadline)??;
+        self.out.clear();
+        Ok(())
+    }
+
+    /// Reads what the session waits for: the rest of a BDAT chunk into the body, anything else into `input`.
+    async fn read(&mut self) -> Result<(), End> {
+        if self.taken < self.input.len() && self.taken > 0 {
+            self.input.drain(..self.taken);
+            self.taken = 0;
+        } else if self.taken == self.input.len() {
+            self.input.clear();
+            self.taken = 0;
+        } else if self.input.len() == self.input.capacity() {
+            self.input.reserve(INPUT_BYTES);
+        }
+        let direct = self.session.body_bytes_expected().filter(|bytes| *bytes >= DIRECT_READ_BYTES_MIN);
+        match direct.filter(|_| self.input.is_empty()) {
+            Some(bytes) => self.read_body(bytes).await,
+            None => self.read_input().await,
+        }
+    }
+
+    async fn read_input(&mut self) -> Result<(), End> {
+        let in_body = self.session.phase() == Phase::Data;
+        if let (true, Some(reservation)) = (in_body, &mut self.transaction.reservation) {
+            self.context.inbound.budget.grow(reservation, self.transaction.body.len()).await;
+        }
+        let deadline = self.context.listener.client_timeout;
+        let read = within(deadline, self.stream.read_buf(&mut self.input));
+        let count = if in_body { read.await? } else { unless_stopping(&mut self.shutdown, read).await? };
+        if count == 0 { Err(End::Closed) } else { Ok(()) }
+    }
+
+    async fn read_body(&mut self, bytes: u64) -> Result<(), End> {
+        let Transaction { body, reservation, .. } = &mut self.transaction;
+        if let Some(reservation) = reservation {
+            self.context.inbound.budget.grow(reservation, body.len()).await;
+        }
+        let ahead = usize::try_from(bytes).unwrap_or(usize::MAX).min(BODY_BYTES_AHEAD_MAX);
+        body.reserve(ahead);
+        let mut room = body.limit(ahead);
+        let count = within(self.context.listener.client_timeout, self.stream.read_buf(&mut room)).await?;
+        if count == 0 {
+            return Err(End::Closed);
+        }
+        self.session.body_taken(count as u64, &mut self.out);
+        Ok(())
+    }
+
+    /// Waits for a part of the budget of bodies in reception, then takes a buffer.
+    async fn make_room(&mut self, bytes_expected: u64) {
+        let expected = usize::try_from(bytes_expected).unwrap_or(usize::MAX);
+        let inbound = &self.context.inbound;
+        self.transaction.reservation = Some(inbound.budget.reserve(expected).await);
+        self.transaction.body = inbound.pool.take(expected.min(BODY_BYTES_AHEAD_MAX));
+        if self.session.body_bytes_expected().is_none() {
+            self.input.reserve(DATA_INPUT_BYTES - self.input.len().min(DATA_INPUT_BYTES));
+        }
+    }
+
+    /// Asks the intake and answers the client.
+    async fn decide(&mut self) {
+        let Transaction { sender, recipients, smtputf8, body, reservation } = mem::take(&mut self.transaction);
+        let reply = match smtp::data::check(&body, &self.context.body_rules) {
+            Err(error) => {
+                self.context.inbound.pool.give(body);
+                Err(error.reply())
+            }
+            Ok(facts) => {
+                let incoming = Incoming {
+                    hostname: Arc::clone(&self.context.hostname),
+                    helo: self.helo.clone(),
+                    extended: self.extended,
+                    peer: self.peer,
+                    sender,
+                    recipients,
+                    body: self.context.inbound.pool.freeze(body),
+                    eight_bit: facts.eight_bit,
+                    smtputf8,
+                };
+                self.take_in(incoming).await
+            }
+        };
+        drop(reservation);
+        match reply {
+            Ok(accepted) => self.session.accept_with(&Reply::owned(250, (2, 0, 0), accepted.text()), &mut self.out),
+            Err(reply) => {
+                self.context.inbound.metrics.reject("message refused");
+                self.session.reject(&reply, &mut self.out);
+            }
+        }
+        if self.input.capacity() > INPUT_BYTES && self.taken == self.input.len() {
+            self.input = Vec::with_capacity(INPUT_BYTES);
+            self.taken = 0;
+        }
+    }
+
+    /// The intake runs to its end even when the client is told 451 meanwhile: what is stored must also be queued.
+    async fn take_in(&mut self, incoming: Incoming) -> Result<Accepted, Reply> {
+        let intake = Arc::clone(&self.context.inbound.intake);
+        let mut work = Box::pin(intake.accept(incoming));
+        match timeout(self.context.listener.data_processing_timeout, &mut work).await {
+            Ok(result) => result,
+            Err(_) => {
+                tokio::spawn(work);
+                Err(Reply::new(451, (4, 4, 5), "data_processing_timeout exceeded; try again later"))
+            }
+        }
+    }
+
+    /// Says why we go, to a client that may still listen.
+    async fn farewell(&mut self, end: &End) {
+        let why = match end {
+            End::Deadline => "idle too long",
+            End::Stopping => "shutting down",
+            End::Closed | End::Io(_) => return,
+        };
+        let code = if matches!(end, End::Deadline) { (4, 4, 2) } else { (4, 3, 2) };
+        self.out.clear();
+        Reply::owned(421, code, format!("{} {why}", self.context.hostname)).write(true, &mut self.out);
+        // One attempt without waiting: whoever let the deadline pass is not waited for again.
+        let _ = self.stream.try_write(&self.out);
+    }
+
+    fn recycle_body(&mut self) {
+        let transaction = mem::take(&mut self.transaction);
+        if transaction.body.capacity() > 0 {
+            self.context.inbound.pool.give(transaction.body);
+        }
+    }
+}
+
+async fn within<T>(deadline: Duration, work: impl Future<Output = io::Result<T>>) -> Result<T, End> {
+    Ok(timeout(deadline, work).await.map_err(|_| End::Deadline)??)
+}
+
+/// Between messages a connection ends as soon as the process is stopping.
+async fn unless_stopping<T>(shutdown: &mut Shutdown, work: impl Future<Output = Result<T, End>>) -> Result<T, End> {
+    tokio::select! {
+        biased;
+        result = work => result,
+        () = shutdown.wait() => Err(End::Stopping),
+    }
+}

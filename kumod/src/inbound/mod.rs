@@ -1,0 +1,8 @@
+//! SMTP from clients: sockets and buffers here, the protocol in `crates/smtp`, the decision to take a message in `intake`.
+
+mod body;
+mod connection;
+mod listener;
+
+pub use body::{BodyBudget, BodyPool, Reservation};
+pub use listener::{Inbound, serve};

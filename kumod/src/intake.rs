@@ -1,0 +1,313 @@
+//! THE DOOR IN: where received bytes become mail that kumod answers for.
+//!
+//! This is the only caller of [`MailStore::accept`] and the only maker of [`Accepted`], and a 250 after DATA or BDAT is only
+//! written from an `Accepted`. What is refused here is refused with a reply that says why; nothing is half taken.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use message::date::DateCache;
+use message::received::Received;
+use smtp::reply::Reply;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::clock::UnixMs;
+use crate::envelope::{Envelope, IdSource, Mark, MessageId, Meta};
+use crate::maillog::{MailLog, Reception};
+use crate::metrics::Metrics;
+use crate::policy::{Policy, PolicyMessage, Verdict};
+use crate::ports::{Claimed, Dispatch, Entry, Lease, MailStore, ResidentBody, StoreError};
+use crate::queue::QueueName;
+
+/// The queue that discards.
+const NULL_QUEUE: &str = "null";
+
+/// A transaction whose body is complete.
+#[derive(Debug)]
+pub struct Incoming {
+    /// The name of the listener, for `Received`.
+    pub hostname: Arc<str>,
+    /// What the client called itself.
+    pub helo: String,
+    /// Whether it said EHLO.
+    pub extended: bool,
+    /// Where it came from.
+    pub peer: SocketAddr,
+    /// The reverse path; empty is the null sender.
+    pub sender: String,
+    /// The forward paths, at least one.
+    pub recipients: Vec<String>,
+    /// The body as received.
+    pub body: Bytes,
+    /// Whether the body has bytes above 127.
+    pub eight_bit: bool,
+    /// Whether SMTPUTF8 was asked for.
+    pub smtputf8: bool,
+}
+
+/// Proof that the promise of the durability in force holds for a transaction. Only this module can make one.
+#[derive(Debug)]
+pub struct Accepted {
+    durability: spool::Durability,
+    ids: Vec<MessageId>,
+}
+
+impl Accepted {
+    /// What the 250 promises.
+    pub fn durability(&self) -> spool::Durability {
+        self.durability
+    }
+
+    /// The text of the 250, as KumoMTA words it: the ids of the messages.
+    pub fn text(&self) -> String {
+        let mut text = String::with_capacity(7 + 33 * self.ids.len());
+        text.push_str("OK ids=");
+        for (index, id) in self.ids.iter().enumerate() {
+            if index > 0 {
+                text.push(',');
+            }
+            text.push_str(&id.to_string());
+        }
+        text
+    }
+}
+
+/// The door itself.
+pub struct Intake {
+    /// Where mail is put before it is promised.
+    pub store: Arc<dyn MailStore>,
+    /// Where it goes from there.
+    pub dispatch: Arc<dyn Dispatch>,
+    /// What the operator wants done with it.
+    pub policy: Policy,
+    /// Reception records.
+    pub log: MailLog,
+    /// New ids.
+    pub ids: IdSource,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// The budget of bodies in memory.
+    pub residency: Residency,
+    /// Messages in all queues together; over it new mail waits with its sender.
+    pub queued_messages_max: usize,
+}
+
+/// A message on its way in, and whether policy wants it discarded.
+struct Addressed {
+    envelope: Arc<Envelope>,
+    discard: bool,
+}
+
+impl Intake {
+    /// Why nothing can be taken now, if so: asked at the door before a client has sent anything.
+    pub fn refusal(&self) -> Option<String> {
+        let full = || {
+            let queued = self.dispatch.queued();
+            (queued >= self.queued_messages_max).then(|| format!("{queued} messages are queued"))
+        };
+        self.store.refusal().or_else(full)
+    }
+
+    /// Takes a transaction: one message per recipient, sharing the body, all or none.
+    ///
+    /// # Errors
+    /// The reply for the client: 4xx when the host is to blame, what policy said otherwise.
+    pub async fn accept(self: Arc<Self>, incoming: Incoming) -> Result<Accepted, Reply> {
+        if let Some(reason) = self.refusal() {
+            tracing::debug!(%reason, "refused at the door");
+            return Err(Reply::new(452, (4, 3, 1), "Insufficient system storage; try again later"));
+        }
+        let now = UnixMs::now();
+        let body = self.ids.next(now);
+        let addressed = self.address(&incoming, body, now)?;
+        let ids = addressed.iter().map(|message| message.envelope.id).collect();
+        let kept: Vec<_> = addressed.iter().filter(|message| !message.discard).map(|m| Arc::clone(&m.envelope)).collect();
+        let mut entries = Vec::with_capacity(kept.len());
+        if let Some(first) = kept.first() {
+            self.dispatch.admit(&first.queue).await;
+            let resident = self.residency.hold(&incoming.body).await;
+            let stored = self.store.accept((body, incoming.body), kept.clone()).await;
+            let lease = stored.map_err(|error| storage_reply(&error))?;
+            entries.extend(kept.into_iter().map(|envelope| entry(envelope, lease, resident.clone())));
+        }
+        self.metrics.total_messages_received.inc_by(addressed.len() as u64);
+        self.metrics.message_count.inc_by(i64::try_from(entries.len()).unwrap_or(0));
+        self.metrics.message_save_latency.observe(UnixMs::now().since(now));
+        for message in &addressed {
+            self.log.note(&Reception { envelope: &message.envelope, extended: incoming.extended });
+        }
+        for entry in entries {
+            self.dispatch.offer(entry);
+        }
+        Ok(Accepted { durability: self.store.durability(), ids })
+    }
+
+    /// Makes the envelopes: policy has its say, then each message gets its queue and its `Received`.
+    fn address(&self, incoming: &Incoming, body: MessageId, now: UnixMs) -> Result<Vec<Addressed>, Reply> {
+        incoming.recipients.iter().map(|recipient| self.address_one(incoming, recipient, body, now)).collect()
+    }
+
+    fn address_one(
+        &self,
+        incoming: &Incoming,
+        recipient: &str,
+        body: MessageId,
+        now: UnixMs,
+    ) -> Result<Addressed, Reply> {
+        let id = self.ids.next(now);
+        let (sender, recipient, meta) = self.ask_policy(incoming, recipient, id)?;
+        let queue = queue_of(&recipient, &meta, &incoming.hostname).map_err(|error| {
+            tracing::error!(%error, %id, "the policy gave a message a queue that is not one");
+            Reply::new(451, (4, 3, 5), "The server's policy named a queue that is not valid")
+        })?;
+        let prefix = received(incoming, id, &recipient, now);
+        let envelope = Envelope {
+            id,
+            body,
+            body_bytes: incoming.body.len() as u64,
+            sender,
+            recipients: vec![recipient],
+            queue,
+            created: now,
+            received_from: Some(incoming.peer),
+            eight_bit: incoming.eight_bit,
+            smtputf8: incoming.smtputf8,
+            header_prefix: prefix,
+            meta,
+        };
+        let discard = envelope.queue == NULL_QUEUE;
+        Ok(Addressed { envelope: Arc::new(envelope), discard })
+    }
+
+    fn ask_policy(&self, incoming: &Incoming, recipient: &str, id: MessageId) -> Result<(String, String, Meta), Reply> {
+        if !self.policy.handles_message_received() {
+            return Ok((incoming.sender.clone(), recipient.to_owned(), Meta::new()));
+        }
+        let mut message = PolicyMessage {
+            id,
+            sender: incoming.sender.clone(),
+            recipients: vec![recipient.to_owned()],
+            meta: Meta::new(),
+            body: incoming.body.clone(),
+            peer: Some(incoming.peer),
+        };
+        match self.policy.message_received(&mut message) {
+            Verdict::Accept => {
+                let recipient = message.recipients.pop().unwrap_or_else(|| recipient.to_owned());
+                Ok((message.sender, recipient, message.meta))
+            }
+            Verdict::Reject(reply) => Err(reply),
+        }
+    }
+}
+
+fn entry(envelope: Arc<Envelope>, lease: Lease, body: Option<ResidentBody>) -> Entry {
+    Entry { claimed: Claimed { envelope, mark: Mark::default(), lease }, body }
+}
+
+fn storage_reply(error: &StoreError) -> Reply {
+    tracing::error!(%error, "a message could not be stored and was refused");
+    match error {
+        StoreError::Full(_) => Reply::new(452, (4, 3, 1), "Insufficient system storage; try again later"),
+        _ => Reply::new(451, (4, 3, 0), "The message could not be stored; try again later"),
+    }
+}
+
+/// The scheduled queue: meta `queue` alone decides where it is set, else campaign, tenant, recipient's domain and `routing_domain`.
+fn queue_of(recipient: &str, meta: &Meta, hostname: &str) -> Result<String, crate::queue::NameError> {
+    let text = |name: &str| meta.get(name).and_then(|value| value.as_str()).filter(|text| !text.is_empty());
+    if let Some(queue) = text("queue") {
+        return Ok(queue.parse::<QueueName>()?.to_string());
+    }
+    // RFC 5321 4.5.1: <postmaster> without a domain is this host's.
+    let domain = recipient.rsplit_once('@').map_or(hostname, |(_, domain)| domain);
+    if meta.is_empty() {
+        return Ok(domain.to_ascii_lowercase());
+    }
+    let name = QueueName::from_parts(text("campaign"), text("tenant"), domain, text("routing_domain"))?;
+    Ok(name.to_string())
+}
+
+thread_local! {
+    static DATES: RefCell<DateCache> = RefCell::new(DateCache::default());
+}
+
+/// The trace header (RFC 5321 4.4), different for each message because it names id and recipient.
+fn received(incoming: &Incoming, id: MessageId, recipient: &str, now: UnixMs) -> Bytes {
+    let mut out = Vec::with_capacity(256);
+    let id = id.to_string();
+    DATES.with_borrow_mut(|dates| {
+        let header = Received {
+            helo: &incoming.helo,
+            peer: incoming.peer.ip(),
+            by: &incoming.hostname,
+            protocol: if incoming.extended { "ESMTP" } else { "SMTP" },
+            id: &id,
+            recipient: Some(recipient),
+            date: dates.rfc5322(now.seconds()),
+        };
+        header.write(&mut out);
+    });
+    Bytes::from(out)
+}
+
+/// The budget of bodies that wait in memory between their 250 and the end of their first attempt.
+///
+/// When it is used up, a new body waits for room as long as deliveries give some back: mail then comes in as fast as it
+/// leaves, and nothing has to be read from disk. When nothing moves, the body is left to the spool at once.
+#[derive(Debug)]
+pub struct Residency {
+    room: Arc<Semaphore>,
+    bytes_max: u32,
+    delay_max: Duration,
+    /// When room was last given back, in milliseconds since 1970.
+    released: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+struct Held {
+    _room: OwnedSemaphorePermit,
+    released: Arc<AtomicU64>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.released.store(UnixMs::now().0, Ordering::Relaxed);
+    }
+}
+
+impl Residency {
+    /// A budget of `bytes_max` (at most 4 GiB), for which a body waits at most `delay_max`.
+    pub fn new(bytes_max: usize, delay_max: Duration) -> Self {
+        let bytes_max = u32::try_from(bytes_max.min(Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
+        let room = Arc::new(Semaphore::new(bytes_max as usize));
+        Self { room, bytes_max, delay_max, released: Arc::new(AtomicU64::new(0)) }
+    }
+
+    /// Bytes in use.
+    pub fn bytes_used(&self) -> usize {
+        self.bytes_max as usize - self.room.available_permits()
+    }
+
+    async fn hold(&self, body: &Bytes) -> Option<ResidentBody> {
+        let wanted = u32::try_from(body.len()).ok().filter(|wanted| *wanted <= self.bytes_max)?;
+        let room = match Arc::clone(&self.room).try_acquire_many_owned(wanted) {
+            Ok(room) => room,
+            Err(_) if self.is_moving() => {
+                let waiting = Arc::clone(&self.room).acquire_many_owned(wanted);
+                tokio::time::timeout(self.delay_max, waiting).await.ok()?.ok()?
+            }
+            Err(_) => return None,
+        };
+        let budget = Arc::new(Held { _room: room, released: Arc::clone(&self.released) });
+        Some(ResidentBody { bytes: body.clone(), budget })
+    }
+
+    fn is_moving(&self) -> bool {
+        UnixMs::now().since(UnixMs(self.released.load(Ordering::Relaxed))) < self.delay_max
+    }
+}

@@ -1,0 +1,360 @@
+//! Puts the rooms together, runs them, and takes them apart again in the right order.
+//!
+//! Ports are bound and privileges dropped before anything else starts; the store is open before the first connection is taken; on
+//! the way out listeners close first, then deliveries, then the log, and the store last, so that nothing is ever said that cannot be kept.
+
+mod privileges;
+
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+
+use crate::admin::{self, AdminState};
+use crate::clock::UnixMs;
+use crate::config::{Config, HttpListener, SmtpListener};
+use crate::dns::{Dns, DnsOptions};
+use crate::envelope::{IdSource, NodeId};
+use crate::inbound::{self, BodyBudget, BodyPool, Inbound};
+use crate::intake::{Intake, Residency};
+use crate::maillog::{LogLimits, MailLog};
+use crate::metrics::{Metrics, Sample};
+use crate::outbound::{Dispatcher, Outbound, Parts};
+use crate::policy::Policy;
+use crate::ports::{Dispatch, MailStore, PermitSource, Shutdown};
+use crate::queue::LocalPermits;
+use crate::settle::{self, Settling};
+use crate::store::LocalStore;
+
+pub use privileges::{PrivilegeError, User};
+
+/// Connections that the kernel may hold before they are accepted; `net.core.somaxconn` may allow fewer.
+const BACKLOG_MAX: i32 = 4096;
+/// Part of the memory budget for bodies that each size class of the buffer pool may keep.
+const POOL_CLASS_PART: usize = 2;
+/// Worker threads of the blocking pool: reads of bodies that are no longer in memory.
+const BLOCKING_THREADS_MAX: usize = 32;
+
+/// Why kumod does not start. The text names what was asked, and the remedy.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}{}", remedy(.source))]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the host said.
+        source: io::Error,
+    },
+    /// The user cannot be changed.
+    #[error(transparent)]
+    Privileges(#[from] PrivilegeError),
+    /// The spool cannot be used.
+    #[error(transparent)]
+    Store(#[from] crate::store::OpenStoreError),
+    /// The log cannot be used.
+    #[error(transparent)]
+    Log(#[from] crate::maillog::LogError),
+    /// DNS cannot be set up.
+    #[error("DNS: {0}")]
+    Dns(#[from] crate::dns::DnsError),
+    /// A file or a thread cannot be had.
+    #[error("{what}: {source}")]
+    Host {
+        /// What was wanted.
+        what: String,
+        /// What the host said.
+        source: io::Error,
+    },
+}
+
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "; another process has it: stop that one, or choose another port",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need root or CAP_NET_BIND_SERVICE",
+        io::ErrorKind::AddrNotAvailable => "; this host does not have that address",
+        _ => "",
+    }
+}
+
+fn host_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> StartError {
+    let what = what.into();
+    move |source| StartError::Host { what, source }
+}
+
+/// Runs kumod until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Anything that keeps it from starting; nothing has been accepted then.
+pub fn run(config: Config, policy: Policy, user: Option<&User>) -> Result<(), StartError> {
+    raise_file_limit();
+    let sockets = Sockets::bind(&config)?;
+    for dir in [&config.spool.dir, &config.log_dir] {
+        privileges::make_dir(dir, user)?;
+    }
+    if let Some(user) = user {
+        user.become_it()?;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(std::thread::available_parallelism().map_or(1, usize::from))
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .enable_all()
+        .build()
+        .map_err(host_error("the runtime cannot start"))?;
+    let node = Node::assemble(config, policy)?;
+    let store = Arc::clone(&node.store);
+    let log = node.log.clone();
+    let settling = runtime.block_on(node.serve(sockets))?;
+    // Ends what is left of tasks, and with them the last senders to the settling thread.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    settling.finish();
+    log.close();
+    if let Err(error) = store.close() {
+        tracing::error!(%error, "the spool did not close cleanly; the next start recovers it");
+    }
+    Ok(())
+}
+
+/// Bound listeners, before privileges are dropped.
+struct Sockets {
+    smtp: Vec<(TcpListener, SmtpListener)>,
+    http: Vec<(TcpListener, HttpListener)>,
+}
+
+impl Sockets {
+    fn bind(config: &Config) -> Result<Self, StartError> {
+        let smtp = config.smtp_listeners.iter().map(|spec| Ok((listen(spec.listen, "smtp")?, spec.clone())));
+        let smtp = smtp.collect::<Result<_, StartError>>()?;
+        let http = config.http_listeners.iter().map(|spec| Ok((listen(spec.listen, "http")?, spec.clone())));
+        Ok(Self { smtp, http: http.collect::<Result<_, StartError>>()? })
+    }
+}
+
+/// Listens and says so; whoever chose port 0 reads the port there.
+fn listen(address: SocketAddr, protocol: &str) -> Result<TcpListener, StartError> {
+    let open = || -> io::Result<TcpListener> {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        if address.is_ipv6() {
+            socket.set_only_v6(true)?;
+        }
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG_MAX)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket.into())
+    };
+    let socket = open().map_err(|source| StartError::Listen { address, source })?;
+    let address = socket.local_addr().unwrap_or(address);
+    eprintln!("{protocol} listener on {address}");
+    Ok(socket)
+}
+
+struct Node {
+    config: Config,
+    policy: Policy,
+    store: Arc<LocalStore>,
+    log: MailLog,
+    metrics: Arc<Metrics>,
+    ids: IdSource,
+}
+
+impl Node {
+    fn assemble(config: Config, policy: Policy) -> Result<Self, StartError> {
+        let node_id = node_id(&config.spool.dir)?;
+        let log = MailLog::open(&config.log_dir, LogLimits::default())?;
+        let metrics = Arc::new(Metrics::new());
+        let (store, restored) = LocalStore::open(&config.spool, UnixMs::now())?;
+        let store = Arc::new(store);
+        metrics.message_count.set(i64::try_from(restored.messages).unwrap_or(i64::MAX));
+        if restored.messages > 0 || restored.unreadable > 0 || restored.damaged > 0 {
+            tracing::info!(?restored, "the spool held mail from before");
+        }
+        let ids = IdSource::new(node_id, fastrand::u64(..));
+        Ok(Self { config, policy, store, log, metrics, ids })
+    }
+
+    /// Starts everything, waits for the signal, and stops everything but the settling thread.
+    async fn serve(self, sockets: Sockets) -> Result<Settling, StartError> {
+        let (stop, shutdown) = Shutdown::new();
+        let store: Arc<dyn MailStore> = Arc::clone(&self.store) as _;
+        let (settle, settling) = settle::start(Arc::clone(&store), self.log.clone(), Arc::clone(&self.metrics))
+            .map_err(host_error("the settling thread cannot start"))?;
+        let outbound = self.outbound(Arc::clone(&store), settle, shutdown.clone())?;
+        let residency = Residency::new(self.config.limits.resident_body_bytes_max, self.config.limits.inflow_delay_max);
+        let intake = Arc::new(Intake {
+            store,
+            dispatch: Arc::new(Dispatcher(Arc::clone(&outbound))) as Arc<dyn Dispatch>,
+            policy: self.policy,
+            log: self.log.clone(),
+            ids: self.ids,
+            metrics: Arc::clone(&self.metrics),
+            residency,
+            queued_messages_max: self.config.limits.queued_messages_max,
+        });
+        register_sources(&self.metrics, &self.store, &outbound, &intake, &self.log);
+        let mut terminate = signal(SignalKind::terminate()).map_err(host_error("SIGTERM cannot be handled"))?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(host_error("SIGINT cannot be handled"))?;
+        let inbound = Inbound {
+            intake: Arc::clone(&intake),
+            pool: BodyPool::new(self.config.limits.resident_body_bytes_max / POOL_CLASS_PART),
+            budget: Arc::new(BodyBudget::new(self.config.limits.inbound_body_bytes_max)),
+            metrics: Arc::clone(&self.metrics),
+            shutdown: shutdown.clone(),
+        };
+        let mut tasks = JoinSet::new();
+        tasks.spawn(outbound.run());
+        serve_http(&mut tasks, sockets.http, &self.metrics, &intake, &shutdown);
+        serve_smtp(&mut tasks, sockets.smtp, &self.config, &inbound);
+        drop((inbound, intake));
+        eprintln!("initialization complete");
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping: no new mail is taken, sessions in the middle of a message may finish");
+        stop.send_replace(true);
+        while tasks.join_next().await.is_some() {}
+        Ok(settling)
+    }
+
+    fn outbound(
+        &self,
+        store: Arc<dyn MailStore>,
+        settle: settle::Settle,
+        shutdown: Shutdown,
+    ) -> Result<Arc<Outbound>, StartError> {
+        Ok(Outbound::new(Parts {
+            store,
+            settle,
+            dns: Dns::new(DnsOptions::default())?,
+            policy: self.policy.clone(),
+            permits: Arc::new(LocalPermits::default()) as Arc<dyn PermitSource>,
+            metrics: Arc::clone(&self.metrics),
+            spec: self.config.outbound.clone(),
+            hostname: self.config.hostname.clone(),
+            inflow_delay_max: self.config.limits.inflow_delay_max,
+            shutdown,
+        }))
+    }
+}
+
+fn serve_http(
+    tasks: &mut JoinSet<()>,
+    sockets: Vec<(TcpListener, HttpListener)>,
+    metrics: &Arc<Metrics>,
+    intake: &Arc<Intake>,
+    shutdown: &Shutdown,
+) {
+    for (socket, spec) in sockets {
+        let (watched, stopping) = (Arc::downgrade(intake), shutdown.clone());
+        let liveness = move || {
+            if stopping.is_stopping() {
+                return Err("shutting down".to_owned());
+            }
+            let refusal = watched.upgrade().and_then(|intake| intake.refusal());
+            refusal.map_or(Ok(()), Err)
+        };
+        let state = AdminState { metrics: Arc::clone(metrics), liveness: Arc::new(liveness) };
+        let mut stopping = shutdown.clone();
+        tasks.spawn(async move {
+            let served = admin::serve(socket, spec, state, async move { stopping.wait().await }).await;
+            if let Err(error) = served {
+                tracing::error!(%error, "an HTTP listener ended");
+            }
+        });
+    }
+}
+
+fn serve_smtp(
+    tasks: &mut JoinSet<()>,
+    sockets: Vec<(TcpListener, SmtpListener)>,
+    config: &Config,
+    inbound: &Inbound,
+) {
+    for (socket, spec) in sockets {
+        let (hostname, inbound, grace) = (config.hostname.clone(), inbound.clone(), config.limits.shutdown_grace);
+        tasks.spawn(async move {
+            if let Err(error) = inbound::serve(socket, spec, hostname, inbound, grace).await {
+                tracing::error!(%error, "an SMTP listener ended");
+            }
+        });
+    }
+}
+
+/// What is read when somebody asks for metrics, rather than counted as it happens.
+fn register_sources(
+    metrics: &Metrics,
+    store: &Arc<LocalStore>,
+    outbound: &Arc<Outbound>,
+    intake: &Arc<Intake>,
+    log: &MailLog,
+) {
+    let (store, log) = (Arc::clone(store), log.clone());
+    let (outbound, intake) = (Arc::downgrade(outbound), Arc::downgrade(intake));
+    metrics.register_source(Box::new(move || {
+        let gauge = |name, help, value| Sample::gauge(name, help, i64::try_from(value).unwrap_or(i64::MAX));
+        let mut samples = spool_samples(&store.stats());
+        samples.push(gauge("scheduled_count", "Messages that wait for their time", store.scheduled()));
+        if let Some(outbound) = outbound.upgrade() {
+            samples.push(gauge("ready_count", "Messages in ready queues", outbound.ready_count()));
+        }
+        if let Some(intake) = intake.upgrade() {
+            let help = "Bytes of bodies kept in memory until their first attempt ends";
+            samples.push(gauge("resident_body_bytes", help, intake.residency.bytes_used()));
+        }
+        samples.extend(log.samples());
+        samples
+    }));
+}
+
+fn spool_samples(stats: &spool::Stats) -> Vec<Sample> {
+    let gauge = |name, help, value| Sample::gauge(name, help, i64::try_from(value).unwrap_or(i64::MAX));
+    vec![
+        Sample::counter("spool_appends_total", "Transactions appended to the spool", stats.appends),
+        Sample::counter("spool_barriers_total", "Durable writes and syncs of the spool", stats.barriers),
+        Sample::counter("spool_bytes_written_total", "Bytes the spool wrote, padding included", stats.bytes_written),
+        Sample::counter("spool_batches_total", "Batches the spool wrote", stats.batches),
+        gauge("spool_live_bytes", "Bytes of records that are still needed", stats.live_bytes),
+        gauge("spool_segments", "Segment files", stats.segments),
+        Sample::counter("spool_damaged_total", "Records set aside as damaged", stats.damaged),
+        Sample::gauge("spool_info", "How the spool writes", 1)
+            .label("backend", stats.backend)
+            .label("mode", stats.mode)
+            .label("durability", stats.durability.name())
+            .label("fallback_reason", stats.fallback_reason.clone().unwrap_or_default()),
+    ]
+}
+
+/// The number of this node, made by chance at the first start and kept beside the spool.
+fn node_id(dir: &Path) -> Result<NodeId, StartError> {
+    let file = dir.join("node-id");
+    let what = || host_error(format!("{}", file.display()));
+    match fs::read_to_string(&file) {
+        Ok(text) => {
+            let number = text.trim().parse().map_err(|_| io::Error::other("it does not hold a number; remove it"));
+            number.map(NodeId).map_err(what())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let number = fastrand::u32(1..);
+            fs::write(&file, format!("{number}\n")).map_err(what())?;
+            Ok(NodeId(number))
+        }
+        Err(error) => Err(what()(error)),
+    }
+}
+
+/// Takes as many descriptors as the host gives. Fewer only means that some clients wait in the backlog.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
+}

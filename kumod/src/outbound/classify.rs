@@ -1,0 +1,80 @@
+//! What an answer, or the lack of one, means for a recipient.
+
+use std::io;
+
+use smtp::reply::Reply;
+
+use crate::dns::DnsError;
+use crate::envelope::{Outcome, Response};
+
+/// A server's reply that decides a recipient.
+pub(super) fn reply(reply: &Reply) -> Outcome {
+    let response = Response {
+        code: reply.code,
+        enhanced: reply.enhanced.map(|code| (code.class, code.subject, code.detail)),
+        content: reply.text.to_string(),
+    };
+    if reply.is_positive() {
+        Outcome::Delivered(response)
+    } else if reply.is_permanent() {
+        Outcome::Failed(response)
+    } else {
+        // RFC 5321 4.2.1: 4yz; anything else out of place is not the recipient's fault either.
+        Outcome::Retry(response)
+    }
+}
+
+/// A server that refused at its greeting or EHLO: that is never the recipient's fault.
+pub(super) fn turned_away(refusal: &Reply) -> Outcome {
+    match reply(refusal) {
+        Outcome::Retry(response) | Outcome::Failed(response) | Outcome::Delivered(response) => Outcome::Retry(response),
+    }
+}
+
+/// A name that has no hosts, for now or for ever.
+pub(super) fn dns(error: &DnsError) -> Outcome {
+    let response = error.response();
+    if error.is_permanent() { Outcome::Failed(response) } else { Outcome::Retry(response) }
+}
+
+/// The policy could not be asked.
+pub(super) fn policy() -> Outcome {
+    Outcome::Retry(Response::internal(451, (4, 3, 5), "the policy failed; see the diagnostic log"))
+}
+
+/// No host of the site could be reached.
+pub(super) fn unreachable(site: &str, last: &str) -> Outcome {
+    Outcome::Retry(Response::internal(451, (4, 4, 1), format!("failed to connect to any host of {site}: {last}")))
+}
+
+/// Every address of the site is one that mail is never sent to.
+pub(super) fn prohibited(site: &str) -> Outcome {
+    let content = format!("every host of {site} is in the list of prohibited hosts");
+    Outcome::Failed(Response::internal(550, (5, 4, 4), content))
+}
+
+/// The connection was lost, or the server was silent, in the middle of a transaction.
+pub(super) fn lost(doing: &str, error: &io::Error) -> Outcome {
+    Outcome::Retry(Response::internal(451, (4, 4, 2), format!("connection lost while {doing}: {error}")))
+}
+
+/// The server broke the protocol.
+pub(super) fn misbehaved(error: &smtp::error::PeerError) -> Outcome {
+    Outcome::Retry(Response::internal(451, (4, 5, 0), format!("the server broke the protocol: {error}")))
+}
+
+/// The server lacks what the message needs, or takes only smaller ones.
+pub(super) fn unfit(error: &smtp::client::BeginError) -> Outcome {
+    let enhanced = if matches!(error, smtp::client::BeginError::SizeExceeded { .. }) { (5, 3, 4) } else { (5, 6, 3) };
+    Outcome::Failed(Response::internal(554, enhanced, error.to_string()))
+}
+
+/// The body is not in the store as it was written; the message is kept and an operator is needed.
+pub(super) fn body_unreadable(reason: &str) -> Outcome {
+    Outcome::Retry(Response::internal(451, (4, 3, 0), format!("the message cannot be read from the spool: {reason}")))
+}
+
+/// The message waited longer than its queue allows.
+pub(super) fn too_old() -> Outcome {
+    Outcome::Retry(Response::internal(451, (4, 4, 7), "the message waited longer than max_age in a ready queue"))
+}

@@ -1,0 +1,212 @@
+//! SMTP to next hops: from a message that is due to an outcome for each recipient.
+//!
+//! `scheduled` finds out where a queue's mail goes, `ready` keeps what may go now, one `dispatcher` per connection sends it, and every
+//! attempt ends in `settle`. A next hop that misbehaves costs its own mail time and nobody else's.
+
+mod classify;
+mod dial;
+mod dispatcher;
+mod ready;
+mod route;
+mod scheduled;
+mod session;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::clock::UnixMs;
+use crate::config::OutboundSpec;
+use crate::dns::Dns;
+use crate::envelope::Outcome;
+use crate::metrics::Metrics;
+use crate::policy::Policy;
+use crate::ports::{BoxFuture, Dispatch, Entry, MailStore, PermitSource, Shutdown};
+use crate::settle::{Attempt, Hop, Settle};
+
+use ready::ReadyQueue;
+use scheduled::ScheduledQueue;
+
+/// Messages taken from the store at once when they fall due.
+const CLAIM_MAX: usize = 256;
+/// Queues that have been empty for so long are forgotten (KumoMTA's `reap_interval`).
+const REAP_INTERVAL: Duration = Duration::from_secs(600);
+/// How often empty queues are looked for.
+const REAP_CHECK_INTERVAL: Duration = Duration::from_secs(60);
+const SHARDS: usize = 16;
+
+/// What outbound needs from the rest of the house.
+pub struct Parts {
+    /// Where due mail comes from and undelivered mail returns to.
+    pub store: Arc<dyn MailStore>,
+    /// The door out.
+    pub settle: Settle,
+    /// Names to hosts.
+    pub dns: Dns,
+    /// Queue and path configuration.
+    pub policy: Policy,
+    /// Rates and connection slots.
+    pub permits: Arc<dyn PermitSource>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Next hop and port where nothing more exact is set.
+    pub spec: OutboundSpec,
+    /// The name for EHLO.
+    pub hostname: String,
+    /// How long new mail may wait for a place in its ready queue while it moves.
+    pub inflow_delay_max: Duration,
+    /// Says when to stop.
+    pub shutdown: Shutdown,
+}
+
+/// The queues and the tasks that empty them.
+pub struct Outbound {
+    parts: Parts,
+    scheduled: Shards<ScheduledQueue>,
+    ready: Shards<ReadyQueue>,
+}
+
+impl Outbound {
+    /// Nothing runs until [`run`](Self::run) is called; what is offered before then waits.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        Arc::new(Self { parts, scheduled: Shards::new(), ready: Shards::new() })
+    }
+
+    /// Feeds due messages into the queues until the process stops.
+    pub async fn run(self: Arc<Self>) {
+        let mut shutdown = self.parts.shutdown.clone();
+        let mut reap = tokio::time::interval(REAP_CHECK_INTERVAL);
+        loop {
+            tokio::select! {
+                () = shutdown.wait() => return,
+                () = self.feed() => {}
+                _ = reap.tick() => self.reap(),
+            }
+        }
+    }
+
+    /// Offers what is due now, or waits until something is.
+    async fn feed(self: &Arc<Self>) {
+        let store = &self.parts.store;
+        let changed = store.due_changed();
+        let now = UnixMs::now();
+        match store.next_due() {
+            Some(due) if due <= now => {
+                for claimed in store.claim_due(now, CLAIM_MAX).await {
+                    self.offer_entry(Entry { claimed, body: None });
+                }
+                tokio::task::yield_now().await;
+            }
+            Some(due) => {
+                tokio::select! {
+                    () = tokio::time::sleep(due.since(now)) => {}
+                    () = changed => {}
+                }
+            }
+            None => changed.await,
+        }
+    }
+
+    fn offer_entry(self: &Arc<Self>, entry: Entry) {
+        let name = &entry.claimed.envelope.queue;
+        let queue = self.scheduled.get_or_insert(name, || ScheduledQueue::new(name, &self.parts.hostname));
+        scheduled::offer(self, &queue, entry);
+    }
+
+    /// Gives a message back to the store, unattempted, for a short while.
+    fn postpone(&self, entry: Entry, delay: Duration) {
+        let due = UnixMs::now().after(delay);
+        let claimed = entry.claimed;
+        self.parts.store.release(&claimed.envelope, claimed.mark, claimed.lease, due);
+    }
+
+    /// Ends an attempt that never got as far as a connection.
+    async fn fail(&self, queue: &ScheduledQueue, entry: Entry, outcome: Outcome, site: &str) {
+        let attempt = Attempt {
+            claimed: entry.claimed,
+            outcomes: vec![outcome],
+            queue_config: queue.config(),
+            hop: Hop { site: site.into(), peer: None },
+            at: UnixMs::now(),
+        };
+        self.parts.settle.submit(attempt).await;
+    }
+
+    fn reap(&self) {
+        self.scheduled.retain(|queue| !queue.is_idle(REAP_INTERVAL));
+        self.ready.retain(|queue| !queue.is_idle(REAP_INTERVAL));
+    }
+
+    /// Messages in ready queues.
+    pub fn ready_count(&self) -> usize {
+        self.ready.sum(ReadyQueue::len)
+    }
+}
+
+/// The handle that intake holds.
+pub struct Dispatcher(pub Arc<Outbound>);
+
+impl Dispatch for Dispatcher {
+    fn admit<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, ()> {
+        match self.0.scheduled.get(queue).and_then(|queue| queue.full_ready_queue()) {
+            None => Box::pin(std::future::ready(())),
+            Some(ready) => Box::pin(async move { ready.wait_for_room(self.0.parts.inflow_delay_max).await }),
+        }
+    }
+
+    fn offer(&self, entry: Entry) {
+        self.0.offer_entry(entry);
+    }
+
+    fn queued(&self) -> usize {
+        usize::try_from(self.0.parts.metrics.message_count.get()).unwrap_or(0)
+    }
+}
+
+/// A map by name, in parts, so that no lock is on every message's way.
+struct Shards<T> {
+    hasher: RandomState,
+    parts: [Mutex<HashMap<Arc<str>, Arc<T>>>; SHARDS],
+}
+
+impl<T> Shards<T> {
+    fn new() -> Self {
+        Self { hasher: RandomState::new(), parts: Default::default() }
+    }
+
+    fn part(&self, name: &str) -> MutexGuard<'_, HashMap<Arc<str>, Arc<T>>> {
+        #[expect(clippy::cast_possible_truncation, reason = "only the low bits choose a shard")]
+        let index = self.hasher.hash_one(name) as usize % SHARDS;
+        lock(&self.parts[index])
+    }
+
+    fn get(&self, name: &str) -> Option<Arc<T>> {
+        self.part(name).get(name).cloned()
+    }
+
+    fn get_or_insert(&self, name: &str, make: impl FnOnce() -> T) -> Arc<T> {
+        let mut part = self.part(name);
+        if let Some(found) = part.get(name) {
+            return Arc::clone(found);
+        }
+        let made = Arc::new(make());
+        part.insert(name.into(), Arc::clone(&made));
+        made
+    }
+
+    fn retain(&self, keep: impl Fn(&T) -> bool) {
+        for part in &self.parts {
+            lock(part).retain(|_, item| Arc::strong_count(item) > 1 || keep(item));
+        }
+    }
+
+    fn sum(&self, count: impl Fn(&T) -> usize) -> usize {
+        self.parts.iter().map(|part| lock(part).values().map(|item| count(item)).sum::<usize>()).sum()
+    }
+}
+
+/// What the locks here guard is whole after every statement, so a panic elsewhere does not spoil it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

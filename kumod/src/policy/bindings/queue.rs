@@ -1,0 +1,61 @@
+//! `kumo.make_queue_config`: the shape of a scheduled queue, checked when it is made rather than when it is used.
+
+use std::time::Duration;
+
+use mlua::{Lua, Table, UserData, Value};
+
+use super::listeners::not_zero;
+use super::{fail, options};
+use crate::config::QueueConfig;
+
+const FUNCTION: &str = "kumo.make_queue_config";
+
+/// KumoMTA's other options.
+const UNSERVED: [&str; 10] = [
+    "egress_pool",
+    "overall_max_message_rate",
+    "protocol",
+    "provider_name",
+    "reap_interval",
+    "refresh_interval",
+    "refresh_strategy",
+    "shrink_policy",
+    "strategy",
+    "timerwheel_tick_interval",
+];
+
+/// What the function returns: opaque to the policy.
+struct Made(QueueConfig);
+
+impl UserData for Made {}
+
+pub(super) fn install(lua: &Lua, module: &Table) -> mlua::Result<()> {
+    module.set("make_queue_config", lua.create_function(|lua, given: Value| read(lua, &given).map(Made))?)
+}
+
+/// Reads what a handler of `get_queue_config` returned: such an object, a table of the same options, or nothing.
+pub(in crate::policy) fn answer(lua: &Lua, value: &Value) -> mlua::Result<Option<QueueConfig>> {
+    match value {
+        Value::Nil => Ok(None),
+        Value::Table(_) => read(lua, value).map(Some),
+        Value::UserData(made) if made.is::<Made>() => Ok(Some(made.borrow::<Made>()?.0.clone())),
+        other => {
+            let reason = "the handler must return kumo.make_queue_config { ... } or nothing";
+            Err(mlua::Error::runtime(format!("{reason}; it returned a {}", other.type_name())))
+        }
+    }
+}
+
+fn read(lua: &Lua, given: &Value) -> mlua::Result<QueueConfig> {
+    let config: QueueConfig = options::read(lua, FUNCTION, given, &UNSERVED)?;
+    check(&config).map_err(|reason| fail(lua, FUNCTION, reason))?;
+    Ok(config)
+}
+
+fn check(config: &QueueConfig) -> Result<(), String> {
+    not_zero(&[
+        ("retry_interval", config.retry_interval == Duration::ZERO),
+        ("max_retry_interval", config.max_retry_interval == Some(Duration::ZERO)),
+        ("max_age", config.max_age == Duration::ZERO),
+    ])
+}

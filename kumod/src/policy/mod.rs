@@ -1,0 +1,169 @@
+//! The operator's policy: a Lua file with KumoMTA's names that says where to listen and what to do with each message.
+//!
+//! Owns the Lua states and everything a policy can call. An event without a handler costs a look at a flag. A policy that
+//! cannot be loaded stops the start with file, line and reason; one that fails later costs the client a 421 and the log a
+//! line with the way there, and never takes the process down. Refuses every name and option that has no effect here.
+
+mod bindings;
+mod error;
+mod event;
+mod lua;
+mod state;
+mod value;
+pub mod verdict;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use smtp::reply::Reply;
+
+use crate::config::{Config, PathConfig, QueueConfig};
+use crate::envelope::{MessageId, Meta};
+
+use event::Event;
+use lua::{Limits, Program};
+use state::{QueueParts, State};
+
+pub use error::PolicyError;
+pub use verdict::Verdict;
+
+/// What a client hears when the policy failed: nothing of the reason, which is in the log.
+const FAILED: Reply = Reply::new(421, (4, 3, 0), "The server's policy failed; try again later");
+
+/// A loaded policy, or none. Cheap to clone; each thread that asks has a Lua state of its own.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    program: Option<Arc<Program>>,
+    handled: [bool; Event::ALL.len()],
+}
+
+/// A message before it is accepted, as a handler sees and changes it.
+#[derive(Clone, Debug)]
+pub struct PolicyMessage {
+    /// Its id.
+    pub id: MessageId,
+    /// The reverse path; empty is the null sender.
+    pub sender: String,
+    /// The forward paths, at least one.
+    pub recipients: Vec<String>,
+    /// What handlers set; `queue`, `tenant`, `campaign` and `routing_domain`, always strings, steer the message.
+    pub meta: Meta,
+    /// The message as received.
+    pub body: Bytes,
+    /// The client it came from.
+    pub peer: Option<SocketAddr>,
+}
+
+impl PolicyMessage {
+    /// Moves the message out, and leaves its id.
+    fn take(&mut self) -> Self {
+        let rest = Self {
+            id: self.id,
+            sender: String::new(),
+            recipients: Vec::new(),
+            meta: Meta::new(),
+            body: Bytes::new(),
+            peer: self.peer,
+        };
+        std::mem::replace(self, rest)
+    }
+}
+
+impl Policy {
+    /// A policy with no handler for anything.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Runs the file and fires `pre_init` and `init`. The listeners that it starts replace those of `config`; spool and log
+    /// folder replace theirs where the policy names them.
+    ///
+    /// # Errors
+    /// [`PolicyError`] where the file cannot be read, does not parse, fails, or starts no SMTP listener. `config` is as it was then.
+    pub fn load(path: &Path, config: &mut Config) -> Result<Self, PolicyError> {
+        Self::load_within(path, config, Limits::default())
+    }
+
+    fn load_within(path: &Path, config: &mut Config, limits: Limits) -> Result<Self, PolicyError> {
+        let program = Program::read(path, limits)?;
+        let state = State::load(&program)?;
+        let recorded = state.init(&program)?;
+        if recorded.smtp_listeners.is_empty() {
+            let reason = "the policy starts no SMTP listener";
+            let remedy = "call kumo.start_esmtp_listener { listen = '127.0.0.1:2025' } in its 'init' handler";
+            return Err(PolicyError::new(path, reason, remedy));
+        }
+        recorded.apply(config);
+        let handled = Event::ALL.map(|event| state.handles(event));
+        // The state in which `init` ran is not kept: what `init` leaves in globals would be there on one thread only.
+        Ok(Self { program: Some(Arc::new(program)), handled })
+    }
+
+    /// Whether [`message_received`](Self::message_received) can say anything but yes.
+    pub fn handles_message_received(&self) -> bool {
+        self.handled[Event::MessageReceived as usize]
+    }
+
+    /// Fires `smtp_server_message_received`: the handler may set metadata and refuse the message. Blocks for the time that the handler takes.
+    ///
+    /// A handler that fails is logged with its traceback, and the verdict is 421 4.3.0.
+    pub fn message_received(&self, message: &mut PolicyMessage) -> Verdict {
+        let Some(program) = self.program_for(Event::MessageReceived) else {
+            return Verdict::Accept;
+        };
+        let id = message.id;
+        state::message_received(program, message).unwrap_or_else(|error| {
+            let traceback = error.traceback().unwrap_or_default();
+            tracing::error!(%id, traceback, "{error}");
+            Verdict::Reject(FAILED)
+        })
+    }
+
+    /// Whether the policy shapes scheduled queues.
+    pub fn handles_queue_config(&self) -> bool {
+        self.handled[Event::QueueConfig as usize]
+    }
+
+    /// Fires `get_queue_config`. `None` where no handler answers.
+    ///
+    /// # Errors
+    /// [`PolicyError`] where a handler fails or answers with something else.
+    pub fn queue_config(
+        &self,
+        domain: &str,
+        tenant: Option<&str>,
+        campaign: Option<&str>,
+        routing_domain: Option<&str>,
+    ) -> Result<Option<QueueConfig>, PolicyError> {
+        let name = QueueParts { domain, tenant, campaign, routing_domain };
+        self.program_for(Event::QueueConfig).map_or(Ok(None), |program| state::queue_config(program, &name))
+    }
+
+    /// Whether the policy shapes egress paths.
+    pub fn handles_egress_path_config(&self) -> bool {
+        self.handled[Event::EgressPathConfig as usize]
+    }
+
+    /// Fires `get_egress_path_config`. `None` where the handler does not answer.
+    ///
+    /// # Errors
+    /// [`PolicyError`] where the handler fails or answers with something else.
+    pub fn egress_path_config(
+        &self,
+        routing_domain: &str,
+        source: &str,
+        site_name: &str,
+    ) -> Result<Option<PathConfig>, PolicyError> {
+        self.program_for(Event::EgressPathConfig)
+            .map_or(Ok(None), |program| state::egress_path_config(program, routing_domain, source, site_name))
+    }
+
+    fn program_for(&self, event: Event) -> Option<&Arc<Program>> {
+        self.program.as_ref().filter(|_| self.handled[event as usize])
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! `get_queue_config` and `get_egress_path_config`: what handlers may answer.
+
+use super::*;
+use crate::config::ThrottleSpec;
+
+fn on_queue(body: &str) -> Policy {
+    listening(&format!("kumo.on('get_queue_config', function(domain, tenant, campaign, routing_domain)\n{body}\nend)"))
+}
+
+fn on_path(body: &str) -> Policy {
+    listening(&format!("kumo.on('get_egress_path_config', function(routing_domain, source, site_name)\n{body}\nend)"))
+}
+
+fn queue_error(body: &str) -> String {
+    let error = on_queue(body).queue_config("d", None, None, None).unwrap_err();
+    error.to_string().split_once("policy.lua").unwrap().1.to_owned()
+}
+
+fn path_error(body: &str) -> String {
+    let error = on_path(body).egress_path_config("d", "s", "m").unwrap_err();
+    error.to_string().split_once("policy.lua").unwrap().1.to_owned()
+}
+
+#[test]
+fn a_queue_is_shaped_by_its_parts() {
+    let policy = on_queue(
+        "assert(campaign == nil and routing_domain == 'r')
+        if tenant == 'acme' then
+            return kumo.make_queue_config { retry_interval = '5m', max_retry_interval = 3600, max_age = '1 day', max_message_rate = '1,000/h' }
+        end",
+    );
+    assert!(policy.handles_queue_config());
+    let config = policy.queue_config("d", Some("acme"), None, Some("r")).unwrap().unwrap();
+    assert_eq!(config.retry_interval, Duration::from_secs(300));
+    assert_eq!(config.max_retry_interval, Some(Duration::from_secs(3600)));
+    assert_eq!(config.max_age, Duration::from_secs(86_400));
+    assert_eq!(config.max_message_rate, Some("1,000/h".parse::<ThrottleSpec>().unwrap()));
+    assert!(policy.queue_config("d", None, None, Some("r")).unwrap().is_none());
+}
+
+#[test]
+fn the_first_handler_that_answers_shapes_the_queue() {
+    let policy = listening(
+        "kumo.on('get_queue_config', function(domain) if domain == 'a' then return { max_age = 1 } end end)
+        kumo.on('get_queue_config', function(domain) if domain ~= 'c' then return { max_age = 2 } end end)",
+    );
+    let age = |domain| policy.queue_config(domain, None, None, None).unwrap().map(|config| config.max_age.as_secs());
+    assert_eq!([age("a"), age("b"), age("c")], [Some(1), Some(2), None]);
+}
+
+#[test]
+fn a_path_is_shaped_by_site_and_source() {
+    let policy = on_path(
+        "if site_name == 'mx.example' then
+            return kumo.make_egress_path { connection_limit = '1,000', max_ready = 10, max_deliveries_per_connection = 5,
+                prohibited_hosts = {}, enable_tls = 'Disabled', max_connection_rate = '5/s' }
+        end",
+    );
+    assert!(policy.handles_egress_path_config());
+    let config = policy.egress_path_config("d", "unspecified", "mx.example").unwrap().unwrap();
+    assert_eq!((config.connection_limit.0, config.max_ready, config.max_deliveries_per_connection), (1000, 10, 5));
+    assert!(config.prohibited_hosts.unwrap().is_empty());
+    assert!(policy.egress_path_config("d", "unspecified", "other").unwrap().is_none());
+}
+
+#[test]
+fn no_handler_is_no_answer() {
+    for policy in [Policy::none(), listening("")] {
+        assert!(!policy.handles_queue_config() && !policy.handles_egress_path_config());
+        assert!(policy.queue_config("d", None, None, None).unwrap().is_none());
+        assert!(policy.egress_path_config("d", "s", "m").unwrap().is_none());
+    }
+}
+
+#[test]
+fn shapes_are_checked_where_they_are_made() {
+    let queue = ":3: in event 'get_queue_config': kumo.make_queue_config: ";
+    for (options, reason) in [
+        ("retry = 1", "there is no option 'retry'; known are: retry_interval, max_retry_interval, max_age, max_message_rate"),
+        (
+            "egress_pool = 'p'",
+            "option 'egress_pool' is not available in this version; \
+             available are: retry_interval, max_retry_interval, max_age, max_message_rate",
+        ),
+        ("max_age = 0", "option 'max_age' = 0 would stop all mail"),
+    ] {
+        let error = queue_error(&format!("return kumo.make_queue_config {{ {options} }}"));
+        assert_eq!(error, format!("{queue}{reason}; correct the policy"));
+    }
+    let known = "connection_limit, max_connection_rate, max_message_rate, max_ready, max_deliveries_per_connection, \
+                 prohibited_hosts, enable_tls, smtp_port, ehlo_domain, connect_timeout, idle_timeout";
+    let path = ":3: in event 'get_egress_path_config': kumo.make_egress_path: ";
+    for (options, reason) in [
+        ("connection_limits = 1", format!("there is no option 'connection_limits' (is 'connection_limit' meant?); known are: {known}")),
+        ("use_lmtp = true", format!("option 'use_lmtp' is not available in this version; available are: {known}")),
+        ("connection_limit = 0", "option 'connection_limit' = 0: a limit of 0 would stop all mail".to_owned()),
+        (
+            "enable_tls = 'Required'",
+            "option 'enable_tls' = 'Required': enable_tls = \"Required\" is not available: \
+             mail is delivered in clear text; write 'Disabled'"
+                .to_owned(),
+        ),
+        ("max_ready = 0", "option 'max_ready' = 0 would stop all mail".to_owned()),
+        ("ehlo_domain = 'a b'", "option 'ehlo_domain' must be a host name such as 'mail.example.com'".to_owned()),
+    ] {
+        let error = path_error(&format!("local made = kumo.make_egress_path {{ {options} }}\nreturn made"));
+        assert_eq!(error, format!("{path}{reason}; correct the policy"));
+    }
+}
+
+#[test]
+fn an_answer_of_another_kind_is_refused() {
+    assert_eq!(
+        queue_error("return 'fast'"),
+        ": in event 'get_queue_config': the handler must return kumo.make_queue_config { ... } or nothing; \
+         it returned a string; correct the policy"
+    );
+    assert!(queue_error("return kumo.make_egress_path {}").contains("must return kumo.make_queue_config"));
+    assert!(path_error("return kumo.make_queue_config {}").contains("must return kumo.make_egress_path"));
+    assert!(queue_error("error('x')").starts_with(":3: in event 'get_queue_config': x"));
+    assert!(queue_error("kumo.reject(550, 'x')").contains("no client is waiting here"));
+}

@@ -1,0 +1,193 @@
+//! The traits through which a higher station serves a lower one; `node` wires them.
+//!
+//! [`MailStore`] and [`PermitSource`] are the seam for a queue that several nodes share: intake, dispatcher and settle know
+//! only these, so that the local spool can be replaced without touching them.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::clock::UnixMs;
+use crate::config::ThrottleSpec;
+use crate::envelope::{Envelope, Mark, MessageId};
+
+/// A future that a trait object can return.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// The right to deliver one message, held by one node at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Which holding this is; a store refuses what comes with an old one.
+    pub epoch: u64,
+    /// When the right ends; `None` where no other node can ever hold it.
+    pub expires: Option<UnixMs>,
+}
+
+impl Lease {
+    /// The lease of a store that only this process uses.
+    pub const ENDLESS: Self = Self { epoch: 0, expires: None };
+
+    /// Whether the lease still holds for `margin` from `now`. Asked before the byte that makes a delivery final.
+    pub fn valid_for(&self, margin: Duration, now: UnixMs) -> bool {
+        self.expires.is_none_or(|expires| now.after(margin) < expires)
+    }
+}
+
+/// A message that this node may deliver now.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// The message.
+    pub envelope: Arc<Envelope>,
+    /// What earlier attempts left.
+    pub mark: Mark,
+    /// The right to deliver it.
+    pub lease: Lease,
+}
+
+/// What is to become of a message after an attempt.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// It needs nothing more. The note (recipient, reply, time) lets recovery write a log line that a power cut took.
+    Gone {
+        /// An opaque note kept with the deletion.
+        note: Bytes,
+    },
+    /// It is due again.
+    Again(Mark),
+}
+
+/// One message's part of a settlement.
+#[derive(Clone, Debug)]
+pub struct Settled {
+    /// The message.
+    pub envelope: Arc<Envelope>,
+    /// The right under which it was attempted.
+    pub lease: Lease,
+    /// What becomes of it.
+    pub change: Change,
+}
+
+/// Why the store did not do what it was asked.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The disk is at its floor; new mail waits with its sender.
+    #[error("no room for new mail: {0}")]
+    Full(String),
+    /// The store cannot write at all.
+    #[error("the spool has failed: {0}")]
+    Failed(String),
+    /// A body is not there or not as it was written.
+    #[error("body {id} cannot be read: {reason}")]
+    Body {
+        /// The body.
+        id: MessageId,
+        /// What was wrong.
+        reason: String,
+    },
+}
+
+/// A lease was lost to another node, which now answers for these messages.
+#[derive(Debug, Error)]
+#[error("{} message(s) are leased to another node", .0.len())]
+pub struct Fenced(pub Vec<MessageId>);
+
+/// Where accepted mail lives until its last recipient is settled.
+///
+/// All or nothing, and what `accept` promised survives what the durability in force says it survives.
+pub trait MailStore: Send + Sync {
+    /// Takes one body and the messages that share it, in one transaction. When it returns, the promise of [`durability`](Self::durability) holds
+    /// and each message is leased to this node.
+    fn accept(&self, body: (MessageId, Bytes), envelopes: Vec<Arc<Envelope>>) -> BoxFuture<'_, Result<Lease, StoreError>>;
+    /// Up to `limit` messages whose time has come, leased to this node.
+    fn claim_due(&self, now: UnixMs, limit: usize) -> BoxFuture<'_, Vec<Claimed>>;
+    /// When the next message is due, if any waits.
+    fn next_due(&self) -> Option<UnixMs>;
+    /// Waits until a message is due earlier than [`next_due`](Self::next_due) said before.
+    fn due_changed(&self) -> BoxFuture<'_, ()>;
+    /// Lengthens a lease, where leases end.
+    fn renew(&self, lease: Lease) -> BoxFuture<'_, Result<Lease, Fenced>>;
+    /// Gives a message back unattempted, due at `due`. Not an attempt; nothing is written.
+    fn release(&self, envelope: &Arc<Envelope>, mark: Mark, lease: Lease, due: UnixMs);
+    /// Ends attempts: deletes what is done, marks what is to be tried again and schedules it. Called by `settle` alone, after the log.
+    fn settle(&self, batch: Vec<Settled>) -> BoxFuture<'_, Result<(), Fenced>>;
+    /// A body, verified.
+    fn read_body(&self, id: MessageId) -> BoxFuture<'_, Result<Bytes, StoreError>>;
+    /// What a 250 promises.
+    fn durability(&self) -> spool::Durability;
+    /// Why new mail must wait with its sender, if it must.
+    fn refusal(&self) -> Option<String>;
+}
+
+/// What a throttle gave: some permits now, and the time before which asking again is vain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Permits granted, possibly none.
+    pub granted: u32,
+    /// When the next one may come, if fewer were granted than asked.
+    pub until: Option<UnixMs>,
+}
+
+/// Rates and connection slots, on this node or shared by several.
+pub trait PermitSource: Send + Sync {
+    /// Asks for `wanted` permits under a rate.
+    fn take(&self, key: &str, spec: &ThrottleSpec, wanted: u32, now: UnixMs) -> BoxFuture<'_, Grant>;
+    /// Asks for a slot of `limit`; `true` when it was free. Given back with [`release`](Self::release).
+    fn take_slot(&self, key: &str, limit: usize) -> BoxFuture<'_, bool>;
+    /// Gives a slot back.
+    fn release(&self, key: &str);
+}
+
+/// A message on its way to a ready queue, with its body where it is still in memory.
+#[derive(Debug)]
+pub struct Entry {
+    /// The message and the right to deliver it.
+    pub claimed: Claimed,
+    /// Its body, within the budget of bodies in memory; otherwise it is read back from the store.
+    pub body: Option<ResidentBody>,
+}
+
+/// A body in memory, and its part of the budget for as long as it is held.
+#[derive(Clone, Debug)]
+pub struct ResidentBody {
+    /// The body as received.
+    pub bytes: Bytes,
+    /// Given back when the last holder lets go.
+    pub budget: Arc<dyn std::fmt::Debug + Send + Sync>,
+}
+
+/// The way from the door to the queues.
+pub trait Dispatch: Send + Sync {
+    /// Waits, for a named time at most, until the queue is likely to have a place. Called before a message is accepted, so that
+    /// mail does not come in faster than it leaves.
+    fn admit<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, ()>;
+    /// Takes a message that is due. Cannot fail: what finds no place goes back to the store, due a little later.
+    fn offer(&self, entry: Entry);
+    /// Messages that this process answers for, in whatever queue.
+    fn queued(&self) -> usize;
+}
+
+/// Tells everything that waits that the process is stopping.
+#[derive(Clone, Debug)]
+pub struct Shutdown(tokio::sync::watch::Receiver<bool>);
+
+impl Shutdown {
+    /// The signal, and the sender that gives it.
+    pub fn new() -> (tokio::sync::watch::Sender<bool>, Self) {
+        let (sender, receiver) = tokio::sync::watch::channel(false);
+        (sender, Self(receiver))
+    }
+
+    /// Whether the process is stopping.
+    pub fn is_stopping(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Waits until the process is stopping. A sender that is gone counts as that.
+    pub async fn wait(&mut self) {
+        let _ = self.0.wait_for(|stopping| *stopping).await;
+    }
+}

@@ -1,0 +1,15 @@
+//! What is to be delivered when: names of queues, the wheel on which mail waits, ready queues, retry and throttle.
+//!
+//! Pure: no clock, no socket, no file. Times come in as arguments, so that the same inputs always give the same order.
+
+mod name;
+mod ready;
+mod retry;
+mod throttle;
+mod wheel;
+
+pub use name::{NameError, QueueName};
+pub use ready::{Pushed, Ready, connections_wanted};
+pub use retry::next_attempt;
+pub use throttle::LocalPermits;
+pub use wheel::Wheel;

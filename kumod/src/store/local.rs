@@ -1,0 +1,246 @@
+//! The store of one node: `crates/spool` for what must survive, a timing wheel for when.
+//!
+//! Leases never end here, because nobody else can take a message from this spool. What was accepted is on disk before
+//! [`accept`](LocalStore::accept) returns; the schedule is in memory and is built again from envelopes and marks at start.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use spool::{AppendError, Spool};
+use thiserror::Error;
+use tokio::sync::Notify;
+
+use crate::clock::UnixMs;
+use crate::config::SpoolSpec;
+use crate::envelope::{Envelope, Mark, MessageId};
+use crate::ports::{BoxFuture, Change, Claimed, Fenced, Lease, MailStore, Settled, StoreError};
+use crate::queue::Wheel;
+
+/// The folder of the spool's own files, below the one that was configured.
+const SEGMENTS_DIR: &str = "segments";
+
+/// Why the store could not be opened. The text names the folder and the remedy.
+#[derive(Debug, Error)]
+#[error("spool {dir}: {reason}")]
+pub struct OpenStoreError {
+    dir: String,
+    reason: String,
+}
+
+/// What was found at start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Restored {
+    /// Messages that wait for delivery.
+    pub messages: usize,
+    /// Envelopes that could not be read and were left where they are.
+    pub unreadable: usize,
+    /// Records that the spool set aside as damaged.
+    pub damaged: u64,
+}
+
+/// The spool of this host and the schedule of what lies in it.
+pub struct LocalStore {
+    spool: Spool,
+    durability: spool::Durability,
+    schedule: Mutex<Schedule>,
+    due_changed: Notify,
+}
+
+struct Schedule {
+    wheel: Wheel<Waiting>,
+    /// Taken off the wheel and not yet claimed, because a claim has a limit.
+    due: VecDeque<Waiting>,
+}
+
+struct Waiting {
+    envelope: Arc<Envelope>,
+    mark: Mark,
+}
+
+impl LocalStore {
+    /// Opens the spool, makes it where there is none, and schedules what it holds.
+    ///
+    /// # Errors
+    /// The folder cannot be used, or another process holds it.
+    pub fn open(spec: &SpoolSpec, now: UnixMs) -> Result<(Self, Restored), OpenStoreError> {
+        let refuse = |reason: String| OpenStoreError { dir: spec.dir.display().to_string(), reason };
+        let segments = spec.dir.join(SEGMENTS_DIR);
+        std::fs::create_dir_all(&segments)
+            .map_err(|error| refuse(format!("cannot be made: {error}; choose another with --spool")))?;
+        let mut options = spool::Options::new(segments);
+        options.durability = spec.durability;
+        options.backend = spec.backend;
+        options.mode = spec.mode;
+        let (spool, recovery) = Spool::open(options).map_err(|error| refuse(error.to_string()))?;
+        let mut schedule = Schedule { wheel: Wheel::new(now), due: VecDeque::new() };
+        let mut restored = Restored { damaged: recovery.damaged, ..Restored::default() };
+        for message in recovery.messages {
+            match restore(&message) {
+                Ok(waiting) => {
+                    schedule.wheel.insert(waiting.mark.due, waiting);
+                    restored.messages += 1;
+                }
+                Err(error) => {
+                    tracing::error!(id = %MessageId(message.id.0), %error, "an envelope in the spool cannot be read; it stays there");
+                    restored.unreadable += 1;
+                }
+            }
+        }
+        let store =
+            Self { spool, durability: spec.durability, schedule: Mutex::new(schedule), due_changed: Notify::new() };
+        Ok((store, restored))
+    }
+
+    /// What the spool counts.
+    pub fn stats(&self) -> spool::Stats {
+        self.spool.stats()
+    }
+
+    /// Messages that wait for their time.
+    pub fn scheduled(&self) -> usize {
+        let schedule = self.schedule();
+        schedule.wheel.len() + schedule.due.len()
+    }
+
+    /// Writes what is still on its way and lets go of the folder.
+    ///
+    /// # Errors
+    /// Says what could not be written; nothing acknowledged is lost by it.
+    pub fn close(&self) -> Result<(), StoreError> {
+        self.spool.clone().close().map_err(|error| StoreError::Failed(error.to_string()))
+    }
+
+    fn schedule(&self) -> MutexGuard<'_, Schedule> {
+        // A panic while the lock was held can at worst have left one message off the wheel; it is still in the spool.
+        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn schedule_at(&self, due: UnixMs, waiting: Waiting) {
+        let mut schedule = self.schedule();
+        let before = schedule.next_due();
+        schedule.wheel.insert(due, waiting);
+        let earlier = before.is_none_or(|before| due < before);
+        drop(schedule);
+        if earlier {
+            self.due_changed.notify_one();
+        }
+    }
+}
+
+impl Schedule {
+    fn next_due(&self) -> Option<UnixMs> {
+        if self.due.is_empty() { self.wheel.next_due() } else { Some(UnixMs(0)) }
+    }
+}
+
+fn restore(message: &spool::Recovered) -> Result<Waiting, crate::envelope::DecodeError> {
+    let envelope = Arc::new(Envelope::decode(&message.envelope)?);
+    let mark = match message.marks.last() {
+        Some(mark) => Mark::decode(mark)?,
+        None => Mark::default(),
+    };
+    Ok(Waiting { envelope, mark })
+}
+
+fn store_error(error: AppendError) -> StoreError {
+    match error {
+        AppendError::Full { .. } => StoreError::Full(error.to_string()),
+        other => StoreError::Failed(other.to_string()),
+    }
+}
+
+impl MailStore for LocalStore {
+    fn accept(&self, body: (MessageId, Bytes), envelopes: Vec<Arc<Envelope>>) -> BoxFuture<'_, Result<Lease, StoreError>> {
+        Box::pin(async move {
+            let (id, bytes) = body;
+            let envelopes = envelopes.iter().map(|envelope| spool::Envelope {
+                id: spool::Id(envelope.id.0),
+                body: spool::Id(id.0),
+                bytes: envelope.encode(),
+            });
+            let transaction =
+                spool::Transaction { body: Some((spool::Id(id.0), vec![bytes])), envelopes: envelopes.collect() };
+            let committed = self.spool.append(transaction).await.map_err(store_error)?;
+            debug_assert_eq!(committed.durability, self.durability, "the spool keeps another promise than it was opened with");
+            Ok(Lease::ENDLESS)
+        })
+    }
+
+    fn claim_due(&self, now: UnixMs, limit: usize) -> BoxFuture<'_, Vec<Claimed>> {
+        let mut schedule = self.schedule();
+        let Schedule { wheel, due } = &mut *schedule;
+        wheel.advance(now, |waiting| due.push_back(waiting));
+        let count = limit.min(due.len());
+        let claimed = due
+            .drain(..count)
+            .map(|Waiting { envelope, mark }| Claimed { envelope, mark, lease: Lease::ENDLESS })
+            .collect();
+        Box::pin(std::future::ready(claimed))
+    }
+
+    fn next_due(&self) -> Option<UnixMs> {
+        self.schedule().next_due()
+    }
+
+    fn due_changed(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.due_changed.notified())
+    }
+
+    fn renew(&self, lease: Lease) -> BoxFuture<'_, Result<Lease, Fenced>> {
+        Box::pin(std::future::ready(Ok(lease)))
+    }
+
+    fn release(&self, envelope: &Arc<Envelope>, mark: Mark, _lease: Lease, due: UnixMs) {
+        self.schedule_at(due, Waiting { envelope: Arc::clone(envelope), mark });
+    }
+
+    fn settle(&self, batch: Vec<Settled>) -> BoxFuture<'_, Result<(), Fenced>> {
+        Box::pin(async move {
+            let changes = batch.iter().map(|settled| {
+                let id = spool::Id(settled.envelope.id.0);
+                match &settled.change {
+                    Change::Gone { note } => spool::Change::Delete { id, bytes: note.clone() },
+                    Change::Again(mark) => spool::Change::Mark { id, bytes: mark.encode() },
+                }
+            });
+            if let Err(error) = self.spool.enqueue(changes.collect()).await {
+                // The messages stay in the spool and are delivered again after a restart: late or twice, but not lost.
+                tracing::error!(%error, messages = batch.len(), "the spool did not take a settlement");
+            }
+            for settled in batch {
+                if let Change::Again(mark) = settled.change {
+                    self.schedule_at(mark.due, Waiting { envelope: settled.envelope, mark });
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn read_body(&self, id: MessageId) -> BoxFuture<'_, Result<Bytes, StoreError>> {
+        let spool = self.spool.clone();
+        Box::pin(async move {
+            let read = tokio::task::spawn_blocking(move || spool.read_body(spool::Id(id.0))).await;
+            let unreadable = |reason: String| StoreError::Body { id, reason };
+            match read {
+                Ok(Ok(bytes)) => Ok(bytes),
+                Ok(Err(error)) => Err(unreadable(error.to_string())),
+                Err(error) => Err(unreadable(error.to_string())),
+            }
+        })
+    }
+
+    fn durability(&self) -> spool::Durability {
+        self.durability
+    }
+
+    fn refusal(&self) -> Option<String> {
+        match self.spool.health() {
+            spool::Health::Ok => None,
+            spool::Health::DiskFloor { free_bytes, free_inodes } => {
+                Some(format!("the spool's disk is at its floor: {free_bytes} bytes and {free_inodes} inodes are free"))
+            }
+            spool::Health::Failed { reason } => Some(format!("the spool cannot write: {reason}")),
+        }
+    }
+}
