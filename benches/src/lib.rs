@@ -1,0 +1,22 @@
+//! Everything that measures: the laboratory (`lab`), the floor, and the criterion benches.
+//!
+//! It owns the order of an experiment: which programs run, for how long, in which turn, and what is asked of them afterwards.
+//! It measures nothing inside another program; every number is read from outside, or from a report that the program writes.
+//! It never talks to anything but loopback and never leaves a process behind. When a measurement cannot be trusted, or mail was
+//! lost, the record and the exit code say so.
+
+pub mod crash;
+pub mod suite;
+pub mod traffic;
+
+pub mod audit;
+pub mod floor;
+pub mod table;
+pub mod verdict;
+
+pub mod error;
+pub mod processes;
+pub mod progress;
+pub mod stop;
+
+mod http;

@@ -1,0 +1,293 @@
+//! The command `lab`: drives real mail through traffic-gen, kumod and sink, audits it, and leaves a record and a page.
+//!
+//! It owns the command line and the exit codes. The three floor programs are hidden subcommands of this executable, so that
+//! they are processes of their own and nothing else has to be built.
+
+#![expect(
+    clippy::print_stdout,
+    reason = "a command-line tool answers on standard output"
+)]
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use benches::error::{During, Error, Result};
+use benches::processes::Programs;
+use benches::stop::Stop;
+use benches::suite::{self, BODY_BYTES, Suite};
+use benches::{crash, floor, table, traffic};
+use clap::{Parser, Subcommand};
+
+const EXAMPLES: &str = "Examples:
+  lab                              the quick suite: about two minutes
+  lab --suite full                 longer runs, about ten minutes
+  lab --body-size 100k             one body size
+  lab --floor                      what this machine can do at all
+  lab --crash-test --rounds 5      kill -9 in the middle of a run, five times
+
+Each run leaves results/TIME-SUITE/ with run.json, index.html, histograms and logs.
+The spool lies in the same folder, so --results must be on a disk, not on tmpfs.
+
+Exit codes: 0 all mail accounted for, 1 failed or mail lost or damaged, 2 usage,
+130 interrupted (what was measured is still written).";
+
+/// Drives real mail through traffic-gen, kumod and sink on loopback, proves that none was lost, and charts it.
+#[derive(Parser)]
+#[command(name = "lab", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    floor_program: Option<FloorProgram>,
+
+    #[command(flatten)]
+    lab: LabArguments,
+}
+
+#[derive(clap::Args)]
+struct LabArguments {
+    /// How thorough.
+    #[arg(long, value_enum, default_value = "quick")]
+    suite: Suite,
+
+    /// Folder for the folders of runs; on a disk, the spool lies there too.
+    #[arg(long, value_name = "DIR", default_value = "results")]
+    results: PathBuf,
+
+    /// Measure the floor and nothing else.
+    #[arg(long, conflicts_with = "crash_test")]
+    floor: bool,
+
+    /// Body size in bytes, with k or m for thousands and millions; may be given several times.
+    #[arg(long = "body-size", value_name = "BYTES", value_parser = body_bytes, value_delimiter = ',')]
+    body_bytes: Vec<u64>,
+
+    /// Connections that traffic-gen opens.
+    #[arg(long, value_name = "N", default_value_t = traffic::CONNECTIONS)]
+    concurrency: usize,
+
+    /// Seed of the mail's content.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+
+    /// Leave kumod's spool in the run's folder.
+    #[arg(long)]
+    keep_spool: bool,
+
+    /// Write the record (or the rounds of the crash test) to FILE as well.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// Kill kumod with SIGKILL in the middle of a run, restart it, drain, audit.
+    #[arg(long)]
+    crash_test: bool,
+
+    /// Crashes of the crash test.
+    #[arg(long, default_value_t = 3, requires = "crash_test")]
+    rounds: u32,
+
+    /// Messages offered in each round of the crash test.
+    #[arg(long, default_value_t = 200_000, requires = "crash_test")]
+    messages: u64,
+
+    /// Messages delivered before each crash.
+    #[arg(long, default_value_t = 20_000, requires = "crash_test")]
+    kill_after: u64,
+}
+
+#[derive(Subcommand)]
+enum FloorProgram {
+    /// Sends.
+    #[command(name = "floor-generator", hide = true)]
+    Generator {
+        #[arg(long)]
+        target: SocketAddr,
+        #[arg(long)]
+        body_bytes: usize,
+        #[arg(long)]
+        duration_ms: u64,
+        #[arg(long)]
+        messages: u64,
+        #[arg(long)]
+        connections: usize,
+    },
+    /// Stores and forwards.
+    #[command(name = "floor-relay", hide = true)]
+    Relay {
+        #[arg(long)]
+        sink: SocketAddr,
+        #[arg(long)]
+        log: PathBuf,
+        #[arg(long)]
+        body_bytes: usize,
+    },
+    /// Swallows.
+    #[command(name = "floor-sink", hide = true)]
+    Sink,
+}
+
+fn main() -> ExitCode {
+    let Arguments { floor_program, lab } = Arguments::parse();
+    let result = match floor_program {
+        Some(program) => run_floor_program(program).map(|()| true),
+        None if lab.crash_test => run_crash_test(&lab),
+        None => run_suite(&lab),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("lab: {error}");
+            ExitCode::from(match error {
+                Error::Interrupted => 130,
+                Error::Operator(_) => 2,
+                Error::Peer(_) | Error::Host { .. } => 1,
+            })
+        }
+    }
+}
+
+fn run_floor_program(program: FloorProgram) -> Result<()> {
+    floor::end_with_parent()?;
+    match program {
+        FloorProgram::Sink => floor::sink::run(),
+        FloorProgram::Relay {
+            sink,
+            log,
+            body_bytes,
+        } => floor::relay::run(&floor::relay::Plan {
+            sink,
+            log,
+            body_bytes,
+        }),
+        FloorProgram::Generator {
+            target,
+            body_bytes,
+            duration_ms,
+            messages,
+            connections,
+        } => floor::generator::run(&floor::generator::Plan {
+            target,
+            body_bytes,
+            duration: Duration::from_millis(duration_ms),
+            messages_max: messages,
+            connections,
+        }),
+    }
+}
+
+/// True when all mail is accounted for.
+fn run_suite(arguments: &LabArguments) -> Result<bool> {
+    let stop = Stop::on_signals()?;
+    let body_bytes = if arguments.body_bytes.is_empty() {
+        BODY_BYTES.into()
+    } else {
+        arguments.body_bytes.clone()
+    };
+    let options = suite::Options {
+        suite: arguments.suite,
+        results: arguments.results.clone(),
+        body_bytes,
+        seed: arguments.seed,
+        connections: arguments.concurrency,
+        keep_spool: arguments.keep_spool,
+        floor_only: arguments.floor,
+    };
+    let finished = suite::run(&options, &Programs::beside_this()?, &stop)?;
+    print!("{}", table::render(&finished.record));
+    println!("{}", finished.folder.join("index.html").display());
+    if let Some(path) = &arguments.json {
+        write_json(path, &finished.record)?;
+    }
+    let sound = finished.is_sound();
+    if !sound {
+        println!("Mail was lost or damaged; see run.json.");
+    }
+    finished.error.map_or(Ok(sound), Err)
+}
+
+/// True when every round passed.
+fn run_crash_test(arguments: &LabArguments) -> Result<bool> {
+    let stop = Stop::on_signals()?;
+    let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+    let folder = arguments.results.join(format!("{time}-crash"));
+    std::fs::create_dir_all(&folder).during(|| format!("make {}", folder.display()))?;
+    let plan = crash::Plan {
+        rounds: arguments.rounds,
+        body_bytes: arguments.body_bytes.first().copied().unwrap_or(BODY_BYTES[0]),
+        messages: arguments.messages,
+        kill_after: arguments.kill_after,
+        seed: arguments.seed,
+        folder: folder
+            .canonicalize()
+            .during(|| format!("find {}", folder.display()))?,
+        keep_spool: arguments.keep_spool,
+    };
+    let rounds = crash::run(&plan, &Programs::beside_this()?, &stop, |round| {
+        let verdict = if round.passed() { "passed" } else { "FAILED" };
+        let crash::Round {
+            round: number,
+            accepted,
+            unknown,
+            delivered,
+            lost,
+            duplicated,
+            ..
+        } = round;
+        println!(
+            "crash {number} {verdict}: accepted {accepted}, unanswered {unknown}, delivered {delivered}, \
+             lost {lost}, delivered twice {duplicated}"
+        );
+        for remark in &round.remarks {
+            println!("  {remark}");
+        }
+    })?;
+    if let Some(path) = &arguments.json {
+        write_json(path, &rounds)?;
+    }
+    Ok(rounds.iter().all(crash::Round::passed))
+}
+
+fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).during(|| "write JSON".into())?;
+    std::fs::write(path, text + "\n").during(|| format!("write {}", path.display()))
+}
+
+/// `100000`, `100k`, `1m`.
+fn body_bytes(text: &str) -> std::result::Result<u64, String> {
+    let lower = text.to_ascii_lowercase();
+    let lower = lower.trim_end_matches('b');
+    let (digits, unit) = match lower.as_bytes().last() {
+        Some(b'k') => (&lower[..lower.len() - 1], 1_000),
+        Some(b'm') => (&lower[..lower.len() - 1], 1_000_000),
+        _ => (lower, 1),
+    };
+    let bytes = digits
+        .parse::<u64>()
+        .ok()
+        .and_then(|digits| digits.checked_mul(unit));
+    bytes
+        .filter(|bytes| (1..=20_000_000).contains(bytes))
+        .ok_or_else(|| format!("{text}: a size from 1 to 20m bytes is expected, such as 1000, 10k or 1m"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(body_bytes("100000"), Ok(100_000));
+        assert_eq!(body_bytes("10KB"), Ok(10_000));
+        assert_eq!(body_bytes("1m"), Ok(1_000_000));
+        for wrong in ["", "k", "0", "21m", "-1", "1.5k"] {
+            assert!(body_bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+}

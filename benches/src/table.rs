@@ -1,0 +1,203 @@
+//! The table that ends a suite.
+//!
+//! It owns the layout: one line for each body size and kind, numbers right-aligned, units in the head. It prints what the
+//! record says and nothing else; a value that was not measured is a dash.
+
+use reports::run::{Kind, Record, Run};
+
+const HEAD: [&str; 11] = [
+    "body",
+    "through",
+    "MMH",
+    "of floor",
+    "direct is",
+    "p50 ms",
+    "p99 ms",
+    "CPU us/msg",
+    "lost",
+    "doubled",
+    "damaged",
+];
+
+/// The whole table, with a line of explanation for each mark in it; ends with a line break.
+pub fn render(record: &Record) -> String {
+    let mut runs: Vec<&Run> = record.runs.iter().collect();
+    runs.sort_by_key(|run| (run.body_bytes, order(run.kind)));
+    let rows: Vec<[String; 11]> = runs.iter().map(|run| row(run)).collect();
+    let widths: [usize; 11] = std::array::from_fn(|column| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.chain([HEAD[column].len()]).max().unwrap_or(0)
+    });
+    let mut text = line(&HEAD.map(String::from), &widths);
+    for (row, run) in rows.iter().zip(&runs) {
+        text.push_str(&line(row, &widths));
+        if let Some(limit) = run.limited_by {
+            let limit = limit.as_str();
+            text.push_str(&format!(
+                "{:>8}  {limit} held this one back: the direct rate is under 3 times\n",
+                "^"
+            ));
+        }
+    }
+    text
+}
+
+fn order(kind: Kind) -> u8 {
+    match kind {
+        Kind::Kumod => 0,
+        Kind::Floor => 1,
+        Kind::Direct => 2,
+    }
+}
+
+fn row(run: &Run) -> [String; 11] {
+    let latency = run.latency_us.end_to_end.or(run.latency_us.inject);
+    let milliseconds = |value: Option<f64>| value.map_or_else(dash, |value| format!("{:.1}", value / 1000.0));
+    let Processes { cpu_s, known } = cpu(run);
+    let cpu_us = if known && run.delivered > 0 {
+        format!("{:.0}", cpu_s * 1e6 / run.delivered as f64)
+    } else {
+        dash()
+    };
+    [
+        size_label(run.body_bytes),
+        run.kind.as_str().into(),
+        format!("{:.1}", run.mmh_delivered),
+        run.floor_ratio.map_or_else(dash, |ratio| format!("{ratio:.2}")),
+        run.direct_ratio
+            .map_or_else(dash, |ratio| format!("{ratio:.1} x")),
+        milliseconds(latency.map(|latency| latency.p50)),
+        milliseconds(latency.map(|latency| latency.p99)),
+        cpu_us,
+        run.lost.to_string(),
+        run.duplicated.to_string(),
+        run.corrupted.to_string(),
+    ]
+}
+
+struct Processes {
+    cpu_s: f64,
+    known: bool,
+}
+
+/// CPU of all three processes together: what a message costs this machine.
+fn cpu(run: &Run) -> Processes {
+    let all = [run.processes.kumod, run.processes.sink, run.processes.traffic_gen];
+    Processes {
+        cpu_s: all.iter().flatten().map(|process| process.cpu_s).sum(),
+        known: all.iter().any(Option::is_some),
+    }
+}
+
+fn dash() -> String {
+    "-".into()
+}
+
+fn line(cells: &[String; 11], widths: &[usize; 11]) -> String {
+    let mut text = String::new();
+    for (column, (cell, width)) in cells.iter().zip(widths).enumerate() {
+        let gap = if column == 0 { "" } else { "  " };
+        // Words stand left, numbers right.
+        let cell = if column == 1 {
+            format!("{cell:<width$}")
+        } else {
+            format!("{cell:>width$}")
+        };
+        text.push_str(gap);
+        text.push_str(&cell);
+    }
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+    text
+}
+
+/// `1k` for 1,000 bytes, `100k` for 100,000; the plain number where it is no round thousand.
+pub fn size_label(bytes: u64) -> String {
+    if bytes > 0 && bytes.is_multiple_of(1000) {
+        format!("{}k", bytes / 1000)
+    } else {
+        bytes.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use reports::run::{Latency, LatencyPair, LimitedBy, ProcessUse};
+
+    fn record(runs: Vec<Run>) -> Record {
+        Record {
+            schema_version: reports::run::SCHEMA_VERSION,
+            run_id: "r".into(),
+            suite: "quick".into(),
+            started_utc: String::new(),
+            finished_utc: None,
+            command: String::new(),
+            machine: reports::machine::Machine::default(),
+            software: reports::software::Software::default(),
+            tuner: Vec::new(),
+            runs,
+            notes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn lines_are_sorted_and_aligned() {
+        let latency = Latency {
+            p50: 1500.0,
+            p99: 20_000.0,
+            ..Latency::default()
+        };
+        let process = ProcessUse {
+            cpu_s: 1.0,
+            ..ProcessUse::default()
+        };
+        let kumod = Run {
+            kind: Kind::Kumod,
+            body_bytes: 100_000,
+            mmh_delivered: 12.34,
+            delivered: 10_000,
+            floor_ratio: Some(0.412),
+            direct_ratio: Some(2.9),
+            limited_by: Some(LimitedBy::Generator),
+            latency_us: LatencyPair {
+                end_to_end: Some(latency),
+                inject: None,
+            },
+            processes: reports::run::Processes {
+                kumod: Some(process),
+                ..Default::default()
+            },
+            ..Run::default()
+        };
+        let floor = Run {
+            kind: Kind::Floor,
+            body_bytes: 100_000,
+            mmh_delivered: 30.0,
+            ..Run::default()
+        };
+        let small = Run {
+            kind: Kind::Kumod,
+            body_bytes: 1000,
+            mmh_delivered: 50.0,
+            ..Run::default()
+        };
+        let text = render(&record(vec![floor, kumod, small]));
+        let expected = "\
+body  through   MMH  of floor  direct is  p50 ms  p99 ms  CPU us/msg  lost  doubled  damaged
+  1k  kumod    50.0         -          -       -       -           -     0        0        0
+100k  kumod    12.3      0.41      2.9 x     1.5    20.0         100     0        0        0
+       ^  generator held this one back: the direct rate is under 3 times
+100k  floor    30.0         -          -       -       -           -     0        0        0
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn sizes_are_told_in_thousands() {
+        assert_eq!(
+            [1000, 100_000, 512, 0].map(size_label),
+            ["1k", "100k", "512", "0"]
+        );
+    }
+}
