@@ -23,6 +23,7 @@ pub mod dns;
 pub mod outbound;
 
 pub mod maillog;
+pub mod recover;
 pub mod settle;
 
 pub mod admin;

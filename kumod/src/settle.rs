@@ -162,7 +162,7 @@ impl Room {
                 record.render_expiration(&expired(outcome.response()), &mut self.lines);
                 self.metrics.total_messages_fail.inc();
             }
-            put_note(&mut note, attempt.at, &envelope.recipients[index], outcome);
+            Note::of(attempt.at, &envelope.recipients[index], outcome).encode(&mut note);
         }
         let change = match due {
             Some(due) if done.contains(&false) => Change::Again(Mark { attempts, due, done }),
@@ -177,19 +177,40 @@ fn expired(last: &Response) -> Response {
     Response::internal(551, (5, 4, 7), format!("Next delivery time would be past its max_age; last: {last}"))
 }
 
-/// What recovery needs to write a log line that a power cut took: time, kind, code, recipient, text.
-fn put_note(note: &mut Vec<u8>, at: UnixMs, recipient: &str, outcome: &Outcome) {
-    let kind = match outcome {
-        Outcome::Delivered(_) => b'D',
-        Outcome::Retry(_) => b'E',
-        Outcome::Failed(_) => b'B',
-    };
-    let response = outcome.response();
-    note.put_u64_le(at.0);
-    note.put_u8(kind);
-    note.put_u16_le(response.code);
-    for text in [recipient, &response.content] {
-        note.put_u32_le(u32::try_from(text.len()).unwrap_or(u32::MAX));
-        note.put_slice(text.as_bytes());
+/// What recovery needs to write a log line that a power cut took.
+#[derive(Debug)]
+pub(crate) struct Note {
+    /// When the attempt ended.
+    pub(crate) at: UnixMs,
+    /// `D` delivered, `B` bounced, `E` expired.
+    pub(crate) kind: u8,
+    /// The reply code.
+    pub(crate) code: u16,
+    /// The recipient.
+    pub(crate) recipient: String,
+    /// The text of the reply.
+    pub(crate) content: String,
+}
+
+impl Note {
+    fn of(at: UnixMs, recipient: &str, outcome: &Outcome) -> Self {
+        let kind = match outcome {
+            Outcome::Delivered(_) => b'D',
+            Outcome::Retry(_) => b'E',
+            Outcome::Failed(_) => b'B',
+        };
+        let Response { code, content, .. } = outcome.response();
+        Self { at, kind, code: *code, recipient: recipient.to_owned(), content: content.clone() }
+    }
+
+    /// Appends the stored form; `recover` reads it.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        out.put_u64_le(self.at.0);
+        out.put_u8(self.kind);
+        out.put_u16_le(self.code);
+        for text in [&self.recipient, &self.content] {
+            out.put_u32_le(u32::try_from(text.len()).unwrap_or(u32::MAX));
+            out.put_slice(text.as_bytes());
+        }
     }
 }

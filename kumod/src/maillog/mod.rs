@@ -9,4 +9,5 @@ mod segment;
 mod writer;
 
 pub use record::{Attempted, Kind, Peer, Reception, Record};
+pub use segment::segments;
 pub use writer::{LogError, LogLimits, MailLog};

@@ -111,6 +111,21 @@ pub(super) fn settle_leftovers(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// The files of a log, in no order.
+///
+/// # Errors
+/// The folder cannot be read.
+pub fn segments(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if is_segment_name(&entry.file_name()) && entry.file_type()?.is_file() {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
 fn finish(path: &Path, empty: bool) -> io::Result<()> {
     if empty {
         fs::remove_file(path)

@@ -29,8 +29,9 @@ use crate::outbound::{Dispatcher, Outbound, Parts};
 use crate::policy::Policy;
 use crate::ports::{Dispatch, MailStore, PermitSource, Shutdown};
 use crate::queue::LocalPermits;
+use crate::recover;
 use crate::settle::{self, Settling};
-use crate::store::LocalStore;
+use crate::store::{LocalStore, Restored};
 
 pub use privileges::{PrivilegeError, User};
 
@@ -172,8 +173,11 @@ impl Node {
         let (store, restored) = LocalStore::open(&config.spool, UnixMs::now())?;
         let store = Arc::new(store);
         metrics.message_count.set(i64::try_from(restored.messages).unwrap_or(i64::MAX));
-        if restored.messages > 0 || restored.unreadable > 0 || restored.damaged > 0 {
-            tracing::info!(?restored, "the spool held mail from before");
+        let missing = recover::write_missing_records(&restored.gone, &config.log_dir, &log)
+            .map_err(host_error(config.log_dir.display().to_string()))?;
+        let Restored { messages, unreadable, damaged, .. } = restored;
+        if messages > 0 || unreadable > 0 || damaged > 0 || missing > 0 {
+            tracing::info!(messages, unreadable, damaged, missing_log_lines = missing, "the spool held mail from before");
         }
         let ids = IdSource::new(node_id, fastrand::u64(..));
         Ok(Self { config, policy, store, log, metrics, ids })

@@ -44,7 +44,7 @@ impl ScheduledQueue {
     /// `name` was a valid queue name when the message was accepted; if a stored one is not, it is taken as a domain.
     pub(super) fn new(name: &str, hostname: &str) -> Self {
         let name = name.parse().or_else(|_| QueueName::from_parts(None, None, hostname, None));
-        let name = name.unwrap_or(QueueName {
+        let name = name.unwrap_or_else(|_| QueueName {
             campaign: None,
             tenant: None,
             domain: "localhost".to_owned(),

@@ -38,7 +38,14 @@ impl PolicyError {
     }
 
     pub(super) fn new(file: &Path, reason: impl Into<String>, remedy: &'static str) -> Self {
-        Self { file: file.to_owned(), line: None, event: None, reason: reason.into(), remedy, traceback: None }
+        Self {
+            file: file.to_owned(),
+            line: None,
+            event: None,
+            reason: reason.into(),
+            remedy,
+            traceback: None,
+        }
     }
 
     pub(super) fn in_event(self, event: Event) -> Self {
@@ -49,11 +56,8 @@ impl PolicyError {
     pub(super) fn from_lua(file: &Path, chunk: &str, error: &mlua::Error) -> Self {
         let (text, traceback) = describe(error);
         let (line, reason) = split_line(chunk, text.trim());
-        let remedy = if is_memory(error) {
-            "let the policy hold less at a time"
-        } else {
-            "correct the policy"
-        };
+        let remedy =
+            if is_memory(error) { "let the policy hold less at a time" } else { "correct the policy" };
         Self { line, traceback, ..Self::new(file, reason, remedy) }
     }
 }
@@ -94,7 +98,8 @@ fn describe(error: &mlua::Error) -> (String, Option<String>) {
         },
         mlua::Error::SyntaxError { message, .. } => (message.clone(), None),
         mlua::Error::MemoryError(_) => {
-            let text = format!("a Lua state may hold {} MiB at most", super::lua::STATE_MEMORY_BYTES_MAX >> 20);
+            let text =
+                format!("a Lua state may hold {} MiB at most", super::lua::STATE_MEMORY_BYTES_MAX >> 20);
             (text, None)
         }
         other => (other.to_string(), None),
@@ -125,7 +130,9 @@ mod tests {
 
     #[test]
     fn the_text_names_file_line_event_reason_and_remedy() {
-        let lua = mlua::Error::RuntimeError("p.lua:3: no\nstack traceback:\n\tp.lua:3: in function <p.lua:2>".to_owned());
+        let lua = mlua::Error::RuntimeError(
+            "p.lua:3: no\nstack traceback:\n\tp.lua:3: in function <p.lua:2>".to_owned(),
+        );
         let error = PolicyError::from_lua(Path::new("/etc/kumod/p.lua"), "p.lua", &lua).in_event(Event::Init);
         assert_eq!(error.to_string(), "/etc/kumod/p.lua:3: in event 'init': no; correct the policy");
         assert_eq!(error.traceback(), Some("\tp.lua:3: in function <p.lua:2>"));

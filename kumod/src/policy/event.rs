@@ -106,7 +106,10 @@ mod tests {
     fn what_is_not_served_is_told_from_what_does_not_exist() {
         let known = "pre_init, init, smtp_server_message_received, get_queue_config, get_egress_path_config";
         let error = Event::find("smtp_server_ehlo").unwrap_err();
-        assert_eq!(error, format!("event 'smtp_server_ehlo' is not available in this version; available are: {known}"));
+        assert_eq!(
+            error,
+            format!("event 'smtp_server_ehlo' is not available in this version; available are: {known}")
+        );
         let error = Event::find("smtp_server_massage").unwrap_err();
         assert_eq!(error, format!("there is no event 'smtp_server_massage'; available are: {known}"));
     }

@@ -92,7 +92,8 @@ impl Program {
 
     /// `require` looks beside the policy first.
     fn add_own_folder(&self, lua: &Lua) -> mlua::Result<()> {
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder =
+            self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let package: mlua::Table = lua.globals().get("package")?;
         let others: String = package.get("path")?;
         let folder = folder.display();
@@ -155,7 +156,9 @@ impl Clock {
 fn read_source(path: &Path) -> Result<Vec<u8>, PolicyError> {
     let fail = |error: io::Error| {
         let (reason, remedy) = match error.kind() {
-            io::ErrorKind::NotFound => ("there is no such file".to_owned(), "check the path given with --policy"),
+            io::ErrorKind::NotFound => {
+                ("there is no such file".to_owned(), "check the path given with --policy")
+            }
             io::ErrorKind::IsADirectory => {
                 ("this is a directory".to_owned(), "give the policy file itself with --policy")
             }
@@ -168,7 +171,9 @@ fn read_source(path: &Path) -> Result<Vec<u8>, PolicyError> {
         PolicyError::new(path, reason, remedy)
     };
     let mut source = Vec::new();
-    File::open(path).and_then(|file| file.take(POLICY_BYTES_MAX + 1).read_to_end(&mut source)).map_err(fail)?;
+    File::open(path)
+        .and_then(|file| file.take(POLICY_BYTES_MAX + 1).read_to_end(&mut source))
+        .map_err(fail)?;
     if source.len() as u64 > POLICY_BYTES_MAX {
         let reason = format!("the file is larger than {} MiB", POLICY_BYTES_MAX >> 20);
         return Err(PolicyError::new(path, reason, "check that it is the policy"));

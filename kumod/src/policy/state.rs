@@ -123,7 +123,8 @@ impl State {
 
     fn queue_config(&self, name: &QueueParts<'_>) -> mlua::Result<Option<QueueConfig>> {
         for handler in self.handlers.of(Event::QueueConfig) {
-            let answer = handler.call::<Value>((name.domain, name.tenant, name.campaign, name.routing_domain))?;
+            let answer =
+                handler.call::<Value>((name.domain, name.tenant, name.campaign, name.routing_domain))?;
             if let Some(config) = queue::answer(&self.lua, &answer)? {
                 return Ok(Some(config));
             }
@@ -131,7 +132,12 @@ impl State {
         Ok(None)
     }
 
-    fn egress_path_config(&self, routing_domain: &str, source: &str, site: &str) -> mlua::Result<Option<PathConfig>> {
+    fn egress_path_config(
+        &self,
+        routing_domain: &str,
+        source: &str,
+        site: &str,
+    ) -> mlua::Result<Option<PathConfig>> {
         let Some(handler) = self.handlers.of(Event::EgressPathConfig).first() else {
             return Ok(None);
         };
@@ -148,12 +154,18 @@ pub(super) struct QueueParts<'a> {
 }
 
 /// Asks for a verdict on a message.
-pub(super) fn message_received(program: &Arc<Program>, message: &mut PolicyMessage) -> Result<Verdict, PolicyError> {
+pub(super) fn message_received(
+    program: &Arc<Program>,
+    message: &mut PolicyMessage,
+) -> Result<Verdict, PolicyError> {
     ask(program, Event::MessageReceived, |state| state.message_received(message))
 }
 
 /// Asks for the shape of a scheduled queue.
-pub(super) fn queue_config(program: &Arc<Program>, name: &QueueParts<'_>) -> Result<Option<QueueConfig>, PolicyError> {
+pub(super) fn queue_config(
+    program: &Arc<Program>,
+    name: &QueueParts<'_>,
+) -> Result<Option<QueueConfig>, PolicyError> {
     ask(program, Event::QueueConfig, |state| state.queue_config(name))
 }
 

@@ -60,7 +60,9 @@ fn convert(value: &Value, depth: usize, budget: &mut usize) -> Result<Json, Stri
         Value::Integer(integer) => Ok(Json::from(*integer)),
         Value::Number(number) => {
             let number = serde_json::Number::from_f64(*number);
-            number.map(Json::Number).ok_or_else(|| "is a number without a value (infinite or not a number)".to_owned())
+            number
+                .map(Json::Number)
+                .ok_or_else(|| "is a number without a value (infinite or not a number)".to_owned())
         }
         Value::String(text) => text_of(text, budget).map(Json::String),
         Value::Table(table) => convert_table(table, depth + 1, budget),
@@ -82,12 +84,15 @@ fn convert_table(table: &Table, depth: usize, budget: &mut usize) -> Result<Json
     for pair in table.pairs::<Value, Value>() {
         let (key, entry) = pair.map_err(|error| error.to_string())?;
         match key {
-            Value::Integer(position) if usize::try_from(position).is_ok_and(|at| (1..=length).contains(&at)) => {}
+            Value::Integer(position)
+                if usize::try_from(position).is_ok_and(|at| (1..=length).contains(&at)) => {}
             Value::String(name) => {
                 let name = text_of(&name, budget)?;
                 map.insert(name, convert(&entry, depth, budget)?);
             }
-            other => return Err(format!("has a table with a key that is a {} outside a list", other.type_name())),
+            other => {
+                return Err(format!("has a table with a key that is a {} outside a list", other.type_name()));
+            }
         }
     }
     match (list.is_empty(), map.is_empty()) {
@@ -142,9 +147,18 @@ mod tests {
             ("{1, 2, a = 3}", "has a table that is a list and has names too"),
             ("{[1.5] = 3}", "has a table with a key that is a number outside a list"),
             ("{[7] = 3}", "has a table with a key that is a integer outside a list"),
-            ("(function() local t = {}; t[1] = t; t[2] = t; return t end)()", "has tables nested deeper than 32"),
-            ("(function() local t = {}; for i = 1, 40 do t = {t, t} end; return t end)()", "has tables nested deeper than 32"),
-            ("(function() local t = 'x'; for i = 1, 30 do t = {t, t} end; return t end)()", "is larger than 64 KiB"),
+            (
+                "(function() local t = {}; t[1] = t; t[2] = t; return t end)()",
+                "has tables nested deeper than 32",
+            ),
+            (
+                "(function() local t = {}; for i = 1, 40 do t = {t, t} end; return t end)()",
+                "has tables nested deeper than 32",
+            ),
+            (
+                "(function() local t = 'x'; for i = 1, 30 do t = {t, t} end; return t end)()",
+                "is larger than 64 KiB",
+            ),
             ("('x'):rep(70000)", "is larger than 64 KiB"),
         ] {
             assert_eq!(json_of(source).unwrap_err(), reason, "{source}");

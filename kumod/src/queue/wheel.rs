@@ -5,11 +5,11 @@
 
 use crate::clock::UnixMs;
 
-const SLOT_BITS: u32 = 6;
+const SLOT_BITS: usize = 6;
 const SLOTS: usize = 1 << SLOT_BITS;
 const LEVELS: usize = 6;
 /// The span of the wheel in milliseconds: 2^36, a little over two years.
-const SPAN_MS: u64 = 1 << (SLOT_BITS * LEVELS as u32);
+const SPAN_MS: u64 = 1 << (SLOT_BITS * LEVELS);
 /// The furthest place from the hand: one slot of the last level short of a whole turn, so that it is never the hand's own slot.
 const REACH_MS: u64 = SPAN_MS - (SPAN_MS >> SLOT_BITS);
 
@@ -95,10 +95,11 @@ impl<T> Wheel<T> {
             if content.occupied == 0 {
                 return None;
             }
-            let shift = SLOT_BITS * level as u32;
+            let shift = SLOT_BITS * level;
             let here = slot_of(self.now_ms, level);
-            let ahead = content.occupied.rotate_right(here as u32).trailing_zeros() as usize;
-            let slot = (here + ahead) % SLOTS;
+            let ahead = content.occupied & (u64::MAX << here);
+            let first = if ahead == 0 { content.occupied } else { ahead };
+            let slot = first.trailing_zeros() as usize;
             let turn_ms = 1_u64 << (shift + SLOT_BITS);
             let turn_start = self.now_ms & !(turn_ms - 1);
             let at = turn_start + ((slot as u64) << shift);
@@ -113,13 +114,13 @@ impl<T> Wheel<T> {
 /// The level whose slots tell `at` from `now`: that of the highest bit in which they differ.
 fn level_of(now_ms: u64, at: u64) -> usize {
     let differing = (now_ms ^ at) | (SLOTS as u64 - 1);
-    let level = (63 - differing.leading_zeros()) / SLOT_BITS;
-    (level as usize).min(LEVELS - 1)
+    let level = (63 - differing.leading_zeros() as usize) / SLOT_BITS;
+    level.min(LEVELS - 1)
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "six bits are left")]
 fn slot_of(at: u64, level: usize) -> usize {
-    let slot = (at >> (SLOT_BITS * level as u32)) & (SLOTS as u64 - 1);
-    slot as usize & (SLOTS - 1)
+    ((at >> (SLOT_BITS * level)) & (SLOTS as u64 - 1)) as usize
 }
 
 #[cfg(test)]

@@ -29,8 +29,10 @@ pub struct OpenStoreError {
 }
 
 /// What was found at start.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Restored {
+    /// Messages that are done, as far back as the spool remembers, each with the note of its settlement.
+    pub gone: Vec<(MessageId, Bytes)>,
     /// Messages that wait for delivery.
     pub messages: usize,
     /// Envelopes that could not be read and were left where they are.
@@ -74,7 +76,8 @@ impl LocalStore {
         options.mode = spec.mode;
         let (spool, recovery) = Spool::open(options).map_err(|error| refuse(error.to_string()))?;
         let mut schedule = Schedule { wheel: Wheel::new(now), due: VecDeque::new() };
-        let mut restored = Restored { damaged: recovery.damaged, ..Restored::default() };
+        let gone = recovery.deletes.into_iter().map(|(id, note)| (MessageId(id.0), note)).collect();
+        let mut restored = Restored { gone, damaged: recovery.damaged, ..Restored::default() };
         for message in recovery.messages {
             match restore(&message) {
                 Ok(waiting) => {

@@ -48,7 +48,8 @@ fn on(lua: &Lua, (name, handler): (Value, Value)) -> mlua::Result<()> {
     let name = text(lua, FUNCTION, "the event's name", &name)?;
     let event = Event::find(&name).map_err(|reason| fail(lua, FUNCTION, reason))?;
     let handler: Function = handler.as_function().cloned().ok_or_else(|| {
-        let reason = format!("the handler of '{name}' must be a function; a {} was given", handler.type_name());
+        let reason =
+            format!("the handler of '{name}' must be a function; a {} was given", handler.type_name());
         fail(lua, FUNCTION, reason)
     })?;
     let added = match lua.app_data_mut::<Handlers>() {
@@ -90,7 +91,8 @@ fn explain_helpers(lua: &Lua) -> mlua::Result<()> {
 /// `os.exit` would end kumod in the middle of other people's mail.
 fn forbid_exit(lua: &Lua) -> mlua::Result<()> {
     let os: Table = lua.globals().get("os")?;
-    let refuse = |lua: &Lua, ()| -> mlua::Result<()> { Err(fail(lua, "os.exit", "a policy cannot end kumod")) };
+    let refuse =
+        |lua: &Lua, ()| -> mlua::Result<()> { Err(fail(lua, "os.exit", "a policy cannot end kumod")) };
     os.set("exit", lua.create_function(refuse)?)
 }
 

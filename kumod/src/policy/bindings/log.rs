@@ -8,10 +8,18 @@ use mlua::{Lua, Table, Value, Variadic};
 const LINE_BYTES_MAX: usize = 8 * 1024;
 
 pub(super) fn install(lua: &Lua, module: &Table) -> mlua::Result<()> {
-    let debug = |_: &Lua, parts: Variadic<Value>| written(&parts).map(|line| tracing::debug!(target: "policy", "{line}"));
-    let info = |_: &Lua, parts: Variadic<Value>| written(&parts).map(|line| tracing::info!(target: "policy", "{line}"));
-    let warn = |_: &Lua, parts: Variadic<Value>| written(&parts).map(|line| tracing::warn!(target: "policy", "{line}"));
-    let error = |_: &Lua, parts: Variadic<Value>| written(&parts).map(|line| tracing::error!(target: "policy", "{line}"));
+    let debug = |_: &Lua, parts: Variadic<Value>| {
+        written(&parts).map(|line| tracing::debug!(target: "policy", "{line}"))
+    };
+    let info = |_: &Lua, parts: Variadic<Value>| {
+        written(&parts).map(|line| tracing::info!(target: "policy", "{line}"))
+    };
+    let warn = |_: &Lua, parts: Variadic<Value>| {
+        written(&parts).map(|line| tracing::warn!(target: "policy", "{line}"))
+    };
+    let error = |_: &Lua, parts: Variadic<Value>| {
+        written(&parts).map(|line| tracing::error!(target: "policy", "{line}"))
+    };
     module.set("log_debug", lua.create_function(debug)?)?;
     module.set("log_info", lua.create_function(info)?)?;
     module.set("log_warn", lua.create_function(warn)?)?;
@@ -42,7 +50,8 @@ mod tests {
     #[test]
     fn parts_are_joined_and_long_lines_cut() {
         let lua = Lua::new();
-        let parts: Vec<Value> = vec![lua.pack("a").unwrap(), Value::Integer(1), Value::Nil, Value::Boolean(true)];
+        let parts: Vec<Value> =
+            vec![lua.pack("a").unwrap(), Value::Integer(1), Value::Nil, Value::Boolean(true)];
         assert_eq!(written(&parts).unwrap(), "a 1 nil true");
         let long = vec![lua.pack("ä".repeat(LINE_BYTES_MAX)).unwrap()];
         assert_eq!(written(&long).unwrap().len(), LINE_BYTES_MAX + 3);

@@ -89,7 +89,9 @@ impl UserData for Message {
         methods.add_method("set_meta", |lua, this, (name, value): (Value, Value)| {
             const METHOD: &str = "msg:set_meta";
             let name = text(lua, METHOD, "the name", &name)?;
-            let set = |message: &mut PolicyMessage| set_meta(message, name, &value).map_err(|reason| fail(lua, METHOD, reason));
+            let set = |message: &mut PolicyMessage| {
+                set_meta(message, name, &value).map_err(|reason| fail(lua, METHOD, reason))
+            };
             this.slot.with(lua, METHOD, set)
         });
     }

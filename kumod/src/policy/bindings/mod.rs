@@ -56,14 +56,17 @@ fn record(
 ) -> mlua::Result<()> {
     let added = match lua.app_data_mut::<Recorded>() {
         Some(mut recorded) => add(&mut recorded),
-        None => Err("may be called in the 'init' handler only: kumo.on('init', function() ... end)".to_owned()),
+        None => {
+            Err("may be called in the 'init' handler only: kumo.on('init', function() ... end)".to_owned())
+        }
     };
     added.map_err(|reason| fail(lua, function, reason))
 }
 
 /// An error of the function that the policy called, with the policy's own line.
 fn fail(lua: &Lua, function: &str, reason: impl Display) -> mlua::Error {
-    let caller = (1..FRAMES_MAX).find_map(|level| lua.inspect_stack(level, place).filter(|place| !place.is_empty()));
+    let caller =
+        (1..FRAMES_MAX).find_map(|level| lua.inspect_stack(level, place).filter(|place| !place.is_empty()));
     mlua::Error::RuntimeError(format!("{}{function}: {reason}", caller.unwrap_or_default()))
 }
 
@@ -78,5 +81,7 @@ pub(super) fn place(debug: &Debug<'_>) -> String {
 /// A text argument.
 fn text(lua: &Lua, function: &str, what: &str, value: &Value) -> mlua::Result<String> {
     let text = value.as_string().and_then(|text| text.to_str().ok().map(|text| text.to_owned()));
-    text.ok_or_else(|| fail(lua, function, format!("{what} must be text (UTF-8); a {} was given", value.type_name())))
+    text.ok_or_else(|| {
+        fail(lua, function, format!("{what} must be text (UTF-8); a {} was given", value.type_name()))
+    })
 }

@@ -51,7 +51,10 @@ fn option_name(key: &Value, known: &[&str], unserved: &[&str]) -> Result<String,
     let name = key.as_string().map(|name| name.to_string_lossy());
     let list = known.join(", ");
     match name {
-        None => Err(format!("options have names, as in {{ {} = ... }}; known are: {list}", known.first().unwrap_or(&""))),
+        None => Err(format!(
+            "options have names, as in {{ {} = ... }}; known are: {list}",
+            known.first().unwrap_or(&"")
+        )),
         Some(name) if known.contains(&name.as_str()) => Ok(name),
         Some(name) if unserved.contains(&name.as_str()) => {
             Err(format!("option '{name}' is not available in this version; available are: {list}"))
@@ -88,7 +91,8 @@ fn shown(value: &Json) -> String {
 
 /// The known name that is at most a third of its letters away.
 fn nearest<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
-    let distances = known.iter().map(|candidate| (distance(name.as_bytes(), candidate.as_bytes()), *candidate));
+    let distances =
+        known.iter().map(|candidate| (distance(name.as_bytes(), candidate.as_bytes()), *candidate));
     let (distance, candidate) = distances.min()?;
     (distance * 3 <= candidate.len()).then_some(candidate)
 }
@@ -181,7 +185,10 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_with_what_is_known() {
         for (source, error) in [
-            ("{ max_aeg = 1 }", format!("there is no option 'max_aeg' (is 'max_age' meant?); known are: {KNOWN}")),
+            (
+                "{ max_aeg = 1 }",
+                format!("there is no option 'max_aeg' (is 'max_age' meant?); known are: {KNOWN}"),
+            ),
             ("{ colour = 1 }", format!("there is no option 'colour'; known are: {KNOWN}")),
             (
                 "{ egress_pool = 'a' }",

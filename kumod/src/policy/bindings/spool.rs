@@ -72,7 +72,8 @@ pub(super) fn install(lua: &Lua, module: &Table) -> mlua::Result<()> {
 fn define_spool(lua: &Lua, given: Value) -> mlua::Result<()> {
     let spool: SpoolOptions = options::read(lua, SPOOL, &given, &SPOOL_UNSERVED)?;
     let name = spool.name.ok_or_else(|| fail(lua, SPOOL, "option 'name' is missing: 'data' or 'meta'"))?;
-    let path = needed_path(spool.path.clone()).ok_or_else(|| fail(lua, SPOOL, "option 'path' is missing: a folder"))?;
+    let path = needed_path(spool.path.clone())
+        .ok_or_else(|| fail(lua, SPOOL, "option 'path' is missing: a folder"))?;
     record(lua, SPOOL, |recorded| {
         let place = match name {
             SpoolName::Data => &mut recorded.spool_dir,
@@ -92,23 +93,30 @@ fn define_spool(lua: &Lua, given: Value) -> mlua::Result<()> {
 fn mention(name: SpoolName, path: &std::path::Path, spool: &SpoolOptions) {
     let path = path.display();
     if name == SpoolName::Meta {
-        tracing::info!("the spool 'meta' at {path} is not used: bodies and envelopes share one log under the path of 'data'");
+        tracing::info!(
+            "the spool 'meta' at {path} is not used: bodies and envelopes share one log under the path of 'data'"
+        );
         return;
     }
     if let Some(Kind::RocksDb) = spool.kind {
-        tracing::info!("kind = 'RocksDB' of the spool 'data' has no meaning here: the spool is a log of its own");
+        tracing::info!(
+            "kind = 'RocksDB' of the spool 'data' has no meaning here: the spool is a log of its own"
+        );
     }
     if spool.rocks_params.is_some() {
         tracing::info!("rocks_params of the spool 'data' have no meaning here");
     }
     if spool.flush == Some(false) {
-        tracing::info!("flush = false of the spool 'data' has no meaning here: --durability says what a 250 promises");
+        tracing::info!(
+            "flush = false of the spool 'data' has no meaning here: --durability says what a 250 promises"
+        );
     }
 }
 
 fn configure_local_logs(lua: &Lua, given: Value) -> mlua::Result<()> {
     let logs: LogOptions = options::read(lua, LOGS, &given, &LOGS_UNSERVED)?;
-    let dir = needed_path(logs.log_dir).ok_or_else(|| fail(lua, LOGS, "option 'log_dir' is missing: a folder"))?;
+    let dir =
+        needed_path(logs.log_dir).ok_or_else(|| fail(lua, LOGS, "option 'log_dir' is missing: a folder"))?;
     record(lua, LOGS, |recorded| {
         if recorded.log_dir.is_some() {
             return Err("the logs are configured already".to_owned());

@@ -4,11 +4,15 @@ use super::*;
 use crate::config::ThrottleSpec;
 
 fn on_queue(body: &str) -> Policy {
-    listening(&format!("kumo.on('get_queue_config', function(domain, tenant, campaign, routing_domain)\n{body}\nend)"))
+    listening(&format!(
+        "kumo.on('get_queue_config', function(domain, tenant, campaign, routing_domain)\n{body}\nend)"
+    ))
 }
 
 fn on_path(body: &str) -> Policy {
-    listening(&format!("kumo.on('get_egress_path_config', function(routing_domain, source, site_name)\n{body}\nend)"))
+    listening(&format!(
+        "kumo.on('get_egress_path_config', function(routing_domain, source, site_name)\n{body}\nend)"
+    ))
 }
 
 fn queue_error(body: &str) -> String {
@@ -44,7 +48,9 @@ fn the_first_handler_that_answers_shapes_the_queue() {
         "kumo.on('get_queue_config', function(domain) if domain == 'a' then return { max_age = 1 } end end)
         kumo.on('get_queue_config', function(domain) if domain ~= 'c' then return { max_age = 2 } end end)",
     );
-    let age = |domain| policy.queue_config(domain, None, None, None).unwrap().map(|config| config.max_age.as_secs());
+    let age = |domain| {
+        policy.queue_config(domain, None, None, None).unwrap().map(|config| config.max_age.as_secs())
+    };
     assert_eq!([age("a"), age("b"), age("c")], [Some(1), Some(2), None]);
 }
 
@@ -58,7 +64,10 @@ fn a_path_is_shaped_by_site_and_source() {
     );
     assert!(policy.handles_egress_path_config());
     let config = policy.egress_path_config("d", "unspecified", "mx.example").unwrap().unwrap();
-    assert_eq!((config.connection_limit.0, config.max_ready, config.max_deliveries_per_connection), (1000, 10, 5));
+    assert_eq!(
+        (config.connection_limit.0, config.max_ready, config.max_deliveries_per_connection),
+        (1000, 10, 5)
+    );
     assert!(config.prohibited_hosts.unwrap().is_empty());
     assert!(policy.egress_path_config("d", "unspecified", "other").unwrap().is_none());
 }
@@ -76,7 +85,10 @@ fn no_handler_is_no_answer() {
 fn shapes_are_checked_where_they_are_made() {
     let queue = ":3: in event 'get_queue_config': kumo.make_queue_config: ";
     for (options, reason) in [
-        ("retry = 1", "there is no option 'retry'; known are: retry_interval, max_retry_interval, max_age, max_message_rate"),
+        (
+            "retry = 1",
+            "there is no option 'retry'; known are: retry_interval, max_retry_interval, max_age, max_message_rate",
+        ),
         (
             "egress_pool = 'p'",
             "option 'egress_pool' is not available in this version; \
@@ -91,9 +103,20 @@ fn shapes_are_checked_where_they_are_made() {
                  prohibited_hosts, enable_tls, smtp_port, ehlo_domain, connect_timeout, idle_timeout";
     let path = ":3: in event 'get_egress_path_config': kumo.make_egress_path: ";
     for (options, reason) in [
-        ("connection_limits = 1", format!("there is no option 'connection_limits' (is 'connection_limit' meant?); known are: {known}")),
-        ("use_lmtp = true", format!("option 'use_lmtp' is not available in this version; available are: {known}")),
-        ("connection_limit = 0", "option 'connection_limit' = 0: a limit of 0 would stop all mail".to_owned()),
+        (
+            "connection_limits = 1",
+            format!(
+                "there is no option 'connection_limits' (is 'connection_limit' meant?); known are: {known}"
+            ),
+        ),
+        (
+            "use_lmtp = true",
+            format!("option 'use_lmtp' is not available in this version; available are: {known}"),
+        ),
+        (
+            "connection_limit = 0",
+            "option 'connection_limit' = 0: a limit of 0 would stop all mail".to_owned(),
+        ),
         (
             "enable_tls = 'Required'",
             "option 'enable_tls' = 'Required': enable_tls = \"Required\" is not available: \
@@ -101,7 +124,10 @@ fn shapes_are_checked_where_they_are_made() {
                 .to_owned(),
         ),
         ("max_ready = 0", "option 'max_ready' = 0 would stop all mail".to_owned()),
-        ("ehlo_domain = 'a b'", "option 'ehlo_domain' must be a host name such as 'mail.example.com'".to_owned()),
+        (
+            "ehlo_domain = 'a b'",
+            "option 'ehlo_domain' must be a host name such as 'mail.example.com'".to_owned(),
+        ),
     ] {
         let error = path_error(&format!("local made = kumo.make_egress_path {{ {options} }}\nreturn made"));
         assert_eq!(error, format!("{path}{reason}; correct the policy"));

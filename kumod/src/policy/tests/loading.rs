@@ -34,7 +34,10 @@ fn the_ready_made_sink_discards_and_the_relay_leaves_mail_alone() {
     let path = relay.egress_path_config("example.com", "unspecified", "mx.example.com").unwrap().unwrap();
     assert_eq!(path.connection_limit.0, 4);
     assert!(relay.egress_path_config("other.example", "unspecified", "mx").unwrap().is_none());
-    assert_eq!(relay.queue_config("a", None, None, None).unwrap().unwrap().max_age, Duration::from_secs(5 * 86_400));
+    assert_eq!(
+        relay.queue_config("a", None, None, None).unwrap().unwrap().max_age,
+        Duration::from_secs(5 * 86_400)
+    );
 }
 
 #[test]
@@ -58,7 +61,11 @@ fn what_init_names_replaces_the_flags() {
     assert_eq!(config.smtp_listeners[0].client_timeout, Duration::from_secs(30));
     assert!(config.smtp_listeners[0].relay_hosts.is_empty(), "an empty table is an empty list");
     assert!(config.http_listeners.is_empty(), "only what the policy starts is started");
-    assert!(!policy.handles_message_received() && !policy.handles_queue_config() && !policy.handles_egress_path_config());
+    assert!(
+        !policy.handles_message_received()
+            && !policy.handles_queue_config()
+            && !policy.handles_egress_path_config()
+    );
 }
 
 #[test]
@@ -70,8 +77,11 @@ fn what_init_does_not_name_stays() {
 
 #[test]
 fn the_module_is_a_global_and_can_be_required() {
-    load(&format!("{LISTEN}local k = require 'kumo'; assert(k == kumo and k.version == '{}')", env!("CARGO_PKG_VERSION")))
-        .unwrap();
+    load(&format!(
+        "{LISTEN}local k = require 'kumo'; assert(k == kumo and k.version == '{}')",
+        env!("CARGO_PKG_VERSION")
+    ))
+    .unwrap();
 }
 
 #[test]
@@ -95,10 +105,14 @@ fn a_file_that_cannot_be_read_is_told_with_path_reason_and_remedy() {
     let dir = tempfile::tempdir().unwrap();
     let missing = dir.path().join("none.lua");
     let error = load_path(&missing).unwrap_err();
-    assert_eq!(error.to_string(), format!("{}: there is no such file; check the path given with --policy", missing.display()));
+    assert_eq!(
+        error.to_string(),
+        format!("{}: there is no such file; check the path given with --policy", missing.display())
+    );
     assert_eq!((error.file(), error.line()), (missing.as_path(), None));
     let error = load_path(dir.path()).unwrap_err().to_string();
-    let wanted = format!("{}: this is a directory; give the policy file itself with --policy", dir.path().display());
+    let wanted =
+        format!("{}: this is a directory; give the policy file itself with --policy", dir.path().display());
     assert_eq!(error, wanted);
     let through = written("").1.join("deeper.lua");
     assert!(load_path(&through).is_err());
@@ -130,7 +144,10 @@ fn an_error_while_loading_or_in_init_has_file_and_line() {
     let text = error.to_string();
     assert!(text.ends_with("policy.lua:2: in event 'init': no disk; correct the policy"), "{text}");
     assert!(error.traceback().unwrap().contains("policy.lua:2: in function"), "{:?}", error.traceback());
-    assert!(error_of("kumo.on('pre_init', function() x() end)").starts_with(":1: in event 'pre_init': attempt to call"));
+    assert!(
+        error_of("kumo.on('pre_init', function() x() end)")
+            .starts_with(":1: in event 'pre_init': attempt to call")
+    );
     assert_eq!(
         error_of("kumo.on('init', function() kumo.reject(550, 'no') end)"),
         ": in event 'init': kumo.reject answers a client, and no client is waiting here; \
@@ -149,7 +166,8 @@ fn a_long_file_name_does_not_hide_the_line() {
 #[test]
 fn a_failed_load_leaves_the_configuration_alone() {
     let mut config = flag_defaults();
-    let (_dir, path) = written("kumo.on('init', function() kumo.start_esmtp_listener { listen = '[::1]:1' }; x() end)");
+    let (_dir, path) =
+        written("kumo.on('init', function() kumo.start_esmtp_listener { listen = '[::1]:1' }; x() end)");
     Policy::load(&path, &mut config).unwrap_err();
     assert_eq!(config.smtp_listeners[0].listen, SmtpListener::default().listen);
 }
@@ -185,22 +203,49 @@ fn listeners_spool_and_logs_belong_in_init() {
 
 /// Each mistake in `init`, and what is said of it.
 const MISTAKES: [(&str, &str); 17] = [
-    ("start_esmtp_listener { relay_host = {} }", "there is no option 'relay_host' (is 'relay_hosts' meant?); known are: listen, hostname, banner, relay_hosts, max_connections, max_message_size, max_recipients_per_message, max_messages_per_connection, line_length_hard_limit, invalid_line_endings, client_timeout, data_processing_timeout"),
-    ("start_http_listener { use_tls = true }", "option 'use_tls' is not available in this version; available are: listen, hostname, trusted_hosts"),
+    (
+        "start_esmtp_listener { relay_host = {} }",
+        "there is no option 'relay_host' (is 'relay_hosts' meant?); known are: listen, hostname, banner, relay_hosts, max_connections, max_message_size, max_recipients_per_message, max_messages_per_connection, line_length_hard_limit, invalid_line_endings, client_timeout, data_processing_timeout",
+    ),
+    (
+        "start_http_listener { use_tls = true }",
+        "option 'use_tls' is not available in this version; available are: listen, hostname, trusted_hosts",
+    ),
     ("start_esmtp_listener { listen = '2025' }", "option 'listen' = '2025': invalid socket address syntax"),
-    ("start_esmtp_listener { relay_hosts = { 'lan' } }", "option 'relay_hosts' = [\"lan\"]: \"lan\" is not an address or a network such as 10.0.0.0/8"),
-    ("start_esmtp_listener { relay_hosts = '::1' }", "option 'relay_hosts' = '::1': a list of strings is wanted, such as { '127.0.0.1', '::1' }"),
+    (
+        "start_esmtp_listener { relay_hosts = { 'lan' } }",
+        "option 'relay_hosts' = [\"lan\"]: \"lan\" is not an address or a network such as 10.0.0.0/8",
+    ),
+    (
+        "start_esmtp_listener { relay_hosts = '::1' }",
+        "option 'relay_hosts' = '::1': a list of strings is wanted, such as { '127.0.0.1', '::1' }",
+    ),
     ("start_esmtp_listener { max_connections = 0 }", "option 'max_connections' = 0 would stop all mail"),
-    ("start_esmtp_listener { hostname = 'a\\r\\nb' }", "option 'hostname' must be a host name such as 'mail.example.com'"),
+    (
+        "start_esmtp_listener { hostname = 'a\\r\\nb' }",
+        "option 'hostname' must be a host name such as 'mail.example.com'",
+    ),
     ("start_esmtp_listener { banner = 'a\\nb' }", "option 'banner' has a control character"),
     ("start_esmtp_listener 'all'", "a table of options is wanted; a string was given"),
     ("start_esmtp_listener()", "a table of options is wanted; a nil was given"),
     ("define_spool { path = '/x' }", "option 'name' is missing: 'data' or 'meta'"),
     ("define_spool { name = 'data' }", "option 'path' is missing: a folder"),
-    ("define_spool { name = 'other', path = '/x' }", "option 'name' = 'other': unknown variant `other`, expected `data` or `meta`"),
-    ("define_spool { name = 'data', path = '/x', kind = 'Tape' }", "option 'kind' = 'Tape': unknown variant `Tape`, expected `LocalDisk` or `RocksDB`"),
-    ("define_spool { name = 'data', path = '/x', min_free_space = '10%' }", "option 'min_free_space' is not available in this version; available are: name, path, kind, flush, rocks_params"),
-    ("configure_local_logs { log_dir = '/x', headers = { 'Subject' } }", "option 'headers' is not available in this version; available are: log_dir, max_file_size, max_segment_duration"),
+    (
+        "define_spool { name = 'other', path = '/x' }",
+        "option 'name' = 'other': unknown variant `other`, expected `data` or `meta`",
+    ),
+    (
+        "define_spool { name = 'data', path = '/x', kind = 'Tape' }",
+        "option 'kind' = 'Tape': unknown variant `Tape`, expected `LocalDisk` or `RocksDB`",
+    ),
+    (
+        "define_spool { name = 'data', path = '/x', min_free_space = '10%' }",
+        "option 'min_free_space' is not available in this version; available are: name, path, kind, flush, rocks_params",
+    ),
+    (
+        "configure_local_logs { log_dir = '/x', headers = { 'Subject' } }",
+        "option 'headers' is not available in this version; available are: log_dir, max_file_size, max_segment_duration",
+    ),
     ("configure_local_logs {}", "option 'log_dir' is missing: a folder"),
 ];
 
@@ -209,7 +254,11 @@ fn a_mistake_in_init_is_named_with_its_line() {
     for (call, reason) in MISTAKES {
         let function = call.split([' ', '(']).next().unwrap();
         let error = error_of(&format!("kumo.on('init', function()\n  kumo.{call}\nend)"));
-        assert_eq!(error, format!(":2: in event 'init': kumo.{function}: {reason}; correct the policy"), "{call}");
+        assert_eq!(
+            error,
+            format!(":2: in event 'init': kumo.{function}: {reason}; correct the policy"),
+            "{call}"
+        );
     }
 }
 
@@ -225,7 +274,10 @@ fn saying_a_thing_twice_is_refused() {
         assert!(error.contains(reason), "{error}");
     }
     let error = error_of("kumo.on('init', print)\nkumo.on('init', print)");
-    assert_eq!(error, ":2: kumo.on: event 'init' has a handler already and takes only one; correct the policy");
+    assert_eq!(
+        error,
+        ":2: kumo.on: event 'init' has a handler already and takes only one; correct the policy"
+    );
 }
 
 #[test]
@@ -243,7 +295,10 @@ fn kumo_on_refuses_what_would_never_be_called() {
         assert_eq!(error_of(call), format!(":1: kumo.on: {reason}; correct the policy"));
     }
     let error = error_of("kumo.on('init', function() kumo.on('get_queue_config', print) end)");
-    assert!(error.contains("kumo.on: may be called while the file is loaded only, not in a handler"), "{error}");
+    assert!(
+        error.contains("kumo.on: may be called while the file is loaded only, not in a handler"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -270,5 +325,8 @@ fn loading_is_limited_in_time_and_memory() {
     let (_dir, path) = written("local all = {}\nfor i = 1, 1e9 do all[i] = ('x'):rep(1e6) .. i end");
     let limits = Limits { memory_bytes_max: STATE_MEMORY_BYTES_MAX / 8, ..Limits::default() };
     let error = Policy::load_within(&path, &mut flag_defaults(), limits).unwrap_err().to_string();
-    assert!(error.ends_with("a Lua state may hold 128 MiB at most; let the policy hold less at a time"), "{error}");
+    assert!(
+        error.ends_with("a Lua state may hold 128 MiB at most; let the policy hold less at a time"),
+        "{error}"
+    );
 }

@@ -29,7 +29,8 @@ fn assert_accepts(body: &str) -> PolicyMessage {
 fn failure_of(body: &str) -> String {
     let policy = on_message(body);
     let mut message = message();
-    let error = super::super::state::message_received(policy.program.as_ref().unwrap(), &mut message).unwrap_err();
+    let error =
+        super::super::state::message_received(policy.program.as_ref().unwrap(), &mut message).unwrap_err();
     assert_eq!(policy.message_received(&mut message), Verdict::Reject(FAILED));
     error.to_string().split_once("policy.lua").unwrap().1.to_owned()
 }
@@ -76,7 +77,8 @@ fn a_handler_sees_the_envelope_and_the_body() {
 
 #[test]
 fn the_null_sender_is_empty_in_every_part() {
-    let policy = on_message("local s = msg:sender(); assert(s.user == '' and s.domain == '' and s.email == '')");
+    let policy =
+        on_message("local s = msg:sender(); assert(s.user == '' and s.domain == '' and s.email == '')");
     let mut message = PolicyMessage { sender: String::new(), ..message() };
     assert_eq!(policy.message_received(&mut message), Verdict::Accept);
 }
@@ -115,7 +117,10 @@ fn a_handler_that_fails_costs_a_421_and_says_where() {
     assert_eq!(FAILED.to_string(), "421 4.3.0 The server's policy failed; try again later");
     for (body, error) in [
         ("error('broken')", ":3: in event 'smtp_server_message_received': broken"),
-        ("\nlocal a = nil + 1", ":4: in event 'smtp_server_message_received': attempt to perform arithmetic on a nil value"),
+        (
+            "\nlocal a = nil + 1",
+            ":4: in event 'smtp_server_message_received': attempt to perform arithmetic on a nil value",
+        ),
         (
             "msg:set_meta('queue', 7)",
             ":3: in event 'smtp_server_message_received': msg:set_meta: the value of 'queue' must be text; a integer was given",
@@ -182,7 +187,10 @@ fn a_message_kept_for_later_is_no_longer_there() {
     assert_eq!(policy.message_received(&mut message()), Verdict::Accept);
     for (domain, method) in [("d", "msg:id"), ("line", "connection:get_meta")] {
         let error = policy.queue_config(domain, None, None, None).unwrap_err().to_string();
-        assert!(error.contains(&format!("{method}: the message is there only while its handler runs")), "{error}");
+        assert!(
+            error.contains(&format!("{method}: the message is there only while its handler runs")),
+            "{error}"
+        );
     }
 }
 
@@ -213,7 +221,8 @@ fn a_handler_that_does_not_end_is_stopped_whatever_it_catches() {
 
 #[test]
 fn the_next_message_finds_a_fresh_state_after_time_ran_out() {
-    let body = "count = (count or 0) + 1; msg:set_meta('count', count); if count == 2 then while true do end end";
+    let body =
+        "count = (count or 0) + 1; msg:set_meta('count', count); if count == 2 then while true do end end";
     let policy = hurried(&format!("kumo.on('smtp_server_message_received', function(msg)\n{body}\nend)"));
     let counts = [1, 2, 1].map(|_| {
         let mut message = message();
