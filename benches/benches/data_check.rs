@@ -9,13 +9,8 @@ use smtp::data::{self, BodyRules, Unstuffer};
 
 /// Lines of 76 characters, every tenth beginning with a dot.
 fn body(bytes: usize) -> Vec<u8> {
-    let lines = (0..).map(|line| {
-        if line % 10 == 0 {
-            ".".to_owned() + &"y".repeat(75)
-        } else {
-            "x".repeat(76)
-        }
-    });
+    let lines =
+        (0..).map(|line| if line % 10 == 0 { ".".to_owned() + &"y".repeat(75) } else { "x".repeat(76) });
     let text: String = lines.take(bytes / 78).map(|line| line + "\r\n").collect();
     text.into_bytes()
 }
@@ -47,9 +42,7 @@ fn passes(criterion: &mut Criterion) {
             let rules = BodyRules::default();
             bencher.iter(|| data::check(black_box(&body), &rules).is_ok());
         });
-        group.bench_function(id("unstuff"), |bencher| {
-            bencher.iter(|| unstuff(black_box(&stuffed)))
-        });
+        group.bench_function(id("unstuff"), |bencher| bencher.iter(|| unstuff(black_box(&stuffed))));
         group.bench_function(id("stuff"), |bencher| {
             let mut out = Vec::with_capacity(stuffed.len());
             bencher.iter(|| {
@@ -57,9 +50,7 @@ fn passes(criterion: &mut Criterion) {
                 data::stuff(&[black_box(&body)], &mut out);
             });
         });
-        group.bench_function(id("crc32c"), |bencher| {
-            bencher.iter(|| crc32c::crc32c(black_box(&body)))
-        });
+        group.bench_function(id("crc32c"), |bencher| bencher.iter(|| crc32c::crc32c(black_box(&body))));
     }
     group.finish();
 }

@@ -41,14 +41,8 @@ fn drive(session: &mut Session, mut input: &[u8], out: &mut Vec<u8>) {
 }
 
 fn transactions(criterion: &mut Criterion) {
-    let limits = Limits {
-        messages_max: u32::MAX,
-        ..Limits::default()
-    };
-    let config = Arc::new(Config {
-        limits,
-        ..Config::default()
-    });
+    let limits = Limits { messages_max: u32::MAX, ..Limits::default() };
+    let config = Arc::new(Config { limits, ..Config::default() });
     let mut group = criterion.benchmark_group("smtp_parse");
     group.throughput(Throughput::Elements(1));
     for (name, input) in [("bdat", by_bdat()), ("data", by_data())] {

@@ -21,21 +21,11 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 async fn append_and_delete(spool: &Spool, body: &Parts) {
     let number = u128::from(NEXT.fetch_add(2, Ordering::Relaxed));
     let (id, body_id) = (Id(number.to_be_bytes()), Id((number + 1).to_be_bytes()));
-    let envelope = Envelope {
-        id,
-        body: body_id,
-        bytes: vec![b'e'; 200].into(),
-    };
-    let transaction = Transaction {
-        body: Some((body_id, body.clone())),
-        envelopes: vec![envelope],
-    };
+    let envelope = Envelope { id, body: body_id, bytes: vec![b'e'; 200].into() };
+    let transaction = Transaction { body: Some((body_id, body.clone())), envelopes: vec![envelope] };
     let _durable = spool.append(transaction).await.unwrap();
     // The delete goes with a later batch and is not waited for, as in kumod.
-    drop(spool.submit(vec![Change::Delete {
-        id,
-        bytes: vec![b'd'; 100].into(),
-    }]));
+    drop(spool.submit(vec![Change::Delete { id, bytes: vec![b'd'; 100].into() }]));
 }
 
 /// Time for `count` appends shared out among the tasks.
@@ -61,10 +51,7 @@ async fn timed(spool: &Spool, body: &Arc<Parts>, count: u64) -> Duration {
 fn ways(criterion: &mut Criterion) {
     let runtime = Runtime::new().unwrap();
     let mut group = criterion.benchmark_group("spool_append");
-    group
-        .sample_size(10)
-        .measurement_time(Duration::from_secs(3))
-        .throughput(Throughput::Elements(1));
+    group.sample_size(10).measurement_time(Duration::from_secs(3)).throughput(Throughput::Elements(1));
     let ways = [
         ("threads-direct", Backend::Threads, WriteMode::Direct),
         ("uring-direct", Backend::Uring, WriteMode::Direct),
@@ -72,11 +59,7 @@ fn ways(criterion: &mut Criterion) {
     ];
     for (name, backend, mode) in ways {
         let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let options = Options {
-            backend,
-            mode,
-            ..Options::new(folder.path())
-        };
+        let options = Options { backend, mode, ..Options::new(folder.path()) };
         // A host may refuse io_uring; the other ways are still worth comparing.
         let Ok((spool, _)) = Spool::open(options) else {
             continue;

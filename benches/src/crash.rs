@@ -112,13 +112,7 @@ fn one(
     progress: &Progress,
 ) -> Result<Round> {
     let prefix = format!("{:x}", jiff::Timestamp::now().as_millisecond());
-    let around = Surroundings {
-        programs,
-        folder,
-        run_prefix: &prefix,
-        tier: Tier::default(),
-        stop,
-    };
+    let around = Surroundings { programs, folder, run_prefix: &prefix, tier: Tier::default(), stop };
     let spool = folder.join("spool");
     let servers = traffic::start_servers(&around, &spool)?;
     let job = Job {
@@ -138,11 +132,8 @@ fn one(
     let status = generator.process.wait(wait_max, stop, || Ok(()))?;
     let sent = generator.report(status.code())?;
     progress.detail("restart on the same spool");
-    let servers = Servers {
-        kumod: traffic::start_kumod(&around, &spool, &sink)?,
-        sink,
-    };
-    let (_, gave_up) = traffic::drain(&sent, &servers, stop, |ledger| {
+    let mut servers = Servers { kumod: traffic::start_kumod(&around, &spool, &sink)?, sink };
+    let (_, gave_up) = traffic::drain(&sent, &mut servers, stop, |ledger| {
         progress.detail(&format!("draining, {} of {}", ledger.distinct, sent.sent));
         Ok(())
     })?;
@@ -233,23 +224,11 @@ mod tests {
     fn duplicates_pass_and_losses_do_not() {
         assert!(round().passed());
         assert!(!Round { lost: 1, ..round() }.passed());
-        assert!(
-            !Round {
-                corrupted: 1,
-                ..round()
-            }
-            .passed()
-        );
+        assert!(!Round { corrupted: 1, ..round() }.passed());
     }
 
     #[test]
     fn a_crash_after_the_last_delivery_proves_nothing() {
-        assert!(
-            !Round {
-                delivered_before: 104,
-                ..round()
-            }
-            .passed()
-        );
+        assert!(!Round { delivered_before: 104, ..round() }.passed());
     }
 }

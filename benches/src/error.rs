@@ -41,9 +41,6 @@ pub trait During<T> {
 
 impl<T, E: Into<io::Error>> During<T> for std::result::Result<T, E> {
     fn during(self, what: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|source| Error::Host {
-            what: what(),
-            source: source.into(),
-        })
+        self.map_err(|source| Error::Host { what: what(), source: source.into() })
     }
 }

@@ -44,14 +44,8 @@ pub(crate) fn text(address: SocketAddr, path: &str) -> Result<String> {
 }
 
 fn fetch(url: &str) -> std::result::Result<String, ureq::Error> {
-    let config = ureq::Agent::config_builder()
-        .timeout_global(Some(ANSWER_WAIT_MAX))
-        .build();
-    ureq::Agent::from(config)
-        .get(url)
-        .call()?
-        .body_mut()
-        .read_to_string()
+    let config = ureq::Agent::config_builder().timeout_global(Some(ANSWER_WAIT_MAX)).build();
+    ureq::Agent::from(config).get(url).call()?.body_mut().read_to_string()
 }
 
 fn parse<T: DeserializeOwned>(text: &str, address: SocketAddr, path: &str) -> Result<T> {
@@ -82,10 +76,7 @@ mod tests {
         assert_eq!(metric(&document, "plain"), Some(2.0));
         assert_eq!(metric(&document, "labelled"), None);
         assert_eq!(metric(&document, "absent"), None);
-        assert_eq!(
-            metric_label(&document, "labelled", "backend").as_deref(),
-            Some("uring")
-        );
+        assert_eq!(metric_label(&document, "labelled", "backend").as_deref(), Some("uring"));
         assert_eq!(metric_label(&document, "plain", "backend"), None);
     }
 }

@@ -3,10 +3,7 @@
 //! It owns the command line and the exit codes. The three floor programs are hidden subcommands of this executable, so that
 //! they are processes of their own and nothing else has to be built.
 
-#![expect(
-    clippy::print_stdout,
-    reason = "a command-line tool answers on standard output"
-)]
+#![expect(clippy::print_stdout, reason = "a command-line tool answers on standard output")]
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -22,7 +19,7 @@ use clap::{Parser, Subcommand};
 
 const EXAMPLES: &str = "Examples:
   lab                              the quick suite: about two minutes
-  lab --suite full                 longer runs, about ten minutes
+  lab --suite full                 longer runs, about seven minutes
   lab --body-size 100k             one body size
   lab --floor                      what this machine can do at all
   lab --crash-test --rounds 5      kill -9 in the middle of a run, five times
@@ -151,39 +148,26 @@ fn run_floor_program(program: FloorProgram) -> Result<()> {
     floor::end_with_parent()?;
     match program {
         FloorProgram::Sink => floor::sink::run(),
-        FloorProgram::Relay {
-            sink,
-            log,
-            body_bytes,
-        } => floor::relay::run(&floor::relay::Plan {
-            sink,
-            log,
-            body_bytes,
-        }),
-        FloorProgram::Generator {
-            target,
-            body_bytes,
-            duration_ms,
-            messages,
-            connections,
-        } => floor::generator::run(&floor::generator::Plan {
-            target,
-            body_bytes,
-            duration: Duration::from_millis(duration_ms),
-            messages_max: messages,
-            connections,
-        }),
+        FloorProgram::Relay { sink, log, body_bytes } => {
+            floor::relay::run(&floor::relay::Plan { sink, log, body_bytes })
+        }
+        FloorProgram::Generator { target, body_bytes, duration_ms, messages, connections } => {
+            floor::generator::run(&floor::generator::Plan {
+                target,
+                body_bytes,
+                duration: Duration::from_millis(duration_ms),
+                messages_max: messages,
+                connections,
+            })
+        }
     }
 }
 
 /// True when all mail is accounted for.
 fn run_suite(arguments: &LabArguments) -> Result<bool> {
     let stop = Stop::on_signals()?;
-    let body_bytes = if arguments.body_bytes.is_empty() {
-        BODY_BYTES.into()
-    } else {
-        arguments.body_bytes.clone()
-    };
+    let body_bytes =
+        if arguments.body_bytes.is_empty() { BODY_BYTES.into() } else { arguments.body_bytes.clone() };
     let options = suite::Options {
         suite: arguments.suite,
         results: arguments.results.clone(),
@@ -218,22 +202,12 @@ fn run_crash_test(arguments: &LabArguments) -> Result<bool> {
         messages: arguments.messages,
         kill_after: arguments.kill_after,
         seed: arguments.seed,
-        folder: folder
-            .canonicalize()
-            .during(|| format!("find {}", folder.display()))?,
+        folder: folder.canonicalize().during(|| format!("find {}", folder.display()))?,
         keep_spool: arguments.keep_spool,
     };
     let rounds = crash::run(&plan, &Programs::beside_this()?, &stop, |round| {
         let verdict = if round.passed() { "passed" } else { "FAILED" };
-        let crash::Round {
-            round: number,
-            accepted,
-            unknown,
-            delivered,
-            lost,
-            duplicated,
-            ..
-        } = round;
+        let crash::Round { round: number, accepted, unknown, delivered, lost, duplicated, .. } = round;
         println!(
             "crash {number} {verdict}: accepted {accepted}, unanswered {unknown}, delivered {delivered}, \
              lost {lost}, delivered twice {duplicated}"
@@ -262,10 +236,7 @@ fn body_bytes(text: &str) -> std::result::Result<u64, String> {
         Some(b'm') => (&lower[..lower.len() - 1], 1_000_000),
         _ => (lower, 1),
     };
-    let bytes = digits
-        .parse::<u64>()
-        .ok()
-        .and_then(|digits| digits.checked_mul(unit));
+    let bytes = digits.parse::<u64>().ok().and_then(|digits| digits.checked_mul(unit));
     bytes
         .filter(|bytes| (1..=20_000_000).contains(bytes))
         .ok_or_else(|| format!("{text}: a size from 1 to 20m bytes is expected, such as 1000, 10k or 1m"))

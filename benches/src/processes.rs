@@ -59,10 +59,7 @@ impl Programs {
 
     /// Programs in `folder`; `lab` is the executable that has the floor inside.
     pub fn in_folder(folder: &Path, lab: &Path) -> Self {
-        Self {
-            folder: folder.to_path_buf(),
-            lab: lab.to_path_buf(),
-        }
+        Self { folder: folder.to_path_buf(), lab: lab.to_path_buf() }
     }
 
     /// The program called `name`.
@@ -75,9 +72,7 @@ impl Programs {
             return Ok(path);
         }
         let shown = path.display();
-        Err(Error::Operator(format!(
-            "{shown} is missing; build it with: cargo build --release -p {name}"
-        )))
+        Err(Error::Operator(format!("{shown} is missing; build it with: cargo build --release -p {name}")))
     }
 }
 
@@ -141,9 +136,7 @@ impl Process {
         let (sender, lines) = sync_channel(LINES_MAX);
         if let Some(stderr) = child.stderr.take() {
             let copy = move || copy_lines(stderr, file, &sender);
-            let thread = std::thread::Builder::new()
-                .name(format!("{}-log", launch.name))
-                .spawn(copy);
+            let thread = std::thread::Builder::new().name(format!("{}-log", launch.name)).spawn(copy);
             thread.during(describe)?;
         }
         Ok(Self {
@@ -204,11 +197,7 @@ impl Process {
         }
         let words: Vec<&str> = self.last_words.iter().map(String::as_str).collect();
         let log = self.log.display();
-        Error::Peer(format!(
-            "{} {how}; its log is {log}, the end of it:\n{}",
-            self.name,
-            words.join("\n")
-        ))
+        Error::Peer(format!("{} {how}; its log is {log}, the end of it:\n{}", self.name, words.join("\n")))
     }
 
     /// Where it takes mail.
@@ -216,8 +205,7 @@ impl Process {
     /// # Errors
     /// [`Error::Peer`] when it did not announce a listener.
     pub fn smtp(&self) -> Result<SocketAddr> {
-        self.smtp
-            .ok_or_else(|| Error::Peer(format!("{} did not announce an smtp listener", self.name)))
+        self.smtp.ok_or_else(|| Error::Peer(format!("{} did not announce an smtp listener", self.name)))
     }
 
     /// Where it answers HTTP.
@@ -225,8 +213,7 @@ impl Process {
     /// # Errors
     /// [`Error::Peer`] when it did not announce a listener.
     pub fn http(&self) -> Result<SocketAddr> {
-        self.http
-            .ok_or_else(|| Error::Peer(format!("{} did not announce an http listener", self.name)))
+        self.http.ok_or_else(|| Error::Peer(format!("{} did not announce an http listener", self.name)))
     }
 
     /// What it has used so far. The peak of its memory is kept after it has ended.
@@ -316,19 +303,12 @@ impl Process {
             return Ok(());
         }
         let limit = STOP_WAIT_MAX.as_secs();
-        Err(self.failed(&format!(
-            "did not stop within {limit} s of SIGTERM and was killed"
-        )))
+        Err(self.failed(&format!("did not stop within {limit} s of SIGTERM and was killed")))
     }
 
     /// True when it went of its own accord.
     fn take_down(&mut self) -> Result<bool> {
-        if self
-            .child
-            .try_wait()
-            .during(|| format!("wait for {}", self.name))?
-            .is_some()
-        {
+        if self.child.try_wait().during(|| format!("wait for {}", self.name))?.is_some() {
             return Ok(true);
         }
         // A refusal can only mean that it has just ended; the wait below finds out.
@@ -375,13 +355,7 @@ mod tests {
     fn launch(folder: &Path, script: &str) -> Launch {
         let arguments = arguments!["-c", script];
         let log_folder = folder.to_path_buf();
-        Launch {
-            name: "script",
-            program: "/bin/sh".into(),
-            arguments,
-            environment: &[],
-            log_folder,
-        }
+        Launch { name: "script", program: "/bin/sh".into(), arguments, environment: &[], log_folder }
     }
 
     #[test]
@@ -402,9 +376,7 @@ mod tests {
     fn an_early_end_shows_the_last_words() {
         let folder = tempfile::tempdir().unwrap();
         let script = launch(folder.path(), "echo 'port 25 is taken' >&2; exit 1");
-        let error = Process::start_server(&script, &Stop::default())
-            .unwrap_err()
-            .to_string();
+        let error = Process::start_server(&script, &Stop::default()).unwrap_err().to_string();
         assert!(error.contains("port 25 is taken"), "{error}");
     }
 
@@ -412,9 +384,7 @@ mod tests {
     fn a_tool_is_waited_for_and_read() {
         let folder = tempfile::tempdir().unwrap();
         let mut tool = Process::start(&launch(folder.path(), "echo result; exit 3")).unwrap();
-        let status = tool
-            .wait(Duration::from_secs(60), &Stop::default(), || Ok(()))
-            .unwrap();
+        let status = tool.wait(Duration::from_secs(60), &Stop::default(), || Ok(())).unwrap();
         assert_eq!(status.code(), Some(3));
         assert_eq!(tool.output().unwrap(), "result\n");
     }

@@ -20,13 +20,7 @@ impl Progress {
     /// For so many steps; the number only serves the counter in front.
     pub fn new(steps: u32) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        Self {
-            terminal,
-            step: String::new(),
-            steps_done: 0,
-            steps,
-            began: Instant::now(),
-        }
+        Self { terminal, step: String::new(), steps_done: 0, steps, began: Instant::now() }
     }
 
     /// Begins a step.
@@ -45,10 +39,7 @@ impl Progress {
         if self.terminal {
             let (done, steps) = (self.steps_done, self.steps);
             let seconds = self.began.elapsed().as_secs();
-            self.print(&format!(
-                "\r\x1b[K[{done:>2}/{steps}] {seconds:>4} s  {}: {text}",
-                self.step
-            ));
+            self.print(&format!("\r\x1b[K[{done:>2}/{steps}] {seconds:>4} s  {}: {text}", self.step));
         }
     }
 

@@ -32,10 +32,7 @@ impl Stop {
         let (mut interrupt, mut terminate) = {
             let _inside = runtime.enter();
             let interrupt = signal(SignalKind::interrupt()).during(|| "listen for SIGINT".into())?;
-            (
-                interrupt,
-                signal(SignalKind::terminate()).during(|| "listen for SIGTERM".into())?,
-            )
+            (interrupt, signal(SignalKind::terminate()).during(|| "listen for SIGTERM".into())?)
         };
         let listen = move || {
             runtime.block_on(async {
@@ -83,9 +80,6 @@ mod tests {
         let stop = Stop::default();
         assert!(stop.check().is_ok());
         stop.clone().request();
-        assert!(matches!(
-            stop.pause(Duration::from_secs(3600)),
-            Err(Error::Interrupted)
-        ));
+        assert!(matches!(stop.pause(Duration::from_secs(3600)), Err(Error::Interrupted)));
     }
 }

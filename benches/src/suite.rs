@@ -31,7 +31,7 @@ const STEAL_MAX: f64 = 0.02;
 pub enum Suite {
     /// About two minutes.
     Quick,
-    /// About ten minutes; longer runs.
+    /// About seven minutes; longer runs.
     Full,
 }
 
@@ -44,6 +44,7 @@ impl Suite {
         }
     }
 
+    /// At 10,000 messages for each connection kumod ends it; 20 s on 64 connections stay below up to 115 MMH.
     fn timing(self) -> Timing {
         let seconds = Duration::from_secs;
         match self {
@@ -59,7 +60,7 @@ impl Suite {
                 warm_up: seconds(5),
                 floor: seconds(10),
                 direct: seconds(10),
-                kumod: seconds(30),
+                kumod: seconds(20),
             },
         }
     }
@@ -106,10 +107,7 @@ pub struct Finished {
 impl Finished {
     /// True when no message was lost or damaged.
     pub fn is_sound(&self) -> bool {
-        self.record
-            .runs
-            .iter()
-            .all(|run| run.lost == 0 && run.corrupted == 0)
+        self.record.runs.iter().all(|run| run.lost == 0 && run.corrupted == 0)
     }
 }
 
@@ -130,11 +128,7 @@ pub fn run(options: &Options, programs: &Programs, stop: &Stop) -> Result<Finish
         record.notes.push(format!("The suite ended early: {error}."));
     }
     write(&record, &folder)?;
-    Ok(Finished {
-        record,
-        folder,
-        error,
-    })
+    Ok(Finished { record, folder, error })
 }
 
 /// Makes `RESULTS/TIME-SUITE` and makes sure that it lies on a real disk.
@@ -142,9 +136,7 @@ fn make_folder(results: &Path, started: jiff::Timestamp, suite: Suite) -> Result
     let time = started.strftime("%Y%m%dT%H%M%S%3fZ").to_string().replace('.', "");
     let folder = results.join(format!("{time}-{}", suite.as_str()));
     std::fs::create_dir_all(&folder).during(|| format!("make {}", folder.display()))?;
-    let folder = folder
-        .canonicalize()
-        .during(|| format!("find {}", folder.display()))?;
+    let folder = folder.canonicalize().during(|| format!("find {}", folder.display()))?;
     refuse_memory(&folder)?;
     Ok(folder)
 }
@@ -157,10 +149,7 @@ pub fn refuse_memory(folder: &Path) -> Result<()> {
     /// Magic numbers of statfs(2).
     const MEMORY_FILE_SYSTEMS: [u32; 2] = [0x0102_1994, 0x8584_58f6];
     let found = rustix::fs::statfs(folder).during(|| format!("look at {}", folder.display()))?;
-    if MEMORY_FILE_SYSTEMS
-        .iter()
-        .any(|magic| i64::from(*magic) == found.f_type as i64)
-    {
+    if MEMORY_FILE_SYSTEMS.iter().any(|magic| i64::from(*magic) == found.f_type as i64) {
         let shown = folder.display();
         return Err(Error::Operator(format!(
             "{shown} lies in memory (tmpfs), where nothing is durable; choose a folder on a disk with --results"
@@ -171,9 +160,7 @@ pub fn refuse_memory(folder: &Path) -> Result<()> {
 
 fn write(record: &Record, folder: &Path) -> Result<()> {
     let path = folder.join(RECORD_NAME);
-    record
-        .write(&path)
-        .map_err(|error| Error::Peer(error.to_string()))?;
+    record.write(&path).map_err(|error| Error::Peer(error.to_string()))?;
     let page = folder.join("index.html");
     std::fs::write(&page, reports::render::page(record, folder))
         .during(|| format!("write {}", page.display()))
@@ -200,11 +187,7 @@ impl<'l> Lab<'l> {
     ) -> Result<Self> {
         let timing = options.suite.timing();
         let sizes = u32::try_from(options.body_bytes.len()).unwrap_or(u32::MAX);
-        let steps = if options.floor_only {
-            timing.rounds
-        } else {
-            1 + timing.rounds * 3
-        } * sizes;
+        let steps = if options.floor_only { timing.rounds } else { 1 + timing.rounds * 3 } * sizes;
         let findings = tuner::check(&tuner::Host::running());
         let mut progress = Progress::new(steps + u32::from(!options.floor_only));
         // Reasons and remedies follow the table after an empty line; `tuner explain` tells them to who wants to know.
@@ -226,20 +209,11 @@ impl<'l> Lab<'l> {
     }
 
     fn measure_all(&mut self) -> Result<()> {
-        let mut servers = if self.options.floor_only {
-            None
-        } else {
-            Some(self.start_servers()?)
-        };
+        let mut servers = if self.options.floor_only { None } else { Some(self.start_servers()?) };
         for body_bytes in self.options.body_bytes.clone() {
             let rounds = self.measure_size(body_bytes, servers.as_mut());
             for kind in [Kind::Floor, Kind::Direct, Kind::Kumod] {
-                let of_kind = rounds
-                    .runs
-                    .iter()
-                    .filter(|run| run.kind == kind)
-                    .cloned()
-                    .collect();
+                let of_kind = rounds.runs.iter().filter(|run| run.kind == kind).cloned().collect();
                 self.record.runs.extend(verdict::representative(of_kind));
             }
             if let Some(error) = rounds.error {
@@ -276,15 +250,11 @@ impl<'l> Lab<'l> {
     /// All rounds of one body size; with the error that ended them, if any.
     fn measure_size(&mut self, body_bytes: u64, mut servers: Option<&mut Servers>) -> Rounds {
         let mut rounds = Rounds::default();
-        let warm = servers
-            .as_deref_mut()
-            .map_or(Ok(()), |servers| self.warm_up(body_bytes, servers));
+        let warm = servers.as_deref_mut().map_or(Ok(()), |servers| self.warm_up(body_bytes, servers));
         rounds.error = warm.err();
         for round in 1..=self.timing.rounds {
             if rounds.error.is_none() {
-                rounds.error = self
-                    .round(body_bytes, round, servers.as_deref_mut(), &mut rounds.runs)
-                    .err();
+                rounds.error = self.round(body_bytes, round, servers.as_deref_mut(), &mut rounds.runs).err();
             }
         }
         rounds
@@ -293,12 +263,7 @@ impl<'l> Lab<'l> {
     fn warm_up(&mut self, body_bytes: u64, servers: &mut Servers) -> Result<()> {
         let label = size_label(body_bytes);
         self.progress.step(format!("{label}: warm up"));
-        let job = self.job(
-            Kind::Kumod,
-            body_bytes,
-            format!("warm-up-{label}"),
-            self.timing.warm_up,
-        );
+        let job = self.job(Kind::Kumod, body_bytes, format!("warm-up-{label}"), self.timing.warm_up);
         traffic::measure(&self.surroundings(), &job, servers, &self.progress).map(|_| ())
     }
 
@@ -311,27 +276,13 @@ impl<'l> Lab<'l> {
         runs: &mut Vec<Run>,
     ) -> Result<()> {
         let (label, rounds) = (size_label(body_bytes), self.timing.rounds);
-        self.progress
-            .step(format!("{label}: floor, round {round} of {rounds}"));
+        self.progress.step(format!("{label}: floor, round {round} of {rounds}"));
         runs.push(self.floor(body_bytes, round)?);
         let Some(servers) = servers else { return Ok(()) };
-        for (kind, duration) in [
-            (Kind::Kumod, self.timing.kumod),
-            (Kind::Direct, self.timing.direct),
-        ] {
-            let word = if kind == Kind::Direct {
-                "direct into sink"
-            } else {
-                "kumod"
-            };
-            self.progress
-                .step(format!("{label}: {word}, round {round} of {rounds}"));
-            let job = self.job(
-                kind,
-                body_bytes,
-                format!("{}-{label}-{round}", kind.as_str()),
-                duration,
-            );
+        for (kind, duration) in [(Kind::Kumod, self.timing.kumod), (Kind::Direct, self.timing.direct)] {
+            let word = if kind == Kind::Direct { "direct into sink" } else { "kumod" };
+            self.progress.step(format!("{label}: {word}, round {round} of {rounds}"));
+            let job = self.job(kind, body_bytes, format!("{}-{label}-{round}", kind.as_str()), duration);
             let mut run = traffic::measure(&self.surroundings(), &job, servers, &self.progress)?;
             remark_on_steal(&mut run);
             run.name = format!("{}-{label}", kind.as_str());
@@ -341,33 +292,16 @@ impl<'l> Lab<'l> {
     }
 
     fn job(&self, kind: Kind, body_bytes: u64, name: String, duration: Duration) -> Job {
-        let Options {
-            connections, seed, ..
-        } = *self.options;
-        Job {
-            kind,
-            name,
-            body_bytes,
-            amount: Amount::For(duration),
-            connections,
-            seed,
-        }
+        let Options { connections, seed, .. } = *self.options;
+        Job { kind, name, body_bytes, amount: Amount::For(duration), connections, seed }
     }
 
     fn floor(&mut self, body_bytes: u64, round: u32) -> Result<Run> {
         let folder = self.floor_folder();
         std::fs::create_dir_all(&folder).during(|| format!("make {}", folder.display()))?;
-        let plan = Plan {
-            body_bytes,
-            duration: self.timing.floor,
-            messages_max: u64::MAX,
-            folder,
-        };
+        let plan = Plan { body_bytes, duration: self.timing.floor, messages_max: u64::MAX, folder };
         let outcome = floor::measure::measure(self.programs, &plan, self.stop, || Ok(()))?;
-        self.progress.detail(&format!(
-            "round {round}: {:.1} MMH",
-            mmh(outcome.delivered, outcome.elapsed_s)
-        ));
+        self.progress.detail(&format!("round {round}: {:.1} MMH", mmh(outcome.delivered, outcome.elapsed_s)));
         let rate = mmh(outcome.delivered, outcome.elapsed_s);
         Ok(Run {
             name: format!("floor-{}", size_label(body_bytes)),
@@ -403,9 +337,7 @@ impl<'l> Lab<'l> {
         for folder in folders.iter().filter(|folder| folder.exists()) {
             if let Err(error) = std::fs::remove_dir_all(folder) {
                 let shown = folder.display();
-                self.record
-                    .notes
-                    .push(format!("{shown} could not be removed: {error}."));
+                self.record.notes.push(format!("{shown} could not be removed: {error}."));
             }
         }
     }
@@ -435,15 +367,11 @@ fn empty_record(
     software.profile = Some(if cfg!(debug_assertions) { "dev" } else { "release" }.into());
     Ok(Record {
         schema_version: SCHEMA_VERSION,
-        run_id: folder
-            .file_name()
-            .map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+        run_id: folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
         suite: options.suite.as_str().into(),
         started_utc: started.to_string(),
         finished_utc: None,
-        command: format!("lab {}", command.get(1..).unwrap_or_default().join(" "))
-            .trim_end()
-            .into(),
+        command: format!("lab {}", command.get(1..).unwrap_or_default().join(" ")).trim_end().into(),
         machine: Machine::probe(folder),
         software,
         tuner: findings.iter().map(finding).collect(),
@@ -467,9 +395,7 @@ fn remark_on_steal(run: &mut Run) {
     let available = run.elapsed_s * run.tier.cpus;
     if available > 0.0 && stolen / available > STEAL_MAX {
         let share = 100.0 * stolen / available;
-        run.notes.push(format!(
-            "The host took {share:.0} % of the processor time away during this round."
-        ));
+        run.notes.push(format!("The host took {share:.0} % of the processor time away during this round."));
     }
 }
 
@@ -490,10 +416,7 @@ mod tests {
 
     #[test]
     fn stolen_time_is_remarked_above_its_limit() {
-        let mut run = Run {
-            elapsed_s: 10.0,
-            ..Run::default()
-        };
+        let mut run = Run { elapsed_s: 10.0, ..Run::default() };
         run.tier.cpus = 2.0;
         run.counters.insert("steal_s".into(), 0.3);
         remark_on_steal(&mut run);

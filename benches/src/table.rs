@@ -64,8 +64,7 @@ fn row(run: &Run) -> [String; 11] {
         run.kind.as_str().into(),
         format!("{:.1}", run.mmh_delivered),
         run.floor_ratio.map_or_else(dash, |ratio| format!("{ratio:.2}")),
-        run.direct_ratio
-            .map_or_else(dash, |ratio| format!("{ratio:.1} x")),
+        run.direct_ratio.map_or_else(dash, |ratio| format!("{ratio:.1} x")),
         milliseconds(latency.map(|latency| latency.p50)),
         milliseconds(latency.map(|latency| latency.p99)),
         cpu_us,
@@ -98,11 +97,7 @@ fn line(cells: &[String; 11], widths: &[usize; 11]) -> String {
     for (column, (cell, width)) in cells.iter().zip(widths).enumerate() {
         let gap = if column == 0 { "" } else { "  " };
         // Words stand left, numbers right.
-        let cell = if column == 1 {
-            format!("{cell:<width$}")
-        } else {
-            format!("{cell:>width$}")
-        };
+        let cell = if column == 1 { format!("{cell:<width$}") } else { format!("{cell:>width$}") };
         text.push_str(gap);
         text.push_str(&cell);
     }
@@ -113,11 +108,7 @@ fn line(cells: &[String; 11], widths: &[usize; 11]) -> String {
 
 /// `1k` for 1,000 bytes, `100k` for 100,000; the plain number where it is no round thousand.
 pub fn size_label(bytes: u64) -> String {
-    if bytes > 0 && bytes.is_multiple_of(1000) {
-        format!("{}k", bytes / 1000)
-    } else {
-        bytes.to_string()
-    }
+    if bytes > 0 && bytes.is_multiple_of(1000) { format!("{}k", bytes / 1000) } else { bytes.to_string() }
 }
 
 #[cfg(test)]
@@ -143,15 +134,8 @@ mod tests {
 
     #[test]
     fn lines_are_sorted_and_aligned() {
-        let latency = Latency {
-            p50: 1500.0,
-            p99: 20_000.0,
-            ..Latency::default()
-        };
-        let process = ProcessUse {
-            cpu_s: 1.0,
-            ..ProcessUse::default()
-        };
+        let latency = Latency { p50: 1500.0, p99: 20_000.0, ..Latency::default() };
+        let process = ProcessUse { cpu_s: 1.0, ..ProcessUse::default() };
         let kumod = Run {
             kind: Kind::Kumod,
             body_bytes: 100_000,
@@ -160,28 +144,12 @@ mod tests {
             floor_ratio: Some(0.412),
             direct_ratio: Some(2.9),
             limited_by: Some(LimitedBy::Generator),
-            latency_us: LatencyPair {
-                end_to_end: Some(latency),
-                inject: None,
-            },
-            processes: reports::run::Processes {
-                kumod: Some(process),
-                ..Default::default()
-            },
+            latency_us: LatencyPair { end_to_end: Some(latency), inject: None },
+            processes: reports::run::Processes { kumod: Some(process), ..Default::default() },
             ..Run::default()
         };
-        let floor = Run {
-            kind: Kind::Floor,
-            body_bytes: 100_000,
-            mmh_delivered: 30.0,
-            ..Run::default()
-        };
-        let small = Run {
-            kind: Kind::Kumod,
-            body_bytes: 1000,
-            mmh_delivered: 50.0,
-            ..Run::default()
-        };
+        let floor = Run { kind: Kind::Floor, body_bytes: 100_000, mmh_delivered: 30.0, ..Run::default() };
+        let small = Run { kind: Kind::Kumod, body_bytes: 1000, mmh_delivered: 50.0, ..Run::default() };
         let text = render(&record(vec![floor, kumod, small]));
         let expected = "\
 body  through   MMH  of floor  direct is  p50 ms  p99 ms  CPU us/msg  lost  doubled  damaged
@@ -195,9 +163,6 @@ body  through   MMH  of floor  direct is  p50 ms  p99 ms  CPU us/msg  lost  doub
 
     #[test]
     fn sizes_are_told_in_thousands() {
-        assert_eq!(
-            [1000, 100_000, 512, 0].map(size_label),
-            ["1k", "100k", "512", "0"]
-        );
+        assert_eq!([1000, 100_000, 512, 0].map(size_label), ["1k", "100k", "512", "0"]);
     }
 }

@@ -68,6 +68,21 @@ pub struct Servers {
     pub sink: Process,
 }
 
+impl Servers {
+    /// Fails when one of them has ended although nobody asked it to.
+    ///
+    /// # Errors
+    /// [`Error::Peer`] with its last words.
+    pub fn check(&mut self) -> Result<()> {
+        for server in [&mut self.kumod, &mut self.sink] {
+            if server.has_ended(Duration::ZERO)? {
+                return Err(server.failed("ended in the middle of a measurement"));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Everything that a measurement needs besides the job.
 #[derive(Debug)]
 pub struct Surroundings<'s> {
@@ -115,12 +130,7 @@ pub fn start_sink(around: &Surroundings<'_>) -> Result<Process> {
 pub fn start_kumod(around: &Surroundings<'_>, spool: &Path, sink: &Process) -> Result<Process> {
     let sink_port = sink.smtp()?.port().to_string();
     let mut arguments = arguments!["--smtp-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"];
-    arguments.extend(arguments![
-        "--spool",
-        spool,
-        "--log-dir",
-        around.folder.join("maillog")
-    ]);
+    arguments.extend(arguments!["--spool", spool, "--log-dir", around.folder.join("maillog")]);
     arguments.extend(arguments!["--smtp-port", sink_port]);
     let launch = Launch {
         name: "kumod",
@@ -158,12 +168,7 @@ impl Generator {
         let mut arguments = arguments!["--target", target.to_string(), "--run-id", run_id];
         arguments.extend(arguments!["--concurrency", job.connections.to_string()]);
         arguments.extend(arguments!["--body-size", job.body_bytes.to_string()]);
-        arguments.extend(arguments![
-            "--domain-suffix",
-            DOMAIN_SUFFIX,
-            "--seed",
-            job.seed.to_string()
-        ]);
+        arguments.extend(arguments!["--domain-suffix", DOMAIN_SUFFIX, "--seed", job.seed.to_string()]);
         arguments.extend(arguments!["--quiet", "--json", &report, "--hdr", hdr]);
         let wait_max = match job.amount {
             Amount::For(duration) => {
@@ -182,11 +187,7 @@ impl Generator {
             environment: &[],
             log_folder: around.folder.to_path_buf(),
         };
-        Ok(Self {
-            process: Process::start(&launch)?,
-            report,
-            wait_max,
-        })
+        Ok(Self { process: Process::start(&launch)?, report, wait_max })
     }
 
     /// Reads the report. Call it after the end; `code` is how traffic-gen ended.
@@ -229,10 +230,7 @@ impl Before {
 
 /// Seconds that the host took from this machine so far, all processors together.
 fn steal_s() -> f64 {
-    reports::machine::Machine::probe_below(Path::new("/"), None)
-        .disturbance
-        .steal_s
-        .unwrap_or(0.0)
+    reports::machine::Machine::probe_below(Path::new("/"), None).disturbance.steal_s.unwrap_or(0.0)
 }
 
 /// Runs one job from the first connection to the audit.
@@ -250,6 +248,7 @@ pub fn measure(
     let mut rate = RateMeter::start(servers.sink.http()?)?;
     let wait_max = generator.wait_max;
     let status = generator.process.wait(wait_max, around.stop, || {
+        servers.check()?;
         servers.kumod.sample();
         servers.sink.sample();
         rate.tick(progress)
@@ -272,11 +271,7 @@ fn summarize(job: &Job, around: &Surroundings<'_>, sent: &Sent, ledger: &Ledger)
     let audit = Audit::of(sent, ledger);
     let (first_ns, last_ns) = (sent.first_sent_ns.unwrap_or(0), ledger.last_ns.unwrap_or(0));
     let elapsed_s = last_ns.saturating_sub(first_ns) as f64 / 1e9;
-    let inject = around
-        .folder
-        .join(inject_hlog(job))
-        .is_file()
-        .then(|| inject_hlog(job));
+    let inject = around.folder.join(inject_hlog(job)).is_file().then(|| inject_hlog(job));
     Run {
         name: job.name.clone(),
         kind: job.kind,
@@ -294,17 +289,11 @@ fn summarize(job: &Job, around: &Surroundings<'_>, sent: &Sent, ledger: &Ledger)
         elapsed_s,
         mmh_accepted: sent.mmh,
         mmh_delivered: mmh(audit.delivered, elapsed_s),
-        latency_us: LatencyPair {
-            inject: sent.latency_us,
-            end_to_end: None,
-        },
+        latency_us: LatencyPair { inject: sent.latency_us, end_to_end: None },
         // Nothing is pinned: the scheduler may put all three on any core that the laboratory has.
         shared_cores: true,
         connections: sent.connections.or(Some(job.connections as u64)),
-        hlog: HlogFiles {
-            inject,
-            end_to_end: None,
-        },
+        hlog: HlogFiles { inject, end_to_end: None },
         notes: audit.remarks,
         ..Run::default()
     }
@@ -321,8 +310,7 @@ fn describe_processes(
         sink: Some(servers.sink.used_since(&before.sink)),
         traffic_gen: Some(generator.used_since(&ProcessSample::default())),
     };
-    run.counters
-        .insert("steal_s".into(), (steal_s() - before.steal_s).max(0.0));
+    run.counters.insert("steal_s".into(), (steal_s() - before.steal_s).max(0.0));
     if run.kind != Kind::Kumod {
         return Ok(());
     }
@@ -350,7 +338,7 @@ fn describe_processes(
 /// [`Error::Peer`] when sink does not answer, [`Error::Interrupted`], or what `tick` fails with.
 pub fn drain(
     sent: &Sent,
-    servers: &Servers,
+    servers: &mut Servers,
     stop: &Stop,
     mut tick: impl FnMut(&Ledger) -> Result<()>,
 ) -> Result<(Ledger, Option<String>)> {
@@ -358,6 +346,7 @@ pub fn drain(
     let path = format!("/ledger/{}", sent.run_id);
     let (mut arrived, mut since) = (0, Instant::now());
     loop {
+        servers.check()?;
         // Sink does not know a run before its first message.
         let ledger: Ledger = http::json_if_known(sink, &path)?.unwrap_or_default();
         if Audit::of(sent, &ledger).lost == 0 {
@@ -415,12 +404,7 @@ struct Stats {
 impl RateMeter {
     fn start(sink: std::net::SocketAddr) -> Result<Self> {
         let Stats { accepted } = http::json(sink, "/stats")?;
-        Ok(Self {
-            sink,
-            accepted,
-            at: Instant::now(),
-            per_second: Vec::new(),
-        })
+        Ok(Self { sink, accepted, at: Instant::now(), per_second: Vec::new() })
     }
 
     fn tick(&mut self, progress: &Progress) -> Result<()> {

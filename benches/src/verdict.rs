@@ -16,27 +16,20 @@ pub fn representative(mut rounds: Vec<Run>) -> Option<Run> {
     let rates: Vec<f64> = rounds.iter().map(|run| run.mmh_delivered).collect();
     let middle = rounds.len().checked_sub(1)? / 2;
     let harm = |run: &Run| run.lost + run.corrupted;
-    let worst = (0..rounds.len())
-        .max_by_key(|at| harm(&rounds[*at]))
-        .filter(|at| harm(&rounds[*at]) > 0);
+    let worst = (0..rounds.len()).max_by_key(|at| harm(&rounds[*at])).filter(|at| harm(&rounds[*at]) > 0);
     let duplicated: u64 = rounds.iter().map(|run| run.duplicated).sum();
     let mut run = rounds.swap_remove(worst.unwrap_or(middle));
     if worst.is_some() {
-        run.notes
-            .push("This round was chosen because it lost or damaged mail.".into());
+        run.notes.push("This round was chosen because it lost or damaged mail.".into());
     }
     if duplicated > run.duplicated {
-        run.notes.push(format!(
-            "All rounds together delivered {duplicated} messages a second time."
-        ));
+        run.notes.push(format!("All rounds together delivered {duplicated} messages a second time."));
     }
     if rates.len() > 1 {
-        run.notes
-            .push(format!("Delivered MMH of all rounds: {}.", join(&rates)));
+        run.notes.push(format!("Delivered MMH of all rounds: {}.", join(&rates)));
         run.counters.insert("rounds".into(), rates.len() as f64);
         run.counters.insert("mmh_delivered_min".into(), rates[0]);
-        run.counters
-            .insert("mmh_delivered_max".into(), rates[rates.len() - 1]);
+        run.counters.insert("mmh_delivered_max".into(), rates[rates.len() - 1]);
     }
     Some(run)
 }
@@ -48,23 +41,12 @@ fn join(rates: &[f64]) -> String {
 
 /// Fills `floor_ratio`, `direct_ratio` and `limited_by` of the kumod runs from the floor and direct runs of the same body size.
 pub fn relate(runs: &mut [Run]) {
-    let others: Vec<Run> = runs
-        .iter()
-        .filter(|run| run.kind != Kind::Kumod)
-        .cloned()
-        .collect();
+    let others: Vec<Run> = runs.iter().filter(|run| run.kind != Kind::Kumod).cloned().collect();
     for run in runs.iter_mut().filter(|run| run.kind == Kind::Kumod) {
-        let of = |kind| {
-            others
-                .iter()
-                .find(|other| other.kind == kind && other.body_bytes == run.body_bytes)
-        };
+        let of = |kind| others.iter().find(|other| other.kind == kind && other.body_bytes == run.body_bytes);
         run.floor_ratio = of(Kind::Floor).and_then(|floor| ratio(run.mmh_delivered, floor.mmh_delivered));
         run.direct_ratio = of(Kind::Direct).and_then(|direct| ratio(direct.mmh_delivered, run.mmh_delivered));
-        run.limited_by = run
-            .direct_ratio
-            .filter(|ratio| *ratio < HEADROOM_MIN)
-            .map(|_| dearer(run));
+        run.limited_by = run.direct_ratio.filter(|ratio| *ratio < HEADROOM_MIN).map(|_| dearer(run));
     }
 }
 
@@ -77,11 +59,7 @@ fn dearer(run: &Run) -> LimitedBy {
     let cpu = |process: Option<reports::run::ProcessUse>| process.map_or(0.0, |process| process.cpu_s);
     let generator = cpu(run.processes.traffic_gen) / run.accepted.max(1) as f64;
     let sink = cpu(run.processes.sink) / run.delivered.max(1) as f64;
-    if generator >= sink {
-        LimitedBy::Generator
-    } else {
-        LimitedBy::Sink
-    }
+    if generator >= sink { LimitedBy::Generator } else { LimitedBy::Sink }
 }
 
 #[cfg(test)]
@@ -91,28 +69,12 @@ mod tests {
     use reports::run::{ProcessUse, Processes};
 
     fn run(kind: Kind, mmh_delivered: f64) -> Run {
-        Run {
-            kind,
-            body_bytes: 1000,
-            mmh_delivered,
-            accepted: 100,
-            delivered: 100,
-            ..Run::default()
-        }
+        Run { kind, body_bytes: 1000, mmh_delivered, accepted: 100, delivered: 100, ..Run::default() }
     }
 
     fn with_cpu(generator_s: f64, sink_s: f64) -> Processes {
-        let cpu = |cpu_s| {
-            Some(ProcessUse {
-                cpu_s,
-                ..ProcessUse::default()
-            })
-        };
-        Processes {
-            kumod: None,
-            sink: cpu(sink_s),
-            traffic_gen: cpu(generator_s),
-        }
+        let cpu = |cpu_s| Some(ProcessUse { cpu_s, ..ProcessUse::default() });
+        Processes { kumod: None, sink: cpu(sink_s), traffic_gen: cpu(generator_s) }
     }
 
     #[test]

@@ -20,12 +20,7 @@ fn folder() -> tempfile::TempDir {
 fn run(folder: PathBuf, body_bytes: u64, messages_max: u64) -> Outcome {
     let lab = Path::new(env!("CARGO_BIN_EXE_lab"));
     let programs = Programs::in_folder(lab.parent().unwrap(), lab);
-    let plan = Plan {
-        body_bytes,
-        duration: Duration::from_secs(600),
-        messages_max,
-        folder,
-    };
+    let plan = Plan { body_bytes, duration: Duration::from_secs(600), messages_max, folder };
     measure(&programs, &plan, &Stop::default(), || Ok(())).unwrap()
 }
 
@@ -37,11 +32,7 @@ fn every_message_arrives_by_both_ways_to_the_disk() {
         let outcome = run(folder.path().to_path_buf(), body_bytes, messages);
         assert_eq!((outcome.sent, outcome.delivered), (messages, messages));
         assert!(outcome.elapsed_s > 0.0);
-        assert!(
-            (1..=messages).contains(&outcome.barriers),
-            "{} barriers",
-            outcome.barriers
-        );
+        assert!((1..=messages).contains(&outcome.barriers), "{} barriers", outcome.barriers);
         assert!(outcome.processes.kumod.unwrap().rss_peak_bytes > 0);
     }
     let ring = std::fs::metadata(folder.path().join("floor.log-ring")).unwrap();
@@ -54,12 +45,7 @@ fn the_operator_can_interrupt_it() {
     let lab = Path::new(env!("CARGO_BIN_EXE_lab"));
     let programs = Programs::in_folder(lab.parent().unwrap(), lab);
     let (body_bytes, duration) = (1_000, Duration::from_secs(600));
-    let plan = Plan {
-        body_bytes,
-        duration,
-        messages_max: u64::MAX,
-        folder: folder.path().to_path_buf(),
-    };
+    let plan = Plan { body_bytes, duration, messages_max: u64::MAX, folder: folder.path().to_path_buf() };
     let stop = Stop::default();
     let asked = stop.clone();
     let result = measure(&programs, &plan, &stop, || {

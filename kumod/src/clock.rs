@@ -31,6 +31,7 @@ impl UnixMs {
     /// RFC 3339 with milliseconds, in UTC.
     pub fn rfc3339(self) -> String {
         let millis = i64::try_from(self.0).unwrap_or(i64::MAX);
-        jiff::Timestamp::from_millisecond(millis).map_or_else(|_| String::new(), |timestamp| format!("{timestamp:.3}"))
+        jiff::Timestamp::from_millisecond(millis)
+            .map_or_else(|_| String::new(), |timestamp| format!("{timestamp:.3}"))
     }
 }

@@ -54,7 +54,9 @@ impl FromStr for MessageId {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let valid = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
         let number = valid.then(|| u128::from_str_radix(text, 16).ok()).flatten();
-        number.map(|n| Self(n.to_be_bytes())).ok_or_else(|| format!("{text:?} is not an id: 32 hexadecimal digits"))
+        number
+            .map(|n| Self(n.to_be_bytes()))
+            .ok_or_else(|| format!("{text:?} is not an id: 32 hexadecimal digits"))
     }
 }
 
@@ -149,7 +151,9 @@ impl Envelope {
     pub fn encode(&self) -> Bytes {
         let mut out = Vec::with_capacity(192 + self.header_prefix.len());
         out.push(ENVELOPE_VERSION);
-        out.push(if self.eight_bit { FLAG_EIGHT_BIT } else { 0 } | if self.smtputf8 { FLAG_SMTPUTF8 } else { 0 });
+        out.push(
+            if self.eight_bit { FLAG_EIGHT_BIT } else { 0 } | if self.smtputf8 { FLAG_SMTPUTF8 } else { 0 },
+        );
         out.put_slice(&self.id.0);
         out.put_slice(&self.body.0);
         out.put_u64_le(self.body_bytes);
@@ -158,7 +162,11 @@ impl Envelope {
         put_bytes(&mut out, self.sender.as_bytes());
         put_bytes(&mut out, self.queue.as_bytes());
         put_bytes(&mut out, &self.header_prefix);
-        let meta = if self.meta.is_empty() { Vec::new() } else { serde_json::to_vec(&self.meta).unwrap_or_default() };
+        let meta = if self.meta.is_empty() {
+            Vec::new()
+        } else {
+            serde_json::to_vec(&self.meta).unwrap_or_default()
+        };
         put_bytes(&mut out, &meta);
         put_length(&mut out, self.recipients.len());
         for recipient in &self.recipients {
@@ -357,27 +365,30 @@ mod tests {
     fn any_envelope() -> impl Strategy<Value = Envelope> {
         let ids = (any::<[u8; 16]>(), any::<[u8; 16]>());
         let texts = (".{0,40}", proptest::collection::vec(".{1,40}", 1..5), ".{1,60}");
-        let rest = (any::<u64>(), any::<u64>(), any::<bool>(), any::<bool>(), any::<Vec<u8>>(), any::<bool>());
-        (ids, texts, rest).prop_map(|((id, body), (sender, recipients, queue), (size, created, eight, utf8, prefix, meta))| {
-            let mut map = Meta::new();
-            if meta {
-                map.insert("tenant".to_owned(), sender.clone().into());
-            }
-            Envelope {
-                id: MessageId(id),
-                body: MessageId(body),
-                body_bytes: size,
-                sender,
-                recipients,
-                queue,
-                created: UnixMs(created),
-                received_from: eight.then(|| "[::1]:2525".parse().unwrap()),
-                eight_bit: eight,
-                smtputf8: utf8,
-                header_prefix: Bytes::from(prefix),
-                meta: map,
-            }
-        })
+        let rest =
+            (any::<u64>(), any::<u64>(), any::<bool>(), any::<bool>(), any::<Vec<u8>>(), any::<bool>());
+        (ids, texts, rest).prop_map(
+            |((id, body), (sender, recipients, queue), (size, created, eight, utf8, prefix, meta))| {
+                let mut map = Meta::new();
+                if meta {
+                    map.insert("tenant".to_owned(), sender.clone().into());
+                }
+                Envelope {
+                    id: MessageId(id),
+                    body: MessageId(body),
+                    body_bytes: size,
+                    sender,
+                    recipients,
+                    queue,
+                    created: UnixMs(created),
+                    received_from: eight.then(|| "[::1]:2525".parse().unwrap()),
+                    eight_bit: eight,
+                    smtputf8: utf8,
+                    header_prefix: Bytes::from(prefix),
+                    meta: map,
+                }
+            },
+        )
     }
 
     proptest! {

@@ -125,7 +125,8 @@ impl Intake {
         let body = self.ids.next(now);
         let addressed = self.address(&incoming, body, now)?;
         let ids = addressed.iter().map(|message| message.envelope.id).collect();
-        let kept: Vec<_> = addressed.iter().filter(|message| !message.discard).map(|m| Arc::clone(&m.envelope)).collect();
+        let kept: Vec<_> =
+            addressed.iter().filter(|message| !message.discard).map(|m| Arc::clone(&m.envelope)).collect();
         let mut entries = Vec::with_capacity(kept.len());
         if let Some(first) = kept.first() {
             self.dispatch.admit(&first.queue).await;
@@ -183,7 +184,12 @@ impl Intake {
         Ok(Addressed { envelope: Arc::new(envelope), discard })
     }
 
-    fn ask_policy(&self, incoming: &Incoming, recipient: &str, id: MessageId) -> Result<(String, String, Meta), Reply> {
+    fn ask_policy(
+        &self,
+        incoming: &Incoming,
+        recipient: &str,
+        id: MessageId,
+    ) -> Result<(String, String, Meta), Reply> {
         if !self.policy.handles_message_received() {
             return Ok((incoming.sender.clone(), recipient.to_owned(), Meta::new()));
         }

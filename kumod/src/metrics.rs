@@ -67,16 +67,8 @@ pub struct PerService<T> {
 
 impl<T> PerService<T> {
     fn each(&self) -> [(&'static str, &T); 3] {
-        let Self {
-            esmtp_listener,
-            smtp_client,
-            http_listener,
-        } = self;
-        [
-            ("esmtp_listener", esmtp_listener),
-            ("smtp_client", smtp_client),
-            ("http_listener", http_listener),
-        ]
+        let Self { esmtp_listener, smtp_client, http_listener } = self;
+        [("esmtp_listener", esmtp_listener), ("smtp_client", smtp_client), ("http_listener", http_listener)]
     }
 }
 
@@ -107,29 +99,18 @@ impl Metrics {
 
     /// Counts a refusal given to an SMTP client. `reason` is a word of ours, never something that a client said.
     pub fn reject(&self, reason: &'static str) {
-        let known = self
-            .rejections
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(reason)
-            .cloned();
+        let known = self.rejections.read().unwrap_or_else(PoisonError::into_inner).get(reason).cloned();
         let counter = known.unwrap_or_else(|| {
             let mut rejections = self.rejections.write().unwrap_or_else(PoisonError::into_inner);
             let full = rejections.len() >= REJECTION_REASONS_MAX && !rejections.contains_key(reason);
-            rejections
-                .entry(if full { "other" } else { reason })
-                .or_default()
-                .clone()
+            rejections.entry(if full { "other" } else { reason }).or_default().clone()
         });
         counter.inc();
     }
 
     /// Adds values that are read whenever somebody asks for the metrics. The source must be quick and must not block.
     pub fn register_source(&self, source: Source) {
-        self.sources
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(source);
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner).push(source);
     }
 
     /// The metrics whose names begin with `prefix` (all for an empty one), in Prometheus text format 0.0.4.
@@ -150,10 +131,7 @@ impl Metrics {
         for source in self.sources.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             samples.extend(source());
         }
-        for sample in samples
-            .into_iter()
-            .filter(|sample| sample.name().starts_with(prefix))
-        {
+        for sample in samples.into_iter().filter(|sample| sample.name().starts_with(prefix)) {
             families.entry(sample.name()).or_default().push(sample);
         }
         families
@@ -162,12 +140,7 @@ impl Metrics {
     fn own_samples(&self) -> Vec<Sample> {
         let mut samples = self.message_samples();
         samples.extend(self.connection_samples());
-        for (reason, counter) in self
-            .rejections
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-        {
+        for (reason, counter) in self.rejections.read().unwrap_or_else(PoisonError::into_inner).iter() {
             let help = "Refusals given to SMTP clients, by reason";
             samples.push(
                 Sample::counter("smtp_server_rejections", help, counter.get()).label("reason", *reason),
@@ -198,16 +171,8 @@ impl Metrics {
                 "Attempts that ended in a retry",
                 &self.total_messages_transfail,
             ),
-            client(
-                "total_messages_fail",
-                "Messages given up for good",
-                &self.total_messages_fail,
-            ),
-            gauge(
-                "message_count",
-                "Messages that kumod answers for",
-                &self.message_count,
-            ),
+            client("total_messages_fail", "Messages given up for good", &self.total_messages_fail),
+            gauge("message_count", "Messages that kumod answers for", &self.message_count),
             gauge(
                 "message_data_resident_count",
                 "Messages whose body is in memory",
@@ -234,30 +199,14 @@ impl Metrics {
         let open = self.connection_count.each().into_iter().map(|(service, gauge)| {
             Sample::gauge("connection_count", "Connections open now", gauge.get()).label("service", service)
         });
-        let opened = self
-            .total_connection_count
-            .each()
-            .into_iter()
-            .map(|(service, counter)| {
-                Sample::counter(
-                    "total_connection_count",
-                    "Connections opened so far",
-                    counter.get(),
-                )
+        let opened = self.total_connection_count.each().into_iter().map(|(service, counter)| {
+            Sample::counter("total_connection_count", "Connections opened so far", counter.get())
                 .label("service", service)
-            });
-        let denied = self
-            .total_connections_denied
-            .each()
-            .into_iter()
-            .map(|(service, counter)| {
-                Sample::counter(
-                    "total_connections_denied",
-                    "Connections turned away",
-                    counter.get(),
-                )
+        });
+        let denied = self.total_connections_denied.each().into_iter().map(|(service, counter)| {
+            Sample::counter("total_connections_denied", "Connections turned away", counter.get())
                 .label("service", service)
-            });
+        });
         open.chain(opened).chain(denied).collect()
     }
 }
@@ -292,10 +241,7 @@ mod tests {
             "smtp_server_rejections{reason=\"relay_denied\"} 1",
             "message_count 0",
         ] {
-            assert!(
-                text.lines().any(|written| written == line),
-                "{line} is not in\n{text}"
-            );
+            assert!(text.lines().any(|written| written == line), "{line} is not in\n{text}");
         }
     }
 
@@ -305,16 +251,10 @@ mod tests {
         metrics.total_messages_delivered.inc_by(7);
         metrics.message_count.set(-1);
         let value = metrics.json("");
-        assert_eq!(
-            value["total_messages_delivered"]["value"]["service"]["smtp_client"],
-            7
-        );
+        assert_eq!(value["total_messages_delivered"]["value"]["service"]["smtp_client"], 7);
         assert_eq!(value["total_messages_delivered"]["type"], "counter");
         let help = "Messages that kumod answers for";
-        assert_eq!(
-            value["message_count"],
-            json!({"help": help, "type": "gauge", "value": -1})
-        );
+        assert_eq!(value["message_count"], json!({"help": help, "type": "gauge", "value": -1}));
     }
 
     #[test]
@@ -335,11 +275,7 @@ mod tests {
         let shared = written.clone();
         metrics.register_source(Box::new(move || {
             vec![
-                Sample::counter(
-                    "spool_bytes_written_total",
-                    "Bytes",
-                    shared.load(Ordering::Relaxed),
-                ),
+                Sample::counter("spool_bytes_written_total", "Bytes", shared.load(Ordering::Relaxed)),
                 Sample::gauge("spool_info", "Spool", 1)
                     .label("backend", "threads")
                     .label("reason", "say \"no\"\n"),
@@ -349,16 +285,10 @@ mod tests {
         written.store(99, Ordering::Relaxed);
         let text = metrics.text("");
         assert!(text.contains("\nspool_bytes_written_total 99\n"), "{text}");
-        assert!(
-            text.contains("spool_info{backend=\"threads\",reason=\"say \\\"no\\\"\\n\"} 1\n"),
-            "{text}"
-        );
+        assert!(text.contains("spool_info{backend=\"threads\",reason=\"say \\\"no\\\"\\n\"} 1\n"), "{text}");
         assert_eq!(text.matches("# TYPE connection_count ").count(), 1);
         let info = &metrics.json("spool_")["spool_info"]["value"][0];
-        assert_eq!(
-            *info,
-            json!({"backend": "threads", "reason": "say \"no\"\n", "@": 1})
-        );
+        assert_eq!(*info, json!({"backend": "threads", "reason": "say \"no\"\n", "@": 1}));
     }
 
     #[test]
@@ -366,22 +296,16 @@ mod tests {
         let metrics = Metrics::new();
         assert_eq!(metrics.json("delayed_").as_object().unwrap().len(), 2);
         let text = metrics.text("message_c");
-        assert!(
-            text.contains("message_count 0") && !text.contains("connection_count"),
-            "{text}"
-        );
+        assert!(text.contains("message_count 0") && !text.contains("connection_count"), "{text}");
         assert_eq!(metrics.json("no_such_metric"), json!({}));
     }
 
     #[test]
     fn a_latency_lands_in_the_bucket_whose_bound_it_does_not_pass() {
         let metrics = Metrics::new();
-        for duration in [
-            Duration::ZERO,
-            Duration::from_millis(1),
-            Duration::from_millis(3),
-            Duration::from_secs(60),
-        ] {
+        for duration in
+            [Duration::ZERO, Duration::from_millis(1), Duration::from_millis(3), Duration::from_secs(60)]
+        {
             metrics.message_save_latency.observe(duration);
         }
         let text = metrics.text("message_save_latency");
@@ -392,16 +316,10 @@ mod tests {
             "_count 4",
             "_sum 60.004",
         ] {
-            assert!(
-                text.contains(&format!("message_save_latency{line}\n")),
-                "{line} is not in\n{text}"
-            );
+            assert!(text.contains(&format!("message_save_latency{line}\n")), "{line} is not in\n{text}");
         }
         let value = &metrics.json("message_save_latency")["message_save_latency"]["value"];
-        assert_eq!(
-            (&value["count"], &value["bucket"][14]),
-            (&json!(4), &json!([null, 4]))
-        );
+        assert_eq!((&value["count"], &value["bucket"][14]), (&json!(4), &json!([null, 4])));
     }
 
     #[test]
@@ -411,13 +329,7 @@ mod tests {
             metrics.reject(Box::leak(format!("reason_{number}").into_boxed_str()));
         }
         let value = metrics.json("smtp_server_rejections");
-        let reasons = value["smtp_server_rejections"]["value"]["reason"]
-            .as_object()
-            .unwrap()
-            .clone();
-        assert_eq!(
-            (reasons.len(), &reasons["other"]),
-            (REJECTION_REASONS_MAX + 1, &json!(10))
-        );
+        let reasons = value["smtp_server_rejections"]["value"]["reason"].as_object().unwrap().clone();
+        assert_eq!((reasons.len(), &reasons["other"]), (REJECTION_REASONS_MAX + 1, &json!(10)));
     }
 }

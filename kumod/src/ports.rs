@@ -101,7 +101,11 @@ pub struct Fenced(pub Vec<MessageId>);
 pub trait MailStore: Send + Sync {
     /// Takes one body and the messages that share it, in one transaction. When it returns, the promise of [`durability`](Self::durability) holds
     /// and each message is leased to this node.
-    fn accept(&self, body: (MessageId, Bytes), envelopes: Vec<Arc<Envelope>>) -> BoxFuture<'_, Result<Lease, StoreError>>;
+    fn accept(
+        &self,
+        body: (MessageId, Bytes),
+        envelopes: Vec<Arc<Envelope>>,
+    ) -> BoxFuture<'_, Result<Lease, StoreError>>;
     /// Up to `limit` messages whose time has come, leased to this node.
     fn claim_due(&self, now: UnixMs, limit: usize) -> BoxFuture<'_, Vec<Claimed>>;
     /// When the next message is due, if any waits.

@@ -10,13 +10,12 @@ use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use serde::Deserialize;
 
 use crate::clock::UnixMs;
 use crate::envelope::{MessageId, Response};
-use crate::maillog::{self, Kind, MailLog, Record};
-use crate::settle::Note;
+use crate::maillog::{self, Kind, MailLog, Note, Record};
 
 /// Lines older than the last one of the log by more than this are taken to be there: the kernel writes files back in half that time.
 const WRITE_BACK_MAX: Duration = Duration::from_secs(120);
@@ -112,28 +111,9 @@ fn render(id: MessageId, note: &Note, lines: &mut Vec<u8>) {
         _ => Kind::Bounce,
     };
     let response = Response { code: note.code, enhanced: None, content: note.content.clone() };
-    let record = Record { recipient: &note.recipient, response: Some(&response), ..Record::new(kind, id, note.at) };
+    let record =
+        Record { recipient: &note.recipient, response: Some(&response), ..Record::new(kind, id, note.at) };
     record.render(lines);
-}
-
-impl Note {
-    /// Takes one note off the front; `None` when nothing whole is left.
-    fn decode(bytes: &mut Bytes) -> Option<Self> {
-        let at = UnixMs(bytes.try_get_u64_le().ok()?);
-        let kind = bytes.try_get_u8().ok()?;
-        let code = bytes.try_get_u16_le().ok()?;
-        let recipient = text(bytes)?;
-        let content = text(bytes)?;
-        Some(Self { at, kind, code, recipient, content })
-    }
-}
-
-fn text(bytes: &mut Bytes) -> Option<String> {
-    let length = bytes.try_get_u32_le().ok()? as usize;
-    if bytes.len() < length {
-        return None;
-    }
-    String::from_utf8(bytes.split_to(length).to_vec()).ok()
 }
 
 #[cfg(test)]
@@ -142,11 +122,11 @@ mod tests {
     use super::*;
     use crate::envelope::{IdSource, NodeId};
     use crate::maillog::LogLimits;
-    use proptest::prelude::*;
 
     fn note(at: UnixMs, recipient: &str) -> Bytes {
         let mut out = Vec::new();
-        let note = Note { at, kind: b'D', code: 250, recipient: recipient.to_owned(), content: "OK".to_owned() };
+        let note =
+            Note { at, kind: b'D', code: 250, recipient: recipient.to_owned(), content: "OK".to_owned() };
         note.encode(&mut out);
         out.into()
     }
@@ -187,13 +167,5 @@ mod tests {
         let shipped = (ids.next(old), note(old, "shipped@x"));
         assert_eq!(write_missing_records(&[shipped], dir.path(), &log).unwrap(), 0);
         log.close();
-    }
-
-    proptest! {
-        #[test]
-        fn notes_of_any_bytes_never_panic(bytes: Vec<u8>) {
-            let mut bytes = Bytes::from(bytes);
-            while Note::decode(&mut bytes).is_some() {}
-        }
     }
 }

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes};
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::clock::UnixMs;
 use crate::config::QueueConfig;
 use crate::envelope::{Mark, Outcome, Response};
-use crate::maillog::{Attempted, MailLog};
+use crate::maillog::{Attempted, MailLog, Note};
 use crate::metrics::Metrics;
 use crate::ports::{Change, Claimed, MailStore, Settled};
 use crate::queue::next_attempt;
@@ -86,7 +86,11 @@ impl Settling {
 ///
 /// # Errors
 /// The host has no thread to give.
-pub fn start(store: Arc<dyn MailStore>, log: MailLog, metrics: Arc<Metrics>) -> std::io::Result<(Settle, Settling)> {
+pub fn start(
+    store: Arc<dyn MailStore>,
+    log: MailLog,
+    metrics: Arc<Metrics>,
+) -> std::io::Result<(Settle, Settling)> {
     let (attempts, mut waiting) = mpsc::channel(ATTEMPTS_WAITING_MAX);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let mut room = Room { store, log, metrics, lines: Vec::new() };
@@ -146,7 +150,9 @@ impl Room {
         let mut note = Vec::new();
         let open = (0..done.len()).filter(|index| !done[*index]).collect::<Vec<_>>();
         for (nth, index) in open.into_iter().enumerate() {
-            let Some(outcome) = attempt.outcomes.get(nth).or_else(|| attempt.outcomes.last()) else { continue };
+            let Some(outcome) = attempt.outcomes.get(nth).or_else(|| attempt.outcomes.last()) else {
+                continue;
+            };
             let record = Attempted {
                 envelope,
                 recipient: &envelope.recipients[index],
@@ -175,42 +181,4 @@ impl Room {
 /// RFC 3463 4.4.7: the message was too old; the last reply tells why it got so old.
 fn expired(last: &Response) -> Response {
     Response::internal(551, (5, 4, 7), format!("Next delivery time would be past its max_age; last: {last}"))
-}
-
-/// What recovery needs to write a log line that a power cut took.
-#[derive(Debug)]
-pub(crate) struct Note {
-    /// When the attempt ended.
-    pub(crate) at: UnixMs,
-    /// `D` delivered, `B` bounced, `E` expired.
-    pub(crate) kind: u8,
-    /// The reply code.
-    pub(crate) code: u16,
-    /// The recipient.
-    pub(crate) recipient: String,
-    /// The text of the reply.
-    pub(crate) content: String,
-}
-
-impl Note {
-    fn of(at: UnixMs, recipient: &str, outcome: &Outcome) -> Self {
-        let kind = match outcome {
-            Outcome::Delivered(_) => b'D',
-            Outcome::Retry(_) => b'E',
-            Outcome::Failed(_) => b'B',
-        };
-        let Response { code, content, .. } = outcome.response();
-        Self { at, kind, code: *code, recipient: recipient.to_owned(), content: content.clone() }
-    }
-
-    /// Appends the stored form; `recover` reads it.
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        out.put_u64_le(self.at.0);
-        out.put_u8(self.kind);
-        out.put_u16_le(self.code);
-        for text in [&self.recipient, &self.content] {
-            out.put_u32_le(u32::try_from(text.len()).unwrap_or(u32::MAX));
-            out.put_slice(text.as_bytes());
-        }
-    }
 }

@@ -13,11 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = PathBuf::from(arguments.next().ok_or("usage: made_up_run FOLDER [troubled]")?);
     std::fs::create_dir_all(&folder)?;
     let troubled = arguments.next().is_some();
-    let record = if troubled {
-        fixture::troubled(&folder)
-    } else {
-        fixture::record(&folder)
-    };
+    let record = if troubled { fixture::troubled(&folder) } else { fixture::record(&folder) };
     record.write(&folder.join("run.json"))?;
     Ok(())
 }

@@ -53,13 +53,7 @@ pub fn record_ns(histogram: &mut Histogram<u64>, latency_ns: u64) {
 /// The five numbers of `run.json`, in microseconds; all 0 for an empty histogram.
 pub fn summary(histogram: &Histogram<u64>) -> Latency {
     let at = |quantile| histogram.value_at_quantile(quantile) as f64;
-    Latency {
-        p50: at(0.5),
-        p90: at(0.9),
-        p99: at(0.99),
-        p99_9: at(0.999),
-        max: histogram.max() as f64,
-    }
+    Latency { p50: at(0.5), p90: at(0.9), p99: at(0.99), p99_9: at(0.999), max: histogram.max() as f64 }
 }
 
 /// One point of a percentile spectrum.
@@ -75,11 +69,7 @@ impl SpectrumPoint {
     /// Where it stands on HDR's axis: 1/(1 - quantile). The largest of `count` values stands at `count`.
     pub fn inverse(&self, count: u64) -> f64 {
         let largest = count.max(1) as f64;
-        if self.quantile >= 1.0 {
-            largest
-        } else {
-            (1.0 / (1.0 - self.quantile)).min(largest)
-        }
+        if self.quantile >= 1.0 { largest } else { (1.0 / (1.0 - self.quantile)).min(largest) }
     }
 }
 
@@ -128,11 +118,10 @@ impl<W: Write> HlogWriter<W> {
         // A builder without comments and times writes nothing by itself, so it can be made for each line.
         let builder = IntervalLogWriterBuilder::new();
         let mut log = builder.begin_log_with(&mut self.writer, &mut self.serializer)?;
-        log.write_histogram(histogram, offset, length, None)
-            .map_err(|error| match error {
-                IntervalLogWriterError::IoError(error) => error,
-                IntervalLogWriterError::SerializeError(error) => io::Error::other(error),
-            })
+        log.write_histogram(histogram, offset, length, None).map_err(|error| match error {
+            IntervalLogWriterError::IoError(error) => error,
+            IntervalLogWriterError::SerializeError(error) => io::Error::other(error),
+        })
     }
 
     /// Flushes and gives the writer back.
@@ -184,16 +173,10 @@ pub enum HlogError {
 
 /// Reads an interval log: ours or any other that holds microseconds.
 pub fn read_hlog(path: &Path) -> Result<Vec<Interval>, HlogError> {
-    let file_error = |source| HlogError::File {
-        path: path.to_owned(),
-        source,
-    };
+    let file_error = |source| HlogError::File { path: path.to_owned(), source };
     let bytes = fs::metadata(path).map_err(file_error)?.len();
     if bytes > HLOG_BYTES_MAX {
-        return Err(HlogError::TooLarge {
-            path: path.to_owned(),
-            bytes,
-        });
+        return Err(HlogError::TooLarge { path: path.to_owned(), bytes });
     }
     parse_hlog(&fs::read(path).map_err(file_error)?)
 }
@@ -210,11 +193,7 @@ pub fn parse_hlog(log: &[u8]) -> Result<Vec<Interval>, HlogError> {
         };
         let histogram = decode(&mut deserializer, entry.encoded_histogram())
             .map_err(|reason| content(reason.to_string()))?;
-        intervals.push(Interval {
-            offset: entry.start_timestamp(),
-            length: entry.duration(),
-            histogram,
-        });
+        intervals.push(Interval { offset: entry.start_timestamp(), length: entry.duration(), histogram });
     }
     Ok(intervals)
 }
@@ -233,15 +212,10 @@ pub fn merge<'i>(intervals: impl IntoIterator<Item = &'i Interval>) -> Histogram
 
 fn decode(deserializer: &mut Deserializer, text: &str) -> Result<Histogram<u64>, String> {
     if text.len() > HISTOGRAM_TEXT_BYTES_MAX {
-        return Err(format!(
-            "{} bytes of base64, more than {HISTOGRAM_TEXT_BYTES_MAX}",
-            text.len()
-        ));
+        return Err(format!("{} bytes of base64, more than {HISTOGRAM_TEXT_BYTES_MAX}", text.len()));
     }
     let bytes = base64::decode(text).ok_or("not base64")?;
-    deserializer
-        .deserialize(&mut Cursor::new(bytes))
-        .map_err(|error| error.to_string())
+    deserializer.deserialize(&mut Cursor::new(bytes)).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -279,13 +253,7 @@ mod tests {
         let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
         let mut writer = HlogWriter::new(Vec::new(), start, "run\nname").unwrap();
         for second in 0..3_u64 {
-            writer
-                .write(
-                    &sample(second),
-                    Duration::from_secs(second),
-                    Duration::from_secs(1),
-                )
-                .unwrap();
+            writer.write(&sample(second), Duration::from_secs(second), Duration::from_secs(1)).unwrap();
         }
         let log = writer.finish().unwrap();
         let text = std::str::from_utf8(&log).unwrap();
@@ -314,11 +282,7 @@ mod tests {
         assert_eq!(last.quantile, 1.0);
         assert_eq!(last.latency_us, summary(&histogram).max);
         assert_eq!(last.inverse(histogram.len()), 1000.0);
-        assert!(
-            points
-                .windows(2)
-                .all(|pair| pair[0].latency_us <= pair[1].latency_us)
-        );
+        assert!(points.windows(2).all(|pair| pair[0].latency_us <= pair[1].latency_us));
     }
 
     #[test]

@@ -183,9 +183,6 @@ impl Machine {
     pub fn tier(&self) -> Tier {
         let memory_bytes = self.memory.usable_bytes.unwrap_or(0);
         let memory_gib = memory_bytes as f64 / f64::from(1 << 30);
-        Tier {
-            cpus: self.cpu.usable.unwrap_or(0.0),
-            memory_gib: (memory_gib * 10.0).round() / 10.0,
-        }
+        Tier { cpus: self.cpu.usable.unwrap_or(0.0), memory_gib: (memory_gib * 10.0).round() / 10.0 }
     }
 }

@@ -3,10 +3,7 @@
 //! It owns the command line. It refuses folders without a record and says which file or field is wrong;
 //! the remaining folders are still drawn. Exit codes: 0 ok, 1 failed, 2 usage.
 
-#![expect(
-    clippy::print_stdout,
-    reason = "a command-line tool answers on standard output"
-)]
+#![expect(clippy::print_stdout, reason = "a command-line tool answers on standard output")]
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -47,10 +44,7 @@ enum Verb {
 fn main() -> ExitCode {
     match Arguments::parse().verb {
         Verb::Render { folders, output } if folders.len() > 1 && output.is_some() => {
-            eprintln!(
-                "reports: -o takes one page, and {} folders were given",
-                folders.len()
-            );
+            eprintln!("reports: -o takes one page, and {} folders were given", folders.len());
             ExitCode::from(2)
         }
         Verb::Render { folders, output } => render_all(&folders, output.as_deref()),

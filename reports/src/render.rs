@@ -48,16 +48,9 @@ pub fn page(record: &Record, folder: &Path) -> String {
 pub fn write_page(folder: &Path, to: Option<&Path>) -> Result<PathBuf, RenderError> {
     let record = Record::load(folder)?;
     // A record given by its own name has its histograms beside it.
-    let folder = if folder.is_dir() {
-        folder
-    } else {
-        folder.parent().unwrap_or_else(|| Path::new("."))
-    };
+    let folder = if folder.is_dir() { folder } else { folder.parent().unwrap_or_else(|| Path::new(".")) };
     let path = to.map_or_else(|| folder.join(PAGE_NAME), Path::to_owned);
-    let write = |source| RenderError::Write {
-        path: path.clone(),
-        source,
-    };
+    let write = |source| RenderError::Write { path: path.clone(), source };
     fs::write(&path, page(&record, folder)).map_err(write)?;
     Ok(path)
 }

@@ -233,10 +233,7 @@ pub struct ProcessUse {
 impl ProcessUse {
     /// The difference between two samples of one process; the peak is the later one's.
     pub fn between(first: &ProcessSample, last: &ProcessSample) -> Self {
-        let written = last
-            .write_bytes
-            .unwrap_or(0)
-            .saturating_sub(first.write_bytes.unwrap_or(0));
+        let written = last.write_bytes.unwrap_or(0).saturating_sub(first.write_bytes.unwrap_or(0));
         Self {
             cpu_s: (last.cpu_s() - first.cpu_s()).max(0.0),
             rss_peak_bytes: last.rss_peak_bytes,
@@ -275,11 +272,7 @@ impl Run {
 
 /// Million messages per hour: `messages` in `elapsed_s` seconds; 0 where no time passed.
 pub fn mmh(messages: u64, elapsed_s: f64) -> f64 {
-    if elapsed_s > 0.0 {
-        messages as f64 / elapsed_s * 3600.0 / 1e6
-    } else {
-        0.0
-    }
+    if elapsed_s > 0.0 { messages as f64 / elapsed_s * 3600.0 / 1e6 } else { 0.0 }
 }
 
 /// Why a record was not read or written.
@@ -337,15 +330,8 @@ pub enum RecordError {
 impl Record {
     /// Reads `run.json`; `path` is the file or the folder that holds it.
     pub fn load(path: &Path) -> Result<Self, RecordError> {
-        let path = if path.is_dir() {
-            path.join(RECORD_NAME)
-        } else {
-            path.to_owned()
-        };
-        let file_error = |source| RecordError::File {
-            path: path.clone(),
-            source,
-        };
+        let path = if path.is_dir() { path.join(RECORD_NAME) } else { path.to_owned() };
+        let file_error = |source| RecordError::File { path: path.clone(), source };
         let bytes = fs::metadata(&path).map_err(file_error)?.len();
         if bytes > RECORD_BYTES_MAX {
             return Err(RecordError::TooLarge { path, bytes });
@@ -360,10 +346,7 @@ impl Record {
         let version: Version =
             serde_json::from_str(text).map_err(|source| field_error(text, path, source))?;
         if version.schema_version != u64::from(SCHEMA_VERSION) {
-            return Err(RecordError::SchemaVersion {
-                path: path.to_owned(),
-                found: version.schema_version,
-            });
+            return Err(RecordError::SchemaVersion { path: path.to_owned(), found: version.schema_version });
         }
         let record: Self = serde_json::from_str(text).map_err(|source| field_error(text, path, source))?;
         record.check(path)?;
@@ -373,10 +356,7 @@ impl Record {
     /// Writes the record, whole or not at all: to a file beside it, which then takes its name.
     pub fn write(&self, path: &Path) -> Result<(), RecordError> {
         self.check(path)?;
-        let file_error = |source| RecordError::File {
-            path: path.to_owned(),
-            source,
-        };
+        let file_error = |source| RecordError::File { path: path.to_owned(), source };
         let mut text = serde_json::to_string_pretty(self).map_err(|error| file_error(error.into()))?;
         text.push('\n');
         let beside = path.with_extension("json.part");
@@ -390,11 +370,7 @@ impl Record {
             for (name, value) in measured(run) {
                 if !value.is_finite() || value < 0.0 {
                     let field = format!("runs[{index}].{name}");
-                    return Err(RecordError::Number {
-                        path: path.to_owned(),
-                        field,
-                        value,
-                    });
+                    return Err(RecordError::Number { path: path.to_owned(), field, value });
                 }
             }
         }
@@ -409,11 +385,7 @@ struct Version {
 
 fn field_error(text: &str, path: &Path, source: serde_json::Error) -> RecordError {
     let field = locate::field_at(text, source.line(), source.column());
-    RecordError::Field {
-        path: path.to_owned(),
-        field,
-        source,
-    }
+    RecordError::Field { path: path.to_owned(), field, source }
 }
 
 /// Every measured number of a run with the path of its field.
@@ -427,45 +399,18 @@ fn measured(run: &Run) -> Vec<(String, f64)> {
     ];
     numbers.extend(run.floor_ratio.map(|ratio| ("floor_ratio".into(), ratio)));
     numbers.extend(run.direct_ratio.map(|ratio| ("direct_ratio".into(), ratio)));
-    numbers.extend(
-        run.rate_per_second
-            .iter()
-            .enumerate()
-            .map(|(i, n)| (format!("rate_per_second[{i}]"), *n)),
-    );
-    for (name, latency) in [
-        ("inject", run.latency_us.inject),
-        ("end_to_end", run.latency_us.end_to_end),
-    ] {
+    numbers
+        .extend(run.rate_per_second.iter().enumerate().map(|(i, n)| (format!("rate_per_second[{i}]"), *n)));
+    for (name, latency) in [("inject", run.latency_us.inject), ("end_to_end", run.latency_us.end_to_end)] {
         let Some(latency) = latency else { continue };
-        let Latency {
-            p50,
-            p90,
-            p99,
-            p99_9,
-            max,
-        } = latency;
-        let five = [
-            ("p50", p50),
-            ("p90", p90),
-            ("p99", p99),
-            ("p99_9", p99_9),
-            ("max", max),
-        ];
+        let Latency { p50, p90, p99, p99_9, max } = latency;
+        let five = [("p50", p50), ("p90", p90), ("p99", p99), ("p99_9", p99_9), ("max", max)];
         numbers.extend(five.map(|(field, value)| (format!("latency_us.{name}.{field}"), value)));
     }
-    let Processes {
-        kumod,
-        sink,
-        traffic_gen,
-    } = run.processes;
+    let Processes { kumod, sink, traffic_gen } = run.processes;
     for (name, process) in [("kumod", kumod), ("sink", sink), ("traffic_gen", traffic_gen)] {
         numbers.extend(process.map(|process| (format!("processes.{name}.cpu_s"), process.cpu_s)));
     }
-    numbers.extend(
-        run.counters
-            .iter()
-            .map(|(name, value)| (format!("counters.{name}"), *value)),
-    );
+    numbers.extend(run.counters.iter().map(|(name, value)| (format!("counters.{name}"), *value)));
     numbers
 }

@@ -59,9 +59,7 @@ impl ProcessSampler {
             // A zombie has no memory any more, and no such lines.
             rss_bytes: files::kibibytes(&status, "VmRSS").unwrap_or(0),
             rss_peak_bytes: files::kibibytes(&status, "VmHWM").unwrap_or(0),
-            threads: files::field(&status, "Threads")
-                .and_then(|n| n.parse().ok())
-                .unwrap_or(0),
+            threads: files::field(&status, "Threads").and_then(|n| n.parse().ok()).unwrap_or(0),
             read_bytes: number("read_bytes"),
             write_bytes: number("write_bytes"),
             switches_voluntary,
@@ -88,11 +86,7 @@ fn switches(pid: u32, root: &Path) -> (u64, u64) {
         let Ok(status) = fs::read_to_string(task.path().join("status")) else {
             continue;
         };
-        let number = |key| {
-            files::field(&status, key)
-                .and_then(|n| n.parse::<u64>().ok())
-                .unwrap_or(0)
-        };
+        let number = |key| files::field(&status, key).and_then(|n| n.parse::<u64>().ok()).unwrap_or(0);
         sum.0 += number("voluntary_ctxt_switches");
         sum.1 += number("nonvoluntary_ctxt_switches");
     }
@@ -109,11 +103,8 @@ mod tests {
         for thread in ["7", "8"] {
             let task = folder.join("task").join(thread);
             fs::create_dir_all(&task).unwrap();
-            fs::write(
-                task.join("status"),
-                "voluntary_ctxt_switches:\t20\nnonvoluntary_ctxt_switches:\t3\n",
-            )
-            .unwrap();
+            fs::write(task.join("status"), "voluntary_ctxt_switches:\t20\nnonvoluntary_ctxt_switches:\t3\n")
+                .unwrap();
         }
         let stat = "7 (a) S (b) R 1 7 7 0 -1 4194560 1 0 0 0 150 50 0 0 20 0 2 0 100 1 1";
         fs::write(folder.join("stat"), stat).unwrap();
@@ -152,11 +143,7 @@ mod tests {
 
     #[test]
     fn use_is_the_difference() {
-        let first = ProcessSample {
-            cpu_user_s: 1.0,
-            write_bytes: Some(100),
-            ..ProcessSample::default()
-        };
+        let first = ProcessSample { cpu_user_s: 1.0, write_bytes: Some(100), ..ProcessSample::default() };
         let last = ProcessSample {
             cpu_user_s: 2.0,
             cpu_system_s: 0.5,
@@ -165,13 +152,6 @@ mod tests {
             ..ProcessSample::default()
         };
         let used = ProcessUse::between(&first, &last);
-        assert_eq!(
-            used,
-            ProcessUse {
-                cpu_s: 1.5,
-                rss_peak_bytes: 9,
-                write_bytes: 50
-            }
-        );
+        assert_eq!(used, ProcessUse { cpu_s: 1.5, rss_peak_bytes: 9, write_bytes: 50 });
     }
 }

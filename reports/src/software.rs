@@ -49,10 +49,7 @@ impl Software {
 fn git(checkout: &Path, arguments: &[&str]) -> Option<String> {
     let mut command = Command::new("git");
     // The variables that git sets for its hooks would point it at another repository.
-    command
-        .env_remove("GIT_DIR")
-        .env_remove("GIT_WORK_TREE")
-        .env_remove("GIT_INDEX_FILE");
+    command.env_remove("GIT_DIR").env_remove("GIT_WORK_TREE").env_remove("GIT_INDEX_FILE");
     output(command.arg("-C").arg(checkout).args(arguments))
 }
 
@@ -65,12 +62,8 @@ fn output(command: &mut Command) -> Option<String> {
 
 /// Packages of a lock file that come from no registry: the members of the workspace.
 fn own_crates(lock: &str) -> BTreeMap<String, String> {
-    let own = lock
-        .split("[[package]]")
-        .skip(1)
-        .filter(|package| value(package, "source").is_none());
-    own.filter_map(|package| Some((value(package, "name")?, value(package, "version")?)))
-        .collect()
+    let own = lock.split("[[package]]").skip(1).filter(|package| value(package, "source").is_none());
+    own.filter_map(|package| Some((value(package, "name")?, value(package, "version")?))).collect()
 }
 
 /// The string of a line `key = "value"`.

@@ -16,23 +16,11 @@ fn write(root: &Path, path: &str, content: &str) {
 
 /// A small virtual machine with its spool on a partition.
 fn virtual_machine(root: &Path) {
-    write(
-        root,
-        "proc/cpuinfo",
-        "processor\t: 0\nmodel name\t: Made Up 9000\nflags\t\t: fpu hypervisor\n",
-    );
+    write(root, "proc/cpuinfo", "processor\t: 0\nmodel name\t: Made Up 9000\nflags\t\t: fpu hypervisor\n");
     write(root, "proc/self/status", "Cpus_allowed_list:\t0-3\n");
     write(root, "sys/devices/system/cpu/online", "0-7\n");
-    write(
-        root,
-        "proc/meminfo",
-        "MemTotal:       8388608 kB\nMemAvailable: 4194304 kB\nSwapTotal: 0 kB\n",
-    );
-    write(
-        root,
-        "sys/kernel/mm/transparent_hugepage/enabled",
-        "always [madvise] never\n",
-    );
+    write(root, "proc/meminfo", "MemTotal:       8388608 kB\nMemAvailable: 4194304 kB\nSwapTotal: 0 kB\n");
+    write(root, "sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n");
     write(root, "proc/sys/kernel/osrelease", "6.1.0\n");
     write(root, "etc/os-release", "NAME=x\nPRETTY_NAME=\"Made Up 1\"\n");
     write(root, "proc/stat", "cpu  1 2 3 4 5 6 7 800 0 0\n");
@@ -66,20 +54,14 @@ fn a_virtual_machine_is_described() {
     assert_eq!(machine.memory.transparent_huge_pages.as_deref(), Some("madvise"));
     assert_eq!(machine.system.hypervisor, Some(true));
     assert_eq!(machine.system.distribution.as_deref(), Some("Made Up 1"));
-    assert_eq!(
-        (machine.limits.nofile_soft, machine.limits.nofile_hard),
-        (Some(1024), Some(524_288))
-    );
+    assert_eq!((machine.limits.nofile_soft, machine.limits.nofile_hard), (Some(1024), Some(524_288)));
     assert_eq!(machine.limits.memlock_bytes, Some(u64::MAX));
     assert_eq!(machine.disturbance.pressure_readable, Some(false));
     assert!(machine.disturbance.steal_s.unwrap() > 0.0);
     let disk = machine.disk.unwrap();
     assert_eq!(disk.filesystem.as_deref(), Some("xfs"));
     assert_eq!(disk.mount_options.as_deref(), Some("rw,noatime,logbufs=8"));
-    assert_eq!(
-        (disk.device.as_deref(), disk.model.as_deref()),
-        (Some("sdb"), Some("FAST DISK"))
-    );
+    assert_eq!((disk.device.as_deref(), disk.model.as_deref()), (Some("sdb"), Some("FAST DISK")));
     assert_eq!((disk.rotational, disk.fua), (Some(false), Some(true)));
     assert_eq!(disk.scheduler.as_deref(), Some("mq-deadline"));
     assert_eq!(disk.size_bytes, Some(1 << 20));
@@ -106,41 +88,17 @@ fn version_2_groups_limit_the_tier() {
 fn version_1_groups_limit_the_tier() {
     let root = tempfile::tempdir().unwrap();
     virtual_machine(root.path());
-    write(
-        root.path(),
-        "proc/self/cgroup",
-        "5:memory:/a\n4:cpu,cpuacct:/a\n0::/\n",
-    );
+    write(root.path(), "proc/self/cgroup", "5:memory:/a\n4:cpu,cpuacct:/a\n0::/\n");
     let mounts = "30 1 0:30 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
                   31 1 0:31 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
                   32 1 0:32 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
     write(root.path(), "proc/self/mountinfo", mounts);
-    write(
-        root.path(),
-        "sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_quota_us",
-        "50000\n",
-    );
-    write(
-        root.path(),
-        "sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_period_us",
-        "100000\n",
-    );
+    write(root.path(), "sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_quota_us", "50000\n");
+    write(root.path(), "sys/fs/cgroup/cpu,cpuacct/a/cpu.cfs_period_us", "100000\n");
     write(root.path(), "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "-1\n");
-    write(
-        root.path(),
-        "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us",
-        "100000\n",
-    );
-    write(
-        root.path(),
-        "sys/fs/cgroup/memory/a/memory.limit_in_bytes",
-        "1073741824\n",
-    );
-    write(
-        root.path(),
-        "sys/fs/cgroup/memory/memory.limit_in_bytes",
-        "9223372036854771712\n",
-    );
+    write(root.path(), "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us", "100000\n");
+    write(root.path(), "sys/fs/cgroup/memory/a/memory.limit_in_bytes", "1073741824\n");
+    write(root.path(), "sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
     let machine = Machine::probe_below(root.path(), None);
     assert_eq!(machine.cgroup.version, Some(1));
     assert_eq!((machine.tier().cpus, machine.tier().memory_gib), (0.5, 1.0));

@@ -23,31 +23,16 @@ fn page_of(change: impl FnOnce(&mut Record)) -> String {
 
 /// The page without the record at its end, which repeats every word of it.
 fn visible(page: &str) -> &str {
-    page.split("<script type=\"application/json\" id=\"record\">")
-        .next()
-        .unwrap()
+    page.split("<script type=\"application/json\" id=\"record\">").next().unwrap()
 }
 
 #[test]
 fn says_the_result_in_words() {
     let page = page_of(|_| {});
-    let headline = page
-        .split("<h1>")
-        .nth(1)
-        .unwrap()
-        .split("</h1>")
-        .next()
-        .unwrap()
-        .replace('\u{a0}', " ");
+    let headline = page.split("<h1>").nth(1).unwrap().split("</h1>").next().unwrap().replace('\u{a0}', " ");
     assert!(headline.starts_with("kumod delivered 14."), "{headline}");
-    assert!(
-        headline.contains(" million messages an hour at 100 KB and "),
-        "{headline}"
-    );
-    assert!(
-        headline.ends_with(" million at 1 KB, durably, and lost none."),
-        "{headline}"
-    );
+    assert!(headline.contains(" million messages an hour at 100 KB and "), "{headline}");
+    assert!(headline.ends_with(" million at 1 KB, durably, and lost none."), "{headline}");
     assert!(page.contains("0.47 at 100 KB, 0.31 at 10 KB and 0.27 at 1 KB"));
     assert!(!page.contains("Read these numbers with care"));
 }
@@ -64,12 +49,8 @@ fn holds_charts_tables_and_facts() {
             assert_eq!(page.matches(&row).count(), 2, "{row}");
         }
     }
-    for fact in [
-        "Intel(R) Xeon(R) Processor",
-        "rw, relatime, discard",
-        "rustc 1.95.0",
-        "net.core.somaxconn",
-    ] {
+    for fact in ["Intel(R) Xeon(R) Processor", "rw, relatime, discard", "rustc 1.95.0", "net.core.somaxconn"]
+    {
         assert!(visible(&page).contains(fact), "{fact}");
     }
 }
@@ -78,9 +59,7 @@ fn holds_charts_tables_and_facts() {
 fn asks_for_nothing_from_outside() {
     let page = page_of(|_| {});
     let page = page.replace("xmlns=\"http://www.w3.org/2000/svg\"", "");
-    for forbidden in [
-        "http:", "https:", "src=", "href=", "url(", "@import", "fetch(", "import(",
-    ] {
+    for forbidden in ["http:", "https:", "src=", "href=", "url(", "@import", "fetch(", "import("] {
         assert!(!page.contains(forbidden), "{forbidden}");
     }
     assert!(page.contains("default-src 'none'"));
@@ -92,9 +71,7 @@ fn stays_small() {
         let three: Vec<Run> = record.runs[..3].to_vec();
         record.runs.extend(three);
         for run in &mut record.runs {
-            run.rate_per_second = (0..3600_u32)
-                .map(|second| f64::from(second % 977) + 40_000.0)
-                .collect();
+            run.rate_per_second = (0..3600_u32).map(|second| f64::from(second % 977) + 40_000.0).collect();
         }
     });
     assert!(page.len() < PAGE_BYTES_MAX, "{} bytes", page.len());
@@ -138,13 +115,7 @@ fn the_record_can_be_taken_from_the_page() {
     let mut record = fixture::record(folder.path());
     record.command = "lab </script> <!--".into();
     let page = render::page(&record, folder.path());
-    let json = page
-        .split("id=\"record\">")
-        .nth(1)
-        .unwrap()
-        .split("</script>")
-        .next()
-        .unwrap();
+    let json = page.split("id=\"record\">").nth(1).unwrap().split("</script>").next().unwrap();
     assert_eq!(Record::parse(json, "page".as_ref()).unwrap(), record);
 }
 
@@ -166,10 +137,7 @@ fn doubtful_numbers_are_announced() {
         assert!(page.contains(warning), "{warning}");
     }
     let severe = page.find("class=\"severe\"").unwrap();
-    assert!(
-        severe < page.find("The checkout had changes").unwrap(),
-        "the worst stands first"
-    );
+    assert!(severe < page.find("The checkout had changes").unwrap(), "the worst stands first");
 }
 
 #[test]
@@ -201,10 +169,7 @@ fn thin_records_still_make_a_page() {
     assert!(page.contains("This record holds no run through kumod."));
     assert_eq!(page.matches("<svg ").count(), 0);
     let page = page_of(|record| {
-        record.runs = vec![Run {
-            name: "nothing".into(),
-            ..Run::default()
-        }];
+        record.runs = vec![Run { name: "nothing".into(), ..Run::default() }];
         record.machine = reports::machine::Machine::default();
         record.tuner.clear();
     });
@@ -234,36 +199,20 @@ fn the_program_writes_pages_and_says_what_is_wrong() {
     assert_eq!(page, render::page(&record, folder.path()));
 
     let elsewhere = folder.path().join("elsewhere.html");
-    let output = reports()
-        .arg("render")
-        .arg(folder.path())
-        .arg("-o")
-        .arg(&elsewhere)
-        .output()
-        .unwrap();
+    let output = reports().arg("render").arg(folder.path()).arg("-o").arg(&elsewhere).output().unwrap();
     assert!(output.status.success());
     assert_eq!(fs::read_to_string(&elsewhere).unwrap(), page);
 
     // One bad folder is named and does not keep the others from being drawn.
     fs::remove_file(folder.path().join("index.html")).unwrap();
     let nowhere = folder.path().join("nowhere");
-    let output = reports()
-        .arg("render")
-        .arg(&nowhere)
-        .arg(folder.path())
-        .output()
-        .unwrap();
+    let output = reports().arg("render").arg(&nowhere).arg(folder.path()).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stderr).unwrap().contains("nowhere"));
     assert!(folder.path().join("index.html").exists());
 
-    let output = reports()
-        .arg("render")
-        .arg(&nowhere)
-        .arg(folder.path())
-        .args(["-o", "x.html"])
-        .output()
-        .unwrap();
+    let output =
+        reports().arg("render").arg(&nowhere).arg(folder.path()).args(["-o", "x.html"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let output = reports().arg("schema").output().unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), reports::schema());

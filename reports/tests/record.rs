@@ -41,10 +41,7 @@ fn a_record_agrees_with_the_schema() {
     record.machine = reports::machine::Machine::probe(folder.path());
     record.software = reports::software::Software::default();
     let value = serde_json::to_value(&record).unwrap();
-    let errors: Vec<_> = validator
-        .iter_errors(&value)
-        .map(|error| error.to_string())
-        .collect();
+    let errors: Vec<_> = validator.iter_errors(&value).map(|error| error.to_string()).collect();
     assert!(errors.is_empty(), "{errors:?}");
 }
 
@@ -56,27 +53,17 @@ fn broken_records_are_refused_by_both() {
         ("runs[1]: missing field `body_bytes`", |v| {
             drop(v["runs"][1].as_object_mut().unwrap().remove("body_bytes"))
         }),
-        ("(top): missing field `machine`", |v| {
-            drop(v.as_object_mut().unwrap().remove("machine"))
-        }),
+        ("(top): missing field `machine`", |v| drop(v.as_object_mut().unwrap().remove("machine"))),
         ("runs[0].kind", |v| v["runs"][0]["kind"] = json!("postfix")),
-        ("runs[0].limited_by", |v| {
-            v["runs"][0]["limited_by"] = json!("kumod")
-        }),
+        ("runs[0].limited_by", |v| v["runs"][0]["limited_by"] = json!("kumod")),
         ("runs[2].messages", |v| v["runs"][2]["messages"] = json!(-1)),
         ("runs[2].messages", |v| v["runs"][2]["messages"] = json!("many")),
-        ("runs[0].mmh_delivered: -0.5", |v| {
-            v["runs"][0]["mmh_delivered"] = json!(-0.5)
-        }),
+        ("runs[0].mmh_delivered: -0.5", |v| v["runs"][0]["mmh_delivered"] = json!(-0.5)),
         ("runs[0].latency_us.end_to_end.p99: -1", |v| {
             v["runs"][0]["latency_us"]["end_to_end"]["p99"] = json!(-1.0)
         }),
-        ("runs[0].rate_per_second[1]: -7", |v| {
-            v["runs"][0]["rate_per_second"][1] = json!(-7.0)
-        }),
-        ("runs[0].shared_cores", |v| {
-            v["runs"][0]["shared_cores"] = json!(1)
-        }),
+        ("runs[0].rate_per_second[1]: -7", |v| v["runs"][0]["rate_per_second"][1] = json!(-7.0)),
+        ("runs[0].shared_cores", |v| v["runs"][0]["shared_cores"] = json!(1)),
     ];
     let (_folder, record) = full();
     let validator = validator();
@@ -85,13 +72,8 @@ fn broken_records_are_refused_by_both() {
         change(&mut value);
         assert!(!validator.is_valid(&value), "the schema accepts: {expected}");
         let text = serde_json::to_string_pretty(&value).unwrap();
-        let error = Record::parse(&text, Path::new("x/run.json"))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            error.starts_with(&format!("x/run.json: field {expected}")),
-            "{error}"
-        );
+        let error = Record::parse(&text, Path::new("x/run.json")).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("x/run.json: field {expected}")), "{error}");
     }
 }
 
@@ -99,10 +81,7 @@ fn broken_records_are_refused_by_both() {
 fn another_schema_version_is_refused_before_all_else() {
     let text = json!({"schema_version": 2, "runs": "something new"}).to_string();
     let error = Record::parse(&text, Path::new("run.json")).unwrap_err();
-    assert!(
-        matches!(error, RecordError::SchemaVersion { found: 2, .. }),
-        "{error}"
-    );
+    assert!(matches!(error, RecordError::SchemaVersion { found: 2, .. }), "{error}");
     assert!(!validator().is_valid(&serde_json::from_str(&text).unwrap()));
 }
 
@@ -128,10 +107,7 @@ fn unknown_fields_are_let_through() {
     value["price_per_hour"] = json!(0.12);
     value["runs"][0]["instructions"] = json!(12);
     assert!(validator().is_valid(&value));
-    assert_eq!(
-        Record::parse(&value.to_string(), Path::new("run.json")).unwrap(),
-        record
-    );
+    assert_eq!(Record::parse(&value.to_string(), Path::new("run.json")).unwrap(), record);
 }
 
 #[test]
@@ -139,8 +115,5 @@ fn a_number_that_is_none_is_not_written() {
     let (folder, mut record) = full();
     record.runs[3].elapsed_s = f64::NAN;
     let error = record.write(&folder.path().join("run.json")).unwrap_err();
-    assert!(
-        error.to_string().contains("field runs[3].elapsed_s: NaN"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("field runs[3].elapsed_s: NaN"), "{error}");
 }

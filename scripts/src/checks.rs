@@ -28,11 +28,7 @@ pub struct Finding {
 impl Finding {
     /// A finding at a line of a file.
     pub fn new(path: &str, line: usize, problem: impl Into<String>) -> Self {
-        Self {
-            path: path.to_owned(),
-            line,
-            problem: problem.into(),
-        }
+        Self { path: path.to_owned(), line, problem: problem.into() }
     }
 }
 

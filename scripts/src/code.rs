@@ -34,10 +34,7 @@ impl Code {
 
 /// The line of an offset, from 1.
 pub fn line_of(text: &str, offset: usize) -> usize {
-    1 + text.as_bytes()[..offset]
-        .iter()
-        .filter(|byte| **byte == b'\n')
-        .count()
+    1 + text.as_bytes()[..offset].iter().filter(|byte| **byte == b'\n').count()
 }
 
 /// Whether a byte can stand in an identifier.
@@ -51,12 +48,10 @@ pub fn words<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 
     let open = |byte: Option<&u8>| byte.is_none_or(|byte| !is_word(*byte));
     let starts_as_word = word.as_bytes().first().is_some_and(|byte| is_word(*byte));
     let ends_as_word = word.as_bytes().last().is_some_and(|byte| is_word(*byte));
-    text.match_indices(word)
-        .map(|(offset, _)| offset)
-        .filter(move |offset| {
-            (!starts_as_word || open(offset.checked_sub(1).and_then(|before| bytes.get(before))))
-                && (!ends_as_word || open(bytes.get(offset + word.len())))
-        })
+    text.match_indices(word).map(|(offset, _)| offset).filter(move |offset| {
+        (!starts_as_word || open(offset.checked_sub(1).and_then(|before| bytes.get(before))))
+            && (!ends_as_word || open(bytes.get(offset + word.len())))
+    })
 }
 
 /// The offset of the bracket that closes the one at `open`, which is `(`, `[` or `{`.

@@ -65,12 +65,7 @@ pub fn report(tree: &Tree) -> String {
     functions.sort_by(|a, b| b.lines.cmp(&a.lines).then_with(|| a.path.cmp(&b.path)));
     text.push_str("\nour longest functions\n");
     for function in functions.iter().take(LONGEST_NAMED) {
-        let Function {
-            lines,
-            name,
-            path,
-            line,
-        } = function;
+        let Function { lines, name, path, line } = function;
         writeln!(text, "{lines:5}  {name}  {path}:{line}").expect("a String takes every write");
     }
     text.push('\n');
@@ -129,11 +124,7 @@ fn measure(tree: &Tree) -> (Vec<Row>, Vec<Function>) {
         functions.extend(found);
     }
     let rows = by_crate.into_iter().chain([("all of ours", all)]);
-    (
-        rows.map(|(name, (files, lengths))| row(name, files, lengths))
-            .collect(),
-        functions,
-    )
+    (rows.map(|(name, (files, lengths))| row(name, files, lengths)).collect(), functions)
 }
 
 fn row(name: &str, mut files: Vec<usize>, mut functions: Vec<usize>) -> Row {
@@ -156,21 +147,14 @@ fn row(name: &str, mut files: Vec<usize>, mut functions: Vec<usize>) -> Row {
 /// The smallest value that at least `percent` of the sorted values do not exceed; 0 of none.
 fn quantile(sorted: &[usize], percent: usize) -> usize {
     let rank = (sorted.len() * percent).div_ceil(100);
-    rank.checked_sub(1)
-        .and_then(|index| sorted.get(index))
-        .copied()
-        .unwrap_or(0)
+    rank.checked_sub(1).and_then(|index| sorted.get(index)).copied().unwrap_or(0)
 }
 
 /// `crates/smtp` or the top directory.
 fn crate_of(path: &str) -> &str {
     let mut slashes = path.match_indices('/').map(|(offset, _)| offset);
     let first = slashes.next().unwrap_or(path.len());
-    let end = if path.starts_with("crates/") {
-        slashes.next().unwrap_or(path.len())
-    } else {
-        first
-    };
+    let end = if path.starts_with("crates/") { slashes.next().unwrap_or(path.len()) } else { first };
     &path[..end]
 }
 
@@ -195,13 +179,10 @@ fn functions_of(path: &str, code: &str) -> Vec<Function> {
 
 /// The name, where a line begins a function: only words such as `pub`, `const` and `async` may stand before `fn`.
 fn function_name(line: &str) -> Option<&str> {
-    let (before, after) = line
-        .trim_start()
-        .split_once("fn ")
-        .or_else(|| line.strip_prefix("fn ").map(|rest| ("", rest)))?;
-    let is_head = before
-        .chars()
-        .all(|character| character.is_ascii_alphabetic() || " ()_:\"".contains(character));
+    let (before, after) =
+        line.trim_start().split_once("fn ").or_else(|| line.strip_prefix("fn ").map(|rest| ("", rest)))?;
+    let is_head =
+        before.chars().all(|character| character.is_ascii_alphabetic() || " ()_:\"".contains(character));
     let name = after.split(['(', '<']).next()?;
     (is_head && !name.is_empty() && !name.contains(' ')).then_some(name)
 }
@@ -240,10 +221,7 @@ mod tests {
     #[test]
     fn quantiles_are_values_that_occur() {
         let values: Vec<usize> = (1..=10).collect();
-        assert_eq!(
-            [50, 90, 99, 100].map(|percent| quantile(&values, percent)),
-            [5, 9, 10, 10]
-        );
+        assert_eq!([50, 90, 99, 100].map(|percent| quantile(&values, percent)), [5, 9, 10, 10]);
         assert_eq!(quantile(&[], 50), 0);
         assert_eq!(quantile(&[7], 50), 7);
     }
@@ -256,13 +234,9 @@ mod tests {
             ("kumod/tests/flow.rs", "fn left_out() {}"),
         ]);
         let text = report(&tree);
-        for part in [
-            "\ncrates/smtp ",
-            "\nkumod ",
-            "\nall of ours ",
-            "\nrustls ",
-            "3  main  kumod/src/main.rs:2",
-        ] {
+        for part in
+            ["\ncrates/smtp ", "\nkumod ", "\nall of ours ", "\nrustls ", "3  main  kumod/src/main.rs:2"]
+        {
             assert!(text.contains(part), "{part:?} is not in\n{text}");
         }
         assert!(!text.contains("left_out"));

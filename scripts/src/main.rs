@@ -35,9 +35,5 @@ fn main() -> ExitCode {
     });
     // A reader that has seen enough closes the pipe; the exit code still tells the verdict.
     let _reader_may_be_gone = io::stdout().write_all(text.as_bytes());
-    if findings.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -11,15 +11,8 @@ use std::path::Path;
 use crate::code::Code;
 
 /// Directories that hold nothing written by hand.
-const DIRECTORIES_SKIPPED: [&str; 7] = [
-    ".git",
-    "target",
-    "results",
-    "corpus",
-    "artifacts",
-    "coverage",
-    "node_modules",
-];
+const DIRECTORIES_SKIPPED: [&str; 7] =
+    [".git", "target", "results", "corpus", "artifacts", "coverage", "node_modules"];
 
 /// A larger file is data, not text for people, and is left out. In bytes.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -71,16 +64,11 @@ impl Tree {
 
     /// The Rust files below a directory, which is written with its closing `/`; all of them for `""`.
     pub fn rust(&self, directory: &str) -> impl Iterator<Item = (&str, &File)> {
-        self.files()
-            .filter(move |(path, _)| path.starts_with(directory) && path.ends_with(".rs"))
+        self.files().filter(move |(path, _)| path.starts_with(directory) && path.ends_with(".rs"))
     }
 
     fn add(&mut self, path: String, text: String) {
-        let mut code = if path.ends_with(".rs") {
-            Code::new(&text)
-        } else {
-            Code::default()
-        };
+        let mut code = if path.ends_with(".rs") { Code::new(&text) } else { Code::default() };
         if path.ends_with("/tests.rs") || path.contains("/tests/") {
             code.shipped.clear();
         }
@@ -119,9 +107,6 @@ mod tests {
         }
         fs::write(root.path().join("picture"), [0xff, 0xfe]).unwrap();
         let tree = Tree::read(root.path()).unwrap();
-        assert_eq!(
-            tree.files().map(|(path, _)| path).collect::<Vec<_>>(),
-            ["src/lib.rs"]
-        );
+        assert_eq!(tree.files().map(|(path, _)| path).collect::<Vec<_>>(), ["src/lib.rs"]);
     }
 }

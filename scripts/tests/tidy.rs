@@ -10,10 +10,5 @@ fn every_rule_holds() {
     let tree = Tree::read(root).unwrap();
     println!("{}", figures::report(&tree));
     let findings: Vec<String> = check(&tree).iter().map(ToString::to_string).collect();
-    assert!(
-        findings.is_empty(),
-        "{} broken rules:\n{}",
-        findings.len(),
-        findings.join("\n")
-    );
+    assert!(findings.is_empty(), "{} broken rules:\n{}", findings.len(), findings.join("\n"));
 }

@@ -83,10 +83,7 @@ pub fn judge(rule: &Rule, host: &Host) -> Finding {
 fn compare(rule: &Rule, reading: Result<Reading, Unreadable>) -> (Verdict, String) {
     match reading {
         Err(reason) => (Verdict::Unknown, reason.to_string()),
-        Ok(reading) => (
-            verdict(rule.operator, &reading.value, &rule.wanted),
-            reading.shown,
-        ),
+        Ok(reading) => (verdict(rule.operator, &reading.value, &rule.wanted), reading.shown),
     }
 }
 
@@ -110,11 +107,7 @@ fn at_least(current: &str, wanted: &str) -> Option<Ordering> {
 
 /// The kernel writes the absence of a limit as a word.
 fn number(text: &str) -> Option<u64> {
-    if text == "unlimited" {
-        Some(u64::MAX)
-    } else {
-        text.parse().ok()
-    }
+    if text == "unlimited" { Some(u64::MAX) } else { text.parse().ok() }
 }
 
 /// Less: some of the wanted range is missing. Greater: all of it is there and more.

@@ -64,18 +64,12 @@ impl Host {
     /// The host this process runs on, as this process sees it. io_uring is tried in the directory for temporary files;
     /// see [`Host::with_spool`].
     pub fn running() -> Self {
-        Self {
-            root: PathBuf::from("/"),
-            spool_directory: Some(std::env::temp_dir()),
-        }
+        Self { root: PathBuf::from("/"), spool_directory: Some(std::env::temp_dir()) }
     }
 
     /// The same host, with io_uring tried in the directory that the spool is to lie in, which must be writable.
     pub fn with_spool(self, directory: impl Into<PathBuf>) -> Self {
-        Self {
-            spool_directory: Some(directory.into()),
-            ..self
-        }
+        Self { spool_directory: Some(directory.into()), ..self }
     }
 
     /// A host whose `/proc` was copied to `root/proc`: an image, a support bundle, a test.
@@ -85,14 +79,7 @@ impl Host {
     pub fn at(root: impl Into<PathBuf>) -> Result<Self, RootError> {
         let root = root.into();
         let proc = root.join("proc");
-        if proc.is_dir() {
-            Ok(Self {
-                root,
-                spool_directory: None,
-            })
-        } else {
-            Err(RootError::NoProc(proc))
-        }
+        if proc.is_dir() { Ok(Self { root, spool_directory: None }) } else { Err(RootError::NoProc(proc)) }
     }
 
     /// The kernel's release, such as `6.1.0-30-amd64`, where it can be read.
@@ -107,10 +94,7 @@ impl Host {
     pub fn sysctl(&self, key: &str) -> Result<Reading, Unreadable> {
         let text = self.read(&format!("proc/sys/{}", key.replace('.', "/")))?;
         let value = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        Ok(Reading {
-            shown: value.clone(),
-            value,
-        })
+        Ok(Reading { shown: value.clone(), value })
     }
 
     /// One row of `/proc/self/limits`.
@@ -122,22 +106,15 @@ impl Host {
         let values = text.lines().find_map(|line| line.strip_prefix(row));
         let mut values = values.map(str::split_whitespace).into_iter().flatten();
         let (Some(soft), Some(hard)) = (values.next(), values.next()) else {
-            return Err(Unreadable(format!(
-                "/proc/self/limits has no row `{row}` with two values"
-            )));
+            return Err(Unreadable(format!("/proc/self/limits has no row `{row}` with two values")));
         };
         let value = if column == LimitColumn::Soft { soft } else { hard };
-        Ok(Reading {
-            value: value.to_owned(),
-            shown: format!("soft {soft}, hard {hard}"),
-        })
+        Ok(Reading { value: value.to_owned(), shown: format!("soft {soft}, hard {hard}") })
     }
 
     /// Whether io_uring can be used: tried on the running host, judged from copied files elsewhere.
     pub fn io_uring(&self) -> IoUring {
-        self.spool_directory
-            .as_deref()
-            .map_or_else(|| self.io_uring_by_files(), io_uring_tried)
+        self.spool_directory.as_deref().map_or_else(|| self.io_uring_by_files(), io_uring_tried)
     }
 
     /// As far as the kernel's switch and the seccomp filter tell. What a filter would answer cannot be read, so a filter
@@ -166,10 +143,7 @@ impl Host {
     /// Mode 2 of `Seccomp` in `/proc/self/status` is a filter.
     fn has_seccomp_filter(&self) -> bool {
         let status = self.read("proc/self/status").unwrap_or_default();
-        status.lines().any(|line| {
-            line.strip_prefix("Seccomp:")
-                .is_some_and(|mode| mode.trim() == "2")
-        })
+        status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2"))
     }
 
     fn read(&self, path: &str) -> Result<String, Unreadable> {
@@ -207,10 +181,7 @@ mod tests {
     fn a_root_without_proc_is_the_operators_mistake() {
         let root = tempfile::tempdir().unwrap();
         let error = Host::at(root.path()).unwrap_err().to_string();
-        assert!(
-            error.contains("--root takes a directory that holds a copy of /proc"),
-            "{error}"
-        );
+        assert!(error.contains("--root takes a directory that holds a copy of /proc"), "{error}");
     }
 
     #[test]
@@ -225,9 +196,7 @@ mod tests {
 
     #[test]
     fn the_running_host_has_a_limit_on_files() {
-        let reading = Host::running()
-            .limit("Max open files", LimitColumn::Hard)
-            .unwrap();
+        let reading = Host::running().limit("Max open files", LimitColumn::Hard).unwrap();
         assert!(reading.shown.starts_with("soft "), "{reading:?}");
     }
 }

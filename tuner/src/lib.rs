@@ -19,10 +19,7 @@ pub use rule::Rule;
 ///
 /// Reads a handful of small files, and on the running host tries io_uring with a file that is removed again; milliseconds.
 pub fn check(host: &Host) -> Vec<Finding> {
-    rule::built_in()
-        .iter()
-        .map(|rule| finding::judge(rule, host))
-        .collect()
+    rule::built_in().iter().map(|rule| finding::judge(rule, host)).collect()
 }
 
 /// Whether any of `findings` asks for a change. A rule that only informs never does.

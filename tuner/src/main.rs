@@ -107,14 +107,8 @@ fn check(host: &Host, json: Option<&Path>) -> ExitCode {
 
 fn explain(host: &Host, key: &str, json: Option<&Path>) -> ExitCode {
     let Some(rule) = tuner::rule::built_in().iter().find(|rule| rule.key == key) else {
-        let known: Vec<_> = tuner::rule::built_in()
-            .iter()
-            .map(|rule| rule.key.as_str())
-            .collect();
-        return fail(
-            EXIT_USAGE,
-            &format!("no rule is called `{key}`; there are: {}", known.join(", ")),
-        );
+        let known: Vec<_> = tuner::rule::built_in().iter().map(|rule| rule.key.as_str()).collect();
+        return fail(EXIT_USAGE, &format!("no rule is called `{key}`; there are: {}", known.join(", ")));
     };
     let finding = tuner::finding::judge(rule, host);
     if json != Some(Path::new("-")) {
@@ -153,11 +147,7 @@ fn report(host: &Host, findings: Vec<Finding>, json: Option<&Path>) -> ExitCode 
             );
         }
     }
-    if changes_needed {
-        ExitCode::from(EXIT_CHANGES_NEEDED)
-    } else {
-        ExitCode::SUCCESS
-    }
+    if changes_needed { ExitCode::from(EXIT_CHANGES_NEEDED) } else { ExitCode::SUCCESS }
 }
 
 fn write_json(report: &Report, path: &Path) -> io::Result<()> {

@@ -92,13 +92,8 @@ const FILES: [(&str, &str); 3] = [
 ];
 
 static BUILT_IN: LazyLock<Vec<Rule>> = LazyLock::new(|| {
-    let parsed = FILES
-        .iter()
-        .map(|(file, text)| parse(file, text))
-        .collect::<Result<Vec<_>, _>>();
-    parsed
-        .expect("the compiled-in rule files are parsed by a test")
-        .concat()
+    let parsed = FILES.iter().map(|(file, text)| parse(file, text)).collect::<Result<Vec<_>, _>>();
+    parsed.expect("the compiled-in rule files are parsed by a test").concat()
 });
 
 /// The rules that come with this program, in the order of their files.
@@ -115,25 +110,15 @@ pub fn parse(file: &str, text: &str) -> Result<Vec<Rule>, RuleError> {
     let mut open: Option<Fields<'_>> = None;
     for (index, line) in text.lines().enumerate() {
         let (number, line) = (index + 1, line.trim());
-        let refuse = |problem: &str| RuleError {
-            file: file.into(),
-            line: number,
-            problem: problem.into(),
-        };
+        let refuse = |problem: &str| RuleError { file: file.into(), line: number, problem: problem.into() };
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
         if line == "[[rule]]" {
-            rules.extend(
-                open.replace(Fields::new(file, number))
-                    .map(Fields::into_rule)
-                    .transpose()?,
-            );
+            rules.extend(open.replace(Fields::new(file, number)).map(Fields::into_rule).transpose()?);
             continue;
         }
-        let fields = open
-            .as_mut()
-            .ok_or_else(|| refuse("a field before the first [[rule]]"))?;
+        let fields = open.as_mut().ok_or_else(|| refuse("a field before the first [[rule]]"))?;
         let (name, value) = assignment(line).ok_or_else(|| refuse("not of the form key = \"text\""))?;
         fields.pairs.push((number, name, value));
     }
@@ -157,19 +142,11 @@ struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     fn new(file: &'a str, line: usize) -> Self {
-        Self {
-            file,
-            line,
-            pairs: Vec::new(),
-        }
+        Self { file, line, pairs: Vec::new() }
     }
 
     fn refuse(&self, line: usize, problem: String) -> RuleError {
-        RuleError {
-            file: self.file.into(),
-            line,
-            problem,
-        }
+        RuleError { file: self.file.into(), line, problem }
     }
 
     /// Takes a field out, so that what is left over at the end is unknown.
@@ -203,14 +180,8 @@ impl<'a> Fields<'a> {
         match word.as_str() {
             "sysctl" => Ok(SourceOfValue::Sysctl),
             "io_uring" => Ok(SourceOfValue::IoUring),
-            "limits" => Ok(SourceOfValue::Limits {
-                row: self.take("row")?.1,
-                column: self.column()?,
-            }),
-            _ => Err(self.refuse(
-                line,
-                format!("`read` is sysctl, limits or io_uring, not `{word}`"),
-            )),
+            "limits" => Ok(SourceOfValue::Limits { row: self.take("row")?.1, column: self.column()? }),
+            _ => Err(self.refuse(line, format!("`read` is sysctl, limits or io_uring, not `{word}`"))),
         }
     }
 
@@ -255,18 +226,9 @@ mod tests {
     #[test]
     fn a_slip_is_named_with_its_line() {
         let problem = |text: &str| parse("x.toml", text).unwrap_err().to_string();
-        assert_eq!(
-            problem("key = \"a\"\n"),
-            "x.toml:1: a field before the first [[rule]]"
-        );
-        assert_eq!(
-            problem("[[rule]]\nkey = a\n"),
-            "x.toml:2: not of the form key = \"text\""
-        );
-        assert_eq!(
-            problem("\n[[rule]]\nkey = \"a\"\n"),
-            "x.toml:2: the rule lacks the field `read`"
-        );
+        assert_eq!(problem("key = \"a\"\n"), "x.toml:1: a field before the first [[rule]]");
+        assert_eq!(problem("[[rule]]\nkey = a\n"), "x.toml:2: not of the form key = \"text\"");
+        assert_eq!(problem("\n[[rule]]\nkey = \"a\"\n"), "x.toml:2: the rule lacks the field `read`");
         assert_eq!(
             problem(&RULE.replace("\"ge\"", "\"gt\"")),
             "x.toml:4: `operator` is ge, superset or info, not `gt`"

@@ -27,12 +27,7 @@ pub fn render(findings: &[Finding]) -> String {
 }
 
 fn row(finding: &Finding) -> [String; 4] {
-    [
-        finding.key.clone(),
-        finding.current.clone(),
-        finding.wanted.clone(),
-        finding.verdict.to_string(),
-    ]
+    [finding.key.clone(), finding.current.clone(), finding.wanted.clone(), finding.verdict.to_string()]
 }
 
 fn line(text: &mut String, cells: &[String; 4], widths: &[usize; 4]) {
@@ -46,11 +41,7 @@ fn line(text: &mut String, cells: &[String; 4], widths: &[usize; 4]) {
 }
 
 fn explain(text: &mut String, finding: &Finding) {
-    let word = if finding.verdict == Verdict::Low {
-        "remedy"
-    } else {
-        "if you want it"
-    };
+    let word = if finding.verdict == Verdict::Low { "remedy" } else { "if you want it" };
     let remedy = finding.remedy.as_deref().unwrap_or_default();
     let key = &finding.key;
     write!(text, "\n{key}\n  why: {}\n  {word}: {remedy}\n", finding.why)

@@ -31,38 +31,24 @@ fn write(root: &Path, path: &str, text: &str) {
 
 fn tuner(root: &TempDir, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tuner"));
-    command
-        .args(arguments)
-        .arg("--root")
-        .arg(root.path())
-        .output()
-        .unwrap()
+    command.args(arguments).arg("--root").arg(root.path()).output().unwrap()
 }
 
 fn verdicts(output: &Output) -> Vec<(String, String)> {
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let word = |finding: &serde_json::Value, field: &str| finding[field].as_str().unwrap().to_owned();
     let findings = report["findings"].as_array().unwrap();
-    findings
-        .iter()
-        .map(|finding| (word(finding, "key"), word(finding, "verdict")))
-        .collect()
+    findings.iter().map(|finding| (word(finding, "key"), word(finding, "verdict"))).collect()
 }
 
 fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
-    expected
-        .iter()
-        .map(|(key, verdict)| ((*key).to_owned(), (*verdict).to_owned()))
-        .collect()
+    expected.iter().map(|(key, verdict)| ((*key).to_owned(), (*verdict).to_owned())).collect()
 }
 
 #[test]
 fn an_old_host_is_low_and_its_io_uring_unknown() {
     let old = host(
-        &[
-            ("net.core.somaxconn", "128\n"),
-            ("net.ipv4.ip_local_port_range", "32768\t60999\n"),
-        ],
+        &[("net.core.somaxconn", "128\n"), ("net.ipv4.ip_local_port_range", "32768\t60999\n")],
         "1024 4096",
         "65536 65536",
     );
@@ -120,21 +106,14 @@ fn a_blocked_io_uring_gives_its_reason_and_asks_for_no_change() {
     let output = tuner(&closed, &["check"]);
     let table = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{table}");
-    assert!(
-        table.contains("only processes with CAP_SYS_ADMIN or of group id 105"),
-        "{table}"
-    );
+    assert!(table.contains("only processes with CAP_SYS_ADMIN or of group id 105"), "{table}");
     assert!(table.contains("if you want it: "), "{table}");
 }
 
 #[test]
 fn a_seccomp_filter_makes_io_uring_unknown() {
     let contained = host(&[("kernel.io_uring_disabled", "0\n")], "1 1", "1 1");
-    write(
-        contained.path(),
-        "proc/self/status",
-        "Name:\ttuner\nSeccomp:\t2\nSeccomp_filters:\t1\n",
-    );
+    write(contained.path(), "proc/self/status", "Name:\ttuner\nSeccomp:\t2\nSeccomp_filters:\t1\n");
     let output = tuner(&contained, &["explain", "io_uring"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains("a seccomp filter is in force"), "{text}");
@@ -152,10 +131,7 @@ fn explain_tells_the_source_and_names_what_it_knows() {
     let output = tuner(&host, &["explain", "net.core.somaxcon"]);
     assert_eq!(output.status.code(), Some(2));
     let text = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        text.contains("no rule is called `net.core.somaxcon`; there are: RLIMIT_NOFILE, "),
-        "{text}"
-    );
+    assert!(text.contains("no rule is called `net.core.somaxcon`; there are: RLIMIT_NOFILE, "), "{text}");
 }
 
 #[test]

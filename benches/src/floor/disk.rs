@@ -87,12 +87,7 @@ pub(super) fn slots(body_bytes: usize) -> Vec<Slot> {
     let memory = aligned(slot_bytes * MESSAGES_IN_RELAY_MAX);
     memory
         .chunks_exact_mut(slot_bytes)
-        .map(|memory| Slot {
-            memory,
-            filled: 0,
-            frame: 0,
-            inbound: 0,
-        })
+        .map(|memory| Slot { memory, filled: 0, frame: 0, inbound: 0 })
         .collect()
 }
 
@@ -157,10 +152,7 @@ impl Disk {
             let (file, wake, finished) = (file.clone(), wake.clone(), finished_sender.clone());
             let name = format!("floor-writer-{writer}");
             let body = move || write_batches(writer, &file, &wake, &batches, &finished);
-            std::thread::Builder::new()
-                .name(name)
-                .spawn(body)
-                .during(|| "floor: start a writer".into())?;
+            std::thread::Builder::new().name(name).spawn(body).during(|| "floor: start a writer".into())?;
             writers.push(sender);
         }
         Ok(Self {
@@ -222,12 +214,8 @@ impl Disk {
         if self.cursor + bytes > LOG_BYTES {
             self.cursor = 0;
         }
-        let batch = Batch {
-            number: self.next_number,
-            sequence: self.next_sequence,
-            offset: self.cursor,
-            slots,
-        };
+        let batch =
+            Batch { number: self.next_number, sequence: self.next_sequence, offset: self.cursor, slots };
         self.cursor += bytes;
         self.next_number += 1;
         self.next_sequence += count as u64;
@@ -244,11 +232,7 @@ impl Disk {
             self.counts.barriers += 1;
             self.held.push(finished.batch);
         }
-        while let Some(at) = self
-            .held
-            .iter()
-            .position(|batch| batch.number == self.next_release)
-        {
+        while let Some(at) = self.held.iter().position(|batch| batch.number == self.next_release) {
             let mut batch = self.held.swap_remove(at);
             durable.append(&mut batch.slots);
             self.spare.push(batch.slots);
@@ -263,11 +247,7 @@ fn open_written(path: &Path) -> Result<File> {
     let describe = || format!("floor: prepare {}", path.display());
     let flags = i32::try_from(OFlags::DIRECT.bits()).unwrap_or(0);
     let mut options = OpenOptions::new();
-    let options = options
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .custom_flags(flags);
+    let options = options.write(true).create(true).truncate(false).custom_flags(flags);
     let mut file = options.open(path).during(describe)?;
     if file.metadata().during(describe)?.len() != LOG_BYTES {
         let chunk = aligned(4 * 1024 * 1024);
@@ -292,14 +272,7 @@ fn write_batches(
             slot.seal(sequence);
         }
         let result = write_batch(file, &batch, staging);
-        if finished
-            .send(Finished {
-                writer,
-                batch,
-                result,
-            })
-            .is_err()
-        {
+        if finished.send(Finished { writer, batch, result }).is_err() {
             return;
         }
         let _ = rustix::io::write(wake, &1_u64.to_ne_bytes());
@@ -314,19 +287,13 @@ fn write_batch(file: &File, batch: &Batch, staging: &mut [u8]) -> Result<u64> {
         vec![IoSlice::new(&staging[..staged])]
     } else {
         let aligned = |slot: &Slot| (HEADER_BYTES + slot.filled).next_multiple_of(ALIGN_BYTES);
-        batch
-            .slots
-            .iter()
-            .map(|slot| IoSlice::new(&slot.memory[..aligned(slot)]))
-            .collect()
+        batch.slots.iter().map(|slot| IoSlice::new(&slot.memory[..aligned(slot)])).collect()
     };
     let bytes: usize = slices.iter().map(|slice| slice.len()).sum();
     let written = rustix::io::pwritev2(file, &slices, batch.offset, ReadWriteFlags::DSYNC)
         .during(|| format!("floor: write {bytes} bytes at {}", batch.offset))?;
     if written != bytes {
-        return Err(Error::Peer(format!(
-            "floor: the disk took {written} of {bytes} bytes"
-        )));
+        return Err(Error::Peer(format!("floor: the disk took {written} of {bytes} bytes")));
     }
     Ok(bytes as u64)
 }
@@ -370,9 +337,6 @@ mod tests {
         assert_eq!(&staging[HEADER_BYTES..HEADER_BYTES + 5], b"hello");
         assert_eq!(staging[8], 7);
         assert_eq!(staging[24 + 8], 8);
-        assert_eq!(
-            u32::from_le_bytes(staging[4..8].try_into().unwrap()),
-            crc32c::crc32c(b"hello")
-        );
+        assert_eq!(u32::from_le_bytes(staging[4..8].try_into().unwrap()), crc32c::crc32c(b"hello"));
     }
 }

@@ -59,11 +59,7 @@ pub fn run(plan: &Plan) -> Result<()> {
     for index in 0..plan.connections as u64 {
         let stream = wire::connect(plan.target)?;
         generator.poller.add(&stream, index)?;
-        generator.connections.push(Connection {
-            stream,
-            sent: 0,
-            reply_bytes: 0,
-        });
+        generator.connections.push(Connection { stream, sent: 0, reply_bytes: 0 });
     }
     let first_sent_ns = wire::monotonic_ns();
     let duration_ns = u64::try_from(plan.duration.as_nanos()).unwrap_or(u64::MAX);
@@ -121,15 +117,11 @@ impl Generator {
         let connection = &mut self.connections[index];
         let mut buffer = [0; REPLIES.len()];
         match connection.stream.read(&mut buffer[connection.reply_bytes..]) {
-            Ok(0) => Err(Error::Peer(
-                "floor generator: the connection was closed early".into(),
-            )),
+            Ok(0) => Err(Error::Peer("floor generator: the connection was closed early".into())),
             Ok(bytes) => {
                 let read = connection.reply_bytes..connection.reply_bytes + bytes;
                 if buffer[read.clone()] != REPLIES[read.clone()] {
-                    return Err(Error::Peer(format!(
-                        "floor generator: expected {REPLY_LINES} times 250"
-                    )));
+                    return Err(Error::Peer(format!("floor generator: expected {REPLY_LINES} times 250")));
                 }
                 connection.reply_bytes = read.end;
                 Ok(read.end == REPLIES.len())

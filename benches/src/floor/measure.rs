@@ -89,24 +89,12 @@ pub fn measure(
     let body_bytes = plan.body_bytes.to_string();
     let log = plan.folder.join("floor.log-ring");
     let sink_address = sink.smtp()?.to_string();
-    let arguments = arguments![
-        "floor-relay",
-        "--sink",
-        sink_address,
-        "--log",
-        log,
-        "--body-bytes",
-        &body_bytes
-    ];
+    let arguments =
+        arguments!["floor-relay", "--sink", sink_address, "--log", log, "--body-bytes", &body_bytes];
     let mut relay = Process::start_server(&launch("floor-relay", arguments), stop)?;
     let (relay_first, sink_first) = (relay.sample(), sink.sample());
     let mut arguments = arguments!["floor-generator", "--target", relay.smtp()?.to_string()];
-    arguments.extend(arguments![
-        "--body-bytes",
-        &body_bytes,
-        "--messages",
-        plan.messages_max.to_string()
-    ]);
+    arguments.extend(arguments!["--body-bytes", &body_bytes, "--messages", plan.messages_max.to_string()]);
     arguments.extend(arguments!["--duration-ms", plan.duration.as_millis().to_string()]);
     arguments.extend(arguments!["--connections", INBOUND_CONNECTIONS.to_string()]);
     let mut generator = Process::start(&launch("floor-generator", arguments))?;
@@ -130,10 +118,7 @@ pub fn measure(
 fn outcome(generated: &Generated, relayed: &Relayed, sunk: &Sunk, processes: Processes) -> Result<Outcome> {
     if generated.sent != sunk.delivered {
         let Generated { sent, .. } = generated;
-        return Err(Error::Peer(format!(
-            "floor: {sent} messages answered, {} delivered",
-            sunk.delivered
-        )));
+        return Err(Error::Peer(format!("floor: {sent} messages answered, {} delivered", sunk.delivered)));
     }
     Ok(Outcome {
         sent: generated.sent,
@@ -166,28 +151,16 @@ mod tests {
 
     #[test]
     fn time_runs_from_the_first_send_to_the_last_delivery() {
-        let generated = Generated {
-            sent: 10,
-            first_sent_ns: 1_000_000_000,
-        };
-        let sunk = Sunk {
-            delivered: 10,
-            last_ns: 3_500_000_000,
-        };
+        let generated = Generated { sent: 10, first_sent_ns: 1_000_000_000 };
+        let sunk = Sunk { delivered: 10, last_ns: 3_500_000_000 };
         let outcome = outcome(&generated, &Relayed { barriers: 2 }, &sunk, Processes::default()).unwrap();
         assert_eq!((outcome.elapsed_s, outcome.barriers), (2.5, 2));
     }
 
     #[test]
     fn a_floor_that_loses_mail_is_no_floor() {
-        let generated = Generated {
-            sent: 10,
-            first_sent_ns: 0,
-        };
-        let sunk = Sunk {
-            delivered: 9,
-            last_ns: 1,
-        };
+        let generated = Generated { sent: 10, first_sent_ns: 0 };
+        let sunk = Sunk { delivered: 9, last_ns: 1 };
         assert!(outcome(&generated, &Relayed { barriers: 2 }, &sunk, Processes::default()).is_err());
     }
 }

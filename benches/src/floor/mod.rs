@@ -26,10 +26,7 @@ fn listen() -> Result<TcpListener> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).during(|| "floor: listen".into())?;
     listener.set_nonblocking(true).during(|| "floor: listen".into())?;
     let address = listener.local_addr().during(|| "floor: listen".into())?;
-    let announced = writeln!(
-        std::io::stderr(),
-        "smtp listener on {address}\ninitialization complete"
-    );
+    let announced = writeln!(std::io::stderr(), "smtp listener on {address}\ninitialization complete");
     announced.during(|| "floor: write to standard error".into())?;
     Ok(listener)
 }
@@ -41,10 +38,7 @@ fn accept(listener: &TcpListener) -> Result<Option<TcpStream>> {
         Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
         Err(error) => return Err(error).during(|| "floor: accept".into()),
     };
-    stream
-        .set_nodelay(true)
-        .and_then(|()| stream.set_nonblocking(true))
-        .during(|| "floor: accept".into())?;
+    stream.set_nodelay(true).and_then(|()| stream.set_nonblocking(true)).during(|| "floor: accept".into())?;
     sink::greet(&mut stream)?;
     Ok(Some(stream))
 }

@@ -84,12 +84,7 @@ impl Relay {
         for index in 0..OUTBOUND_CONNECTIONS {
             let stream = wire::connect(plan.sink)?;
             poller.add(&stream, index as u64)?;
-            outbound.push(Outbound {
-                stream,
-                slot: None,
-                sent: 0,
-                reply_bytes: 0,
-            });
+            outbound.push(Outbound { stream, slot: None, sent: 0, reply_bytes: 0 });
         }
         let free = disk::slots(plan.body_bytes);
         let listener = super::listen()?;
@@ -127,12 +122,7 @@ impl Relay {
     fn accept(&mut self) -> Result<()> {
         while let Some(stream) = super::accept(&self.listener)? {
             self.poller.add(&stream, INBOUND + self.inbound.len() as u64)?;
-            self.inbound.push(Some(Inbound {
-                stream,
-                greeted: false,
-                starved: false,
-                slot: None,
-            }));
+            self.inbound.push(Some(Inbound { stream, greeted: false, starved: false, slot: None }));
             self.open += 1;
         }
         Ok(())
@@ -174,10 +164,7 @@ impl Relay {
         self.disk.collect(&mut durable)?;
         for slot in &durable {
             if let Some(connection) = self.inbound[slot.inbound].as_mut() {
-                connection
-                    .stream
-                    .write_all(REPLIES)
-                    .during(|| "floor relay: reply".into())?;
+                connection.stream.write_all(REPLIES).during(|| "floor relay: reply".into())?;
             }
         }
         for slot in durable.drain(..) {
@@ -243,9 +230,7 @@ impl Inbound {
             Err(error) => return Err(error).during(|| "floor relay: read EHLO".into()),
         }
         self.greeted = true;
-        self.stream
-            .write_all(EHLO_REPLY)
-            .during(|| "floor relay: answer EHLO".into())
+        self.stream.write_all(EHLO_REPLY).during(|| "floor relay: answer EHLO".into())
     }
 
     /// Reads into the slot until the message is complete or the socket is empty.

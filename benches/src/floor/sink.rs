@@ -73,12 +73,7 @@ impl Sink {
     fn accept(&mut self) -> Result<()> {
         while let Some(stream) = super::accept(&self.listener)? {
             self.poller.add(&stream, self.connections.len() as u64)?;
-            self.connections.push(Some(Connection {
-                stream,
-                greeted: false,
-                head: Vec::new(),
-                missing: 0,
-            }));
+            self.connections.push(Some(Connection { stream, greeted: false, head: Vec::new(), missing: 0 }));
             self.open += 1;
         }
         Ok(())
@@ -116,15 +111,10 @@ impl Connection {
     fn take(&mut self, bytes: &[u8]) -> Result<bool> {
         if !self.greeted {
             self.greeted = true;
-            return if bytes == EHLO {
-                self.answer(EHLO_REPLY, false)
-            } else {
-                Err(wire::unexpected(bytes))
-            };
+            return if bytes == EHLO { self.answer(EHLO_REPLY, false) } else { Err(wire::unexpected(bytes)) };
         }
         if self.missing == 0 {
-            self.head
-                .extend_from_slice(&bytes[..bytes.len().min(wire::COMMAND_BYTES_MAX)]);
+            self.head.extend_from_slice(&bytes[..bytes.len().min(wire::COMMAND_BYTES_MAX)]);
             let Some(frame) = wire::frame_bytes(&self.head)? else {
                 return Ok(false);
             };
@@ -134,29 +124,19 @@ impl Connection {
             self.head.clear();
         }
         if bytes.len() > self.missing {
-            return Err(Error::Peer(
-                "floor sink: a second message before the first was answered".into(),
-            ));
+            return Err(Error::Peer("floor sink: a second message before the first was answered".into()));
         }
         self.missing -= bytes.len();
-        if self.missing == 0 {
-            self.answer(REPLIES, true)
-        } else {
-            Ok(false)
-        }
+        if self.missing == 0 { self.answer(REPLIES, true) } else { Ok(false) }
     }
 
     fn answer(&mut self, replies: &[u8], completes: bool) -> Result<bool> {
-        self.stream
-            .write_all(replies)
-            .during(|| "floor sink: reply".into())?;
+        self.stream.write_all(replies).during(|| "floor sink: reply".into())?;
         Ok(completes)
     }
 }
 
 /// Greets a fresh connection; shared with the relay.
 pub(super) fn greet(stream: &mut TcpStream) -> Result<()> {
-    stream
-        .write_all(BANNER)
-        .during(|| "floor: write the banner".into())
+    stream.write_all(BANNER).during(|| "floor: write the banner".into())
 }

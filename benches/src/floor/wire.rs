@@ -47,23 +47,16 @@ pub(super) fn message(body_bytes: usize) -> Vec<u8> {
 /// there.
 pub(super) fn frame_bytes(bytes: &[u8]) -> Result<Option<usize>> {
     let head = &bytes[..bytes.len().min(COMMAND_BYTES_MAX)];
-    let mut ends = head
-        .iter()
-        .enumerate()
-        .filter(|(_, byte)| **byte == b'\n')
-        .map(|(at, _)| at + 1);
+    let mut ends = head.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1);
     let (Some(_), Some(start), Some(end)) = (ends.next(), ends.next(), ends.next()) else {
         if head.len() == COMMAND_BYTES_MAX {
             return Err(unexpected(head));
         }
         return Ok(None);
     };
-    let size = std::str::from_utf8(&head[start..end]).ok().and_then(|line| {
-        line.strip_prefix("BDAT ")?
-            .strip_suffix(" LAST\r\n")?
-            .parse::<usize>()
-            .ok()
-    });
+    let size = std::str::from_utf8(&head[start..end])
+        .ok()
+        .and_then(|line| line.strip_prefix("BDAT ")?.strip_suffix(" LAST\r\n")?.parse::<usize>().ok());
     size.map(|size| Some(end + size)).ok_or_else(|| unexpected(head))
 }
 
@@ -96,10 +89,7 @@ pub(super) struct Poller {
 impl Poller {
     pub(super) fn new() -> Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC).during(|| "floor: epoll_create".into())?;
-        Ok(Self {
-            epoll,
-            events: Vec::with_capacity(EVENTS_MAX),
-        })
+        Ok(Self { epoll, events: Vec::with_capacity(EVENTS_MAX) })
     }
 
     /// From now on `wait` reports `token` whenever `source` becomes readable or writable again.
@@ -140,11 +130,7 @@ mod tests {
     fn a_message_frames_itself_at_every_split() {
         let message = message(1000);
         assert_eq!(&message[message.len() - 2..], b"\r\n");
-        let head = message
-            .windows(7)
-            .position(|window| window == b" LAST\r\n")
-            .unwrap()
-            + 7;
+        let head = message.windows(7).position(|window| window == b" LAST\r\n").unwrap() + 7;
         for end in 0..head {
             assert_eq!(frame_bytes(&message[..end]).unwrap(), None);
         }

@@ -30,11 +30,7 @@ impl DateCache {
 }
 
 fn format(unix_seconds: i64) -> String {
-    let nearest_end = if unix_seconds < 0 {
-        Timestamp::MIN
-    } else {
-        Timestamp::MAX
-    };
+    let nearest_end = if unix_seconds < 0 { Timestamp::MIN } else { Timestamp::MAX };
     let timestamp = Timestamp::from_second(unix_seconds).unwrap_or(nearest_end);
     // The printer knows years 0 to 9999 only; a clock set before our era is answered with the epoch.
     jiff::fmt::rfc2822::to_string(&timestamp.to_zoned(TimeZone::UTC))

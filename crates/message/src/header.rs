@@ -30,9 +30,7 @@ pub fn blank_line(message: &[u8]) -> Option<(usize, usize)> {
 /// The value of the first field of that name, unfolded and trimmed. Names compare without case (RFC 5322 1.2.2). Bytes that are not
 /// UTF-8 are replaced by U+FFFD.
 pub fn find<'m>(headers: &'m [u8], name: &str) -> Option<Cow<'m, str>> {
-    fields(headers)
-        .find(|field| field.is(name))
-        .map(|field| field.value())
+    fields(headers).find(|field| field.is(name)).map(|field| field.value())
 }
 
 /// All fields in the order in which they stand. Stops at the empty line, so a whole message may be given.
@@ -61,11 +59,7 @@ impl<'m> Field<'m> {
         if memchr::memchr2(b'\r', b'\n', raw).is_none() {
             return String::from_utf8_lossy(raw);
         }
-        let unfolded: Vec<u8> = raw
-            .iter()
-            .copied()
-            .filter(|byte| !matches!(byte, b'\r' | b'\n'))
-            .collect();
+        let unfolded: Vec<u8> = raw.iter().copied().filter(|byte| !matches!(byte, b'\r' | b'\n')).collect();
         Cow::Owned(String::from_utf8_lossy(&unfolded).into_owned())
     }
 }
@@ -145,15 +139,7 @@ mod tests {
     #[test]
     fn a_line_without_a_colon_does_not_hide_what_follows() {
         let names: Vec<&[u8]> = fields(MESSAGE).map(|field| field.name).collect();
-        assert_eq!(
-            names,
-            [
-                &b"Subject"[..],
-                b"no colon here\r\n and its tail",
-                b"TO",
-                b"Empty"
-            ]
-        );
+        assert_eq!(names, [&b"Subject"[..], b"no colon here\r\n and its tail", b"TO", b"Empty"]);
         let names: Vec<&[u8]> = fields(b"junk\r\nA: 1\r\n").map(|field| field.name).collect();
         assert_eq!(names, [b"A"]);
     }

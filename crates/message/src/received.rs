@@ -52,22 +52,14 @@ impl Received<'_> {
 
 /// A name in a clause: no blanks, no comments, no semicolon, which would end the clauses.
 fn write_token(text: &str, out: &mut Vec<u8>) {
-    write_clean(
-        text,
-        |character| !matches!(character, ' ' | '(' | ')' | ';' | '\\' | '"'),
-        out,
-    );
+    write_clean(text, |character| !matches!(character, ' ' | '(' | ')' | ';' | '\\' | '"'), out);
 }
 
 fn write_clean(text: &str, allowed: impl Fn(char) -> bool, out: &mut Vec<u8>) {
     for character in text.chars() {
         // RFC 6531 3.7.3: an internationalised address may stand in UTF-8; control characters may not.
         let good = !character.is_control() && allowed(character);
-        out.extend_from_slice(
-            if good { character } else { '?' }
-                .encode_utf8(&mut [0; 4])
-                .as_bytes(),
-        );
+        out.extend_from_slice(if good { character } else { '?' }.encode_utf8(&mut [0; 4]).as_bytes());
     }
 }
 
@@ -105,10 +97,7 @@ mod tests {
 
     #[test]
     fn several_recipients_are_not_revealed_and_ipv6_is_tagged() {
-        let text = written(&Received {
-            peer: "2001:db8::1".parse().unwrap(),
-            ..example("c", None)
-        });
+        let text = written(&Received { peer: "2001:db8::1".parse().unwrap(), ..example("c", None) });
         assert!(text.contains("([IPv6:2001:db8::1])"));
         assert!(!text.contains("for <"));
     }

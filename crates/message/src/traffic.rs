@@ -57,10 +57,7 @@ impl RunId {
         }
         let mut bytes = [0; RUN_BYTES_MAX];
         bytes.get_mut(..text.len())?.copy_from_slice(text);
-        Some(Self {
-            bytes,
-            length: u8::try_from(text.len()).ok()?,
-        })
+        Some(Self { bytes, length: u8::try_from(text.len()).ok()? })
     }
 }
 
@@ -143,13 +140,7 @@ impl TrafficHeader {
                 _ => {}
             }
         }
-        Some(Self {
-            run: run?,
-            conn: conn?,
-            seq: seq?,
-            sent_ns: sent_ns?,
-            crc: crc?,
-        })
+        Some(Self { run: run?, conn: conn?, seq: seq?, sent_ns: sent_ns?, crc: crc? })
     }
 
     fn value_bytes(&self) -> usize {
@@ -214,11 +205,7 @@ pub fn write_decimal(number: u64, to: &mut [u8]) {
 
 fn read_line(from_line_start: &[u8]) -> Option<TrafficHeader> {
     let field = crate::header::fields(from_line_start).next()?;
-    if field.is(NAME) {
-        TrafficHeader::parse(field.raw)
-    } else {
-        None
-    }
+    if field.is(NAME) { TrafficHeader::parse(field.raw) } else { None }
 }
 
 fn write_hex(number: u64, to: &mut [u8]) {
@@ -235,11 +222,7 @@ fn parse_decimal(text: &[u8]) -> Option<u64> {
     }
     text.iter().try_fold(0u64, |number, byte| {
         let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            None
-        } else {
-            number.checked_mul(10)?.checked_add(u64::from(digit))
-        }
+        if digit > 9 { None } else { number.checked_mul(10)?.checked_add(u64::from(digit)) }
     })
 }
 
@@ -247,9 +230,7 @@ fn parse_hex(text: &[u8]) -> Option<u32> {
     if text.is_empty() || text.len() > CRC_DIGITS {
         return None;
     }
-    text.iter().try_fold(0u32, |number, byte| {
-        Some(number << 4 | char::from(*byte).to_digit(16)?)
-    })
+    text.iter().try_fold(0u32, |number, byte| Some(number << 4 | char::from(*byte).to_digit(16)?))
 }
 
 #[cfg(test)]
@@ -283,13 +264,7 @@ mod tests {
         let (header, body) = find_in(message).unwrap();
         assert_eq!(
             header,
-            TrafficHeader {
-                run: RunId::new("a").unwrap(),
-                conn: 1,
-                seq: 2,
-                sent_ns: 3,
-                crc: 255
-            }
+            TrafficHeader { run: RunId::new("a").unwrap(), conn: 1, seq: 2, sent_ns: 3, crc: 255 }
         );
         assert_eq!(&message[body..], b"body");
     }

@@ -154,10 +154,7 @@ impl<'a> Path<'a> {
     pub fn to_address(&self) -> Option<Address> {
         match *self {
             Self::Null => None,
-            Self::Mailbox { local, domain } => Some(Address {
-                local: local.into(),
-                domain: domain.into(),
-            }),
+            Self::Mailbox { local, domain } => Some(Address { local: local.into(), domain: domain.into() }),
         }
     }
 }
@@ -179,18 +176,13 @@ impl Address {
     /// # Errors
     /// The first rule that the text breaks.
     pub fn parse(text: &str) -> Result<Self, AddressError> {
-        Path::parse_bare(text, true)?
-            .to_address()
-            .ok_or(AddressError::Empty)
+        Path::parse_bare(text, true)?.to_address().ok_or(AddressError::Empty)
     }
 
     /// The borrowed form.
     #[must_use]
     pub fn as_path(&self) -> Path<'_> {
-        Path::Mailbox {
-            local: &self.local,
-            domain: &self.domain,
-        }
+        Path::Mailbox { local: &self.local, domain: &self.domain }
     }
 }
 
@@ -228,11 +220,7 @@ fn skip_source_route(text: &str, smtputf8: bool) -> Result<&str, AddressError> {
 
 /// Parses `local@domain`, or `postmaster` alone; the rest begins at the byte that cannot belong to it.
 fn parse_mailbox(text: &str, smtputf8: bool) -> Result<(Path<'_>, &str), AddressError> {
-    let local_bytes = if text.starts_with('"') {
-        quoted_end(text)?
-    } else {
-        dot_atom_end(text)?
-    };
+    let local_bytes = if text.starts_with('"') { quoted_end(text)? } else { dot_atom_end(text)? };
     let (local, rest) = text.split_at(local_bytes);
     if local.len() > LOCAL_BYTES_MAX {
         return Err(AddressError::LocalTooLong);
@@ -241,11 +229,7 @@ fn parse_mailbox(text: &str, smtputf8: bool) -> Result<(Path<'_>, &str), Address
         if local.eq_ignore_ascii_case("postmaster") {
             return Ok((Path::Mailbox { local, domain: "" }, rest));
         }
-        return Err(if local.is_empty() {
-            AddressError::Empty
-        } else {
-            AddressError::DomainMissing
-        });
+        return Err(if local.is_empty() { AddressError::Empty } else { AddressError::DomainMissing });
     };
     if local.is_empty() {
         return Err(AddressError::Local);
@@ -265,10 +249,7 @@ fn parse_mailbox(text: &str, smtputf8: bool) -> Result<(Path<'_>, &str), Address
 /// Where the dot-atom ends; dots only between atoms (RFC 5321 4.1.2, `Dot-string`).
 fn dot_atom_end(text: &str) -> Result<usize, AddressError> {
     let bytes = text.as_bytes();
-    let end = bytes
-        .iter()
-        .position(|&byte| !is(byte, ATOM | DOT))
-        .unwrap_or(bytes.len());
+    let end = bytes.iter().position(|&byte| !is(byte, ATOM | DOT)).unwrap_or(bytes.len());
     let atom = &bytes[..end];
     let dot_at_edge = atom.first() == Some(&b'.') || atom.last() == Some(&b'.');
     if dot_at_edge || atom.windows(2).any(|pair| pair == b"..") {
@@ -298,10 +279,7 @@ fn domain_end(text: &str) -> usize {
     if bytes.first() == Some(&b'[') {
         return memchr::memchr(b']', bytes).map_or(bytes.len(), |at| at + 1);
     }
-    bytes
-        .iter()
-        .position(|&byte| !is(byte, HOST | DOT))
-        .unwrap_or(bytes.len())
+    bytes.iter().position(|&byte| !is(byte, HOST | DOT)).unwrap_or(bytes.len())
 }
 
 fn check_domain(domain: &str, smtputf8: bool) -> Result<(), AddressError> {
@@ -384,11 +362,7 @@ mod tests {
     fn accepts() {
         let table = [
             ("<a@b>", "a", "b"),
-            (
-                "<first.last+tag@mx-1.example.org>",
-                "first.last+tag",
-                "mx-1.example.org",
-            ),
+            ("<first.last+tag@mx-1.example.org>", "first.last+tag", "mx-1.example.org"),
             ("<\"john doe\"@example.org>", "\"john doe\"", "example.org"),
             ("<\"a\\\"b>c\"@example.org>", "\"a\\\"b>c\"", "example.org"),
             ("<\"\"@example.org>", "\"\"", "example.org"),
@@ -401,11 +375,7 @@ mod tests {
             ("<a@_dmarc.example>", "a", "_dmarc.example"),
         ];
         for (text, local, domain) in table {
-            assert_eq!(
-                Path::parse(text, false),
-                Ok(Path::Mailbox { local, domain }),
-                "{text}"
-            );
+            assert_eq!(Path::parse(text, false), Ok(Path::Mailbox { local, domain }), "{text}");
         }
         assert_eq!(Path::parse("<>", false), Ok(Path::Null));
     }
@@ -462,34 +432,19 @@ mod tests {
 
         let label = "d".repeat(LABEL_BYTES_MAX);
         assert!(Path::parse(&format!("<a@{label}>"), false).is_ok());
-        assert_eq!(
-            Path::parse(&format!("<a@{label}d>"), false),
-            Err(AddressError::Domain)
-        );
+        assert_eq!(Path::parse(&format!("<a@{label}d>"), false), Err(AddressError::Domain));
 
-        let domain = format!(
-            "{label}.{label}.{label}.{}",
-            "d".repeat(PATH_BYTES_MAX - 4 - 3 * 64)
-        );
+        let domain = format!("{label}.{label}.{label}.{}", "d".repeat(PATH_BYTES_MAX - 4 - 3 * 64));
         assert_eq!(domain.len() + 4, PATH_BYTES_MAX);
         assert!(Path::parse(&format!("<a@{domain}>"), false).is_ok());
-        assert_eq!(
-            Path::parse(&format!("<ab@{domain}>"), false),
-            Err(AddressError::PathTooLong)
-        );
-        assert_eq!(
-            Path::parse(&format!("<a@{domain}.{label}>"), false),
-            Err(AddressError::DomainTooLong)
-        );
+        assert_eq!(Path::parse(&format!("<ab@{domain}>"), false), Err(AddressError::PathTooLong));
+        assert_eq!(Path::parse(&format!("<a@{domain}.{label}>"), false), Err(AddressError::DomainTooLong));
     }
 
     #[test]
     fn owned_form() {
         let address: Address = "a@b.example".parse().unwrap();
-        assert_eq!(
-            (address.local.as_str(), address.domain.as_str()),
-            ("a", "b.example")
-        );
+        assert_eq!((address.local.as_str(), address.domain.as_str()), ("a", "b.example"));
         assert_eq!(address.to_string(), "a@b.example");
         assert_eq!(Address::parse("postmaster").unwrap().to_string(), "postmaster");
         assert_eq!(Address::parse(""), Err(AddressError::Empty));
@@ -501,13 +456,7 @@ mod tests {
     fn prefix_leaves_the_parameters() {
         assert_eq!(
             Path::parse_prefix("<a@b> SIZE=1", false),
-            Ok((
-                Path::Mailbox {
-                    local: "a",
-                    domain: "b"
-                },
-                " SIZE=1"
-            ))
+            Ok((Path::Mailbox { local: "a", domain: "b" }, " SIZE=1"))
         );
         assert_eq!(Path::parse_prefix("<> X", false), Ok((Path::Null, " X")));
     }

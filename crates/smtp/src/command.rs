@@ -101,14 +101,8 @@ impl<'a> Command<'a> {
         let line = line.trim_end_matches([' ', '\t']);
         let (verb, argument) = split_verb(line).ok_or(PeerMisbehaved::UnknownCommand)?;
         match &verb {
-            b"ehlo" => parse_domain(argument).map(|domain| Self::Ehlo {
-                domain,
-                extended: true,
-            }),
-            b"helo" => parse_domain(argument).map(|domain| Self::Ehlo {
-                domain,
-                extended: false,
-            }),
+            b"ehlo" => parse_domain(argument).map(|domain| Self::Ehlo { domain, extended: true }),
+            b"helo" => parse_domain(argument).map(|domain| Self::Ehlo { domain, extended: false }),
             b"mail" => parse_mail(argument, grammar),
             b"rcpt" => parse_rcpt(argument, grammar),
             b"data" => bare(argument, Self::Data),
@@ -130,28 +124,17 @@ fn split_verb(line: &str) -> Option<([u8; 4], &str)> {
     if !rest.is_empty() && rest[0] != b' ' {
         return None;
     }
-    Some((
-        verb.map(|letter| letter.to_ascii_lowercase()),
-        line[4..].trim_start_matches(' '),
-    ))
+    Some((verb.map(|letter| letter.to_ascii_lowercase()), line[4..].trim_start_matches(' ')))
 }
 
 fn bare<'a>(argument: &str, command: Command<'a>) -> Result<Command<'a>, PeerMisbehaved> {
-    if argument.is_empty() {
-        Ok(command)
-    } else {
-        Err(PeerMisbehaved::Syntax)
-    }
+    if argument.is_empty() { Ok(command) } else { Err(PeerMisbehaved::Syntax) }
 }
 
 /// One word of visible ASCII. Whether it is the client's true name is for policy to ask.
 fn parse_domain(argument: &str) -> Result<&str, PeerMisbehaved> {
     let visible = argument.bytes().all(|byte| byte.is_ascii_graphic());
-    if visible && !argument.is_empty() {
-        Ok(argument)
-    } else {
-        Err(PeerMisbehaved::Syntax)
-    }
+    if visible && !argument.is_empty() { Ok(argument) } else { Err(PeerMisbehaved::Syntax) }
 }
 
 fn parse_mail<'a>(argument: &'a str, grammar: Grammar) -> Result<Command<'a>, PeerMisbehaved> {
@@ -198,10 +181,7 @@ fn parse_bdat<'a>(argument: &str) -> Result<Command<'a>, PeerMisbehaved> {
 
 impl<'a> MailParams<'a> {
     fn parse(text: &'a str, grammar: Grammar) -> Result<Self, PeerMisbehaved> {
-        let mut params = Self {
-            as_written: text,
-            ..Self::default()
-        };
+        let mut params = Self { as_written: text, ..Self::default() };
         for word in text.split(' ').filter(|word| !word.is_empty()) {
             let (keyword, value) = word.split_once('=').unwrap_or((word, ""));
             let is = |name: &str| keyword.eq_ignore_ascii_case(name);
@@ -234,8 +214,7 @@ impl BodyKind {
 /// Takes `FROM:` or `TO:` off, in any case, with the blanks after it that many clients write (RFC 5321 3.3).
 fn strip_keyword<'a>(argument: &'a str, keyword: &str) -> Option<&'a str> {
     let (head, rest) = argument.split_at_checked(keyword.len())?;
-    head.eq_ignore_ascii_case(keyword)
-        .then(|| rest.trim_start_matches(' '))
+    head.eq_ignore_ascii_case(keyword).then(|| rest.trim_start_matches(' '))
 }
 
 /// What follows a path: nothing, or a blank and parameters.
@@ -299,12 +278,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    const ALL: Grammar = Grammar {
-        chunking: true,
-        eight_bit_mime: true,
-        smtputf8: true,
-        utf8_recipients: false,
-    };
+    const ALL: Grammar =
+        Grammar { chunking: true, eight_bit_mime: true, smtputf8: true, utf8_recipients: false };
 
     fn parse(line: &str) -> Result<Command<'_>, PeerMisbehaved> {
         Command::parse(line.as_bytes(), ALL)
@@ -313,37 +288,13 @@ mod tests {
     #[test]
     fn verbs_in_any_case() {
         let table = [
-            (
-                "EHLO mx.example",
-                Command::Ehlo {
-                    domain: "mx.example",
-                    extended: true,
-                },
-            ),
-            (
-                "helo [127.0.0.1]",
-                Command::Ehlo {
-                    domain: "[127.0.0.1]",
-                    extended: false,
-                },
-            ),
+            ("EHLO mx.example", Command::Ehlo { domain: "mx.example", extended: true }),
+            ("helo [127.0.0.1]", Command::Ehlo { domain: "[127.0.0.1]", extended: false }),
             ("DaTa", Command::Data),
             ("data  ", Command::Data),
-            (
-                "BDAT 86",
-                Command::Bdat {
-                    bytes: 86,
-                    last: false,
-                },
-            ),
+            ("BDAT 86", Command::Bdat { bytes: 86, last: false }),
             ("bdat 0 last", Command::Bdat { bytes: 0, last: true }),
-            (
-                "BDAT 99999999999999999999 LAST",
-                Command::Bdat {
-                    bytes: u64::MAX,
-                    last: true,
-                },
-            ),
+            ("BDAT 99999999999999999999 LAST", Command::Bdat { bytes: u64::MAX, last: true }),
             ("RSET", Command::Rset),
             ("NOOP", Command::Noop),
             ("NOOP whatever", Command::Noop),
@@ -358,10 +309,7 @@ mod tests {
 
     #[test]
     fn mail_with_parameters() {
-        let mailbox = Path::Mailbox {
-            local: "a",
-            domain: "b",
-        };
+        let mailbox = Path::Mailbox { local: "a", domain: "b" };
         let table = [
             ("MAIL FROM:<a@b>", mailbox, MailParams::default()),
             ("mail from: <a@b>", mailbox, MailParams::default()),
@@ -379,10 +327,7 @@ mod tests {
             (
                 "MAIL FROM:<a@b> BODY=7BIT",
                 mailbox,
-                MailParams {
-                    as_written: "BODY=7BIT",
-                    ..MailParams::default()
-                },
+                MailParams { as_written: "BODY=7BIT", ..MailParams::default() },
             ),
         ];
         for (line, from, params) in table {
@@ -414,10 +359,7 @@ mod tests {
             ("MAIL FROM:<a@b> BODY=BINARYMIME", P::UnknownParameter),
             ("MAIL FROM:<a@b> RET=FULL", P::UnknownParameter),
             ("MAIL FROM:a@b", P::BadSender(AddressError::Brackets)),
-            (
-                "MAIL FROM:<postmaster>",
-                P::BadSender(AddressError::DomainMissing),
-            ),
+            ("MAIL FROM:<postmaster>", P::BadSender(AddressError::DomainMissing)),
             ("MAIL FROM:<ä@b>", P::BadSender(AddressError::Utf8Needed)),
             ("RCPT TO:<>", P::BadRecipient(AddressError::Empty)),
             ("RCPT TO:<ä@b>", P::BadRecipient(AddressError::Utf8Needed)),
@@ -439,12 +381,8 @@ mod tests {
 
     #[test]
     fn extensions_that_are_off_are_unknown() {
-        let none = Grammar {
-            chunking: false,
-            eight_bit_mime: false,
-            smtputf8: false,
-            utf8_recipients: false,
-        };
+        let none =
+            Grammar { chunking: false, eight_bit_mime: false, smtputf8: false, utf8_recipients: false };
         let table = [
             ("BDAT 1", PeerMisbehaved::UnknownCommand),
             ("MAIL FROM:<a@b> BODY=8BITMIME", PeerMisbehaved::UnknownParameter),
@@ -465,10 +403,7 @@ mod tests {
         write_ehlo(true, "x", &mut out);
         write_ehlo(false, "x", &mut out);
         let text = String::from_utf8(out).unwrap();
-        let commands: Vec<_> = text
-            .split_terminator("\r\n")
-            .map(|line| parse(line).unwrap())
-            .collect();
+        let commands: Vec<_> = text.split_terminator("\r\n").map(|line| parse(line).unwrap()).collect();
         assert_eq!(commands.len(), 6);
         assert!(
             matches!(commands[0], Command::Mail { params, .. } if params.size == Some(70_000) && params.smtputf8)

@@ -157,10 +157,7 @@ pub struct BodyRules {
 
 impl Default for BodyRules {
     fn default() -> Self {
-        Self {
-            line_bytes_max: LINE_BYTES_MAX,
-            line_endings: LineEndings::Deny,
-        }
+        Self { line_bytes_max: LINE_BYTES_MAX, line_endings: LineEndings::Deny }
     }
 }
 
@@ -199,17 +196,13 @@ impl BodyError {
     #[must_use]
     pub fn reply(&self) -> Reply {
         match self {
-            Self::BareLineEnding { .. } => Reply::new(
-                552,
-                (5, 6, 0),
-                "message holds a bare CR or LF; lines must end in CRLF",
-            ),
+            Self::BareLineEnding { .. } => {
+                Reply::new(552, (5, 6, 0), "message holds a bare CR or LF; lines must end in CRLF")
+            }
             Self::Nul { .. } => Reply::new(552, (5, 6, 0), "message holds a NUL byte; encode binary content"),
-            Self::LineTooLong { .. } => Reply::new(
-                500,
-                (5, 2, 3),
-                "line too long in message; wrap or encode lines over the limit",
-            ),
+            Self::LineTooLong { .. } => {
+                Reply::new(500, (5, 2, 3), "line too long in message; wrap or encode lines over the limit")
+            }
         }
     }
 }
@@ -236,14 +229,10 @@ pub fn check(body: &[u8], rules: &BodyRules) -> Result<BodyFacts, BodyError> {
         before = block[block.len() - 1];
     }
     if deny && before == b'\r' {
-        return Err(BodyError::BareLineEnding {
-            offset: body.len() - 1,
-        });
+        return Err(BodyError::BareLineEnding { offset: body.len() - 1 });
     }
     check_lines(body, rules.line_bytes_max)?;
-    Ok(BodyFacts {
-        eight_bit: eight_bit != 0,
-    })
+    Ok(BodyFacts { eight_bit: eight_bit != 0 })
 }
 
 struct Folded {
@@ -292,10 +281,7 @@ fn first_error(before: u8, block: &[u8], start: usize, deny: bool) -> Result<(),
 fn check_lines(body: &[u8], line_bytes_max: usize) -> Result<(), BodyError> {
     let mut start = 0;
     while body.len() - start > line_bytes_max {
-        let window = &body[start
-            ..body
-                .len()
-                .min(start.saturating_add(line_bytes_max).saturating_add(2))];
+        let window = &body[start..body.len().min(start.saturating_add(line_bytes_max).saturating_add(2))];
         let Some(end) = memchr::memrchr(b'\n', window) else {
             return Err(BodyError::LineTooLong { offset: start });
         };
@@ -340,11 +326,7 @@ pub fn terminator(parts: &[&[u8]]) -> &'static [u8] {
 }
 
 fn end_after(tail: Tail) -> &'static [u8] {
-    if tail == Tail::LineStart {
-        END
-    } else {
-        END_OF_LINE_AND_END
-    }
+    if tail == Tail::LineStart { END } else { END_OF_LINE_AND_END }
 }
 
 #[cfg(test)]
@@ -403,12 +385,7 @@ mod tests {
                 );
             }
             let bytes: Vec<&[u8]> = input.chunks(1).collect();
-            assert_eq!(
-                unstuff(&bytes),
-                (body.to_vec(), end),
-                "{} by bytes",
-                input.escape_ascii()
-            );
+            assert_eq!(unstuff(&bytes), (body.to_vec(), end), "{} by bytes", input.escape_ascii());
         }
     }
 
@@ -435,10 +412,7 @@ mod tests {
         for (parts, expected) in table {
             let mut out = Vec::new();
             stuff(parts, &mut out);
-            assert_eq!(
-                out.escape_ascii().to_string(),
-                expected.escape_ascii().to_string()
-            );
+            assert_eq!(out.escape_ascii().to_string(), expected.escape_ascii().to_string());
             assert!(out.ends_with(terminator(parts)));
             let dots = needs_stuffing(parts);
             assert_eq!(dots, out.len() != parts.concat().len() + terminator(parts).len());
@@ -447,10 +421,7 @@ mod tests {
 
     #[test]
     fn checks() {
-        let rules = BodyRules {
-            line_bytes_max: 4,
-            ..BodyRules::default()
-        };
+        let rules = BodyRules { line_bytes_max: 4, ..BodyRules::default() };
         let table: [(&[u8], Result<bool, BodyError>); 14] = [
             (b"", Ok(false)),
             (b"abcd\r\n\r\nabcd\r\n", Ok(false)),
@@ -471,10 +442,7 @@ mod tests {
             let found = check(body, &rules).map(|facts| facts.eight_bit);
             assert_eq!(found, expected, "{}", body.escape_ascii());
         }
-        let lenient = BodyRules {
-            line_endings: LineEndings::Allow,
-            ..rules
-        };
+        let lenient = BodyRules { line_endings: LineEndings::Allow, ..rules };
         assert!(check(b"a\rb\nabcd\n\r", &lenient).is_ok());
         assert_eq!(check(b"a\0", &lenient), Err(BodyError::Nul { offset: 1 }));
     }
@@ -482,24 +450,12 @@ mod tests {
     #[test]
     fn checks_across_fold_borders() {
         for filler in FOLD_BYTES - 4..FOLD_BYTES + 4 {
-            let rules = BodyRules {
-                line_bytes_max: usize::MAX,
-                ..BodyRules::default()
-            };
+            let rules = BodyRules { line_bytes_max: usize::MAX, ..BodyRules::default() };
             let with = |end: &[u8]| [&vec![b'x'; filler], end].concat();
             assert!(check(&with(b"\r\n"), &rules).is_ok(), "{filler}");
-            assert_eq!(
-                check(&with(b"\n"), &rules),
-                Err(BodyError::BareLineEnding { offset: filler })
-            );
-            assert_eq!(
-                check(&with(b"\rx"), &rules),
-                Err(BodyError::BareLineEnding { offset: filler })
-            );
-            assert_eq!(
-                check(&with(b"\r"), &rules),
-                Err(BodyError::BareLineEnding { offset: filler })
-            );
+            assert_eq!(check(&with(b"\n"), &rules), Err(BodyError::BareLineEnding { offset: filler }));
+            assert_eq!(check(&with(b"\rx"), &rules), Err(BodyError::BareLineEnding { offset: filler }));
+            assert_eq!(check(&with(b"\r"), &rules), Err(BodyError::BareLineEnding { offset: filler }));
         }
     }
 }

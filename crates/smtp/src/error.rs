@@ -106,10 +106,7 @@ impl PeerMisbehaved {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum PeerError {
     /// A reply line is longer than `reply::REPLY_LINE_BYTES_MAX`.
-    #[error(
-        "peer misbehaved: reply line longer than {} bytes",
-        crate::reply::REPLY_LINE_BYTES_MAX
-    )]
+    #[error("peer misbehaved: reply line longer than {} bytes", crate::reply::REPLY_LINE_BYTES_MAX)]
     ReplyLineTooLong,
     /// A reply has more lines than `reply::REPLY_LINES_MAX`.
     #[error("peer misbehaved: reply of more than {} lines", crate::reply::REPLY_LINES_MAX)]
@@ -187,10 +184,7 @@ mod tests {
             (PeerMisbehaved::Syntax, "501 5.5.4"),
             (PeerMisbehaved::BadSender(AddressError::Empty), "501 5.1.7"),
             (PeerMisbehaved::BadRecipient(AddressError::Empty), "501 5.1.3"),
-            (
-                PeerMisbehaved::BadRecipient(AddressError::Utf8Needed),
-                "553 5.6.7",
-            ),
+            (PeerMisbehaved::BadRecipient(AddressError::Utf8Needed), "553 5.6.7"),
             (PeerMisbehaved::BadSender(AddressError::Utf8Needed), "553 5.6.7"),
             (PeerMisbehaved::UnknownParameter, "555 5.5.4"),
             (PeerMisbehaved::SizeTooLarge, "552 5.3.4"),
@@ -202,21 +196,14 @@ mod tests {
             (PeerMisbehaved::ChunkSizeUnreadable, "501 5.5.4"),
         ];
         for (error, expected) in table {
-            assert!(
-                error.reply().to_string().starts_with(expected),
-                "{error:?}: {}",
-                error.reply()
-            );
+            assert!(error.reply().to_string().starts_with(expected), "{error:?}: {}", error.reply());
         }
     }
 
     #[test]
     fn blame_is_sorted() {
         assert_eq!(BeginError::NotReady.blame(), Blame::ApiMisuse);
-        assert_eq!(
-            BeginError::SizeExceeded { limit: 1 }.blame(),
-            Blame::PeerIncapable
-        );
+        assert_eq!(BeginError::SizeExceeded { limit: 1 }.blame(), Blame::PeerIncapable);
         assert_eq!(PeerError::ReplyMalformed.blame(), Blame::PeerMisbehaved);
     }
 }

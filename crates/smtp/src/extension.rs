@@ -149,11 +149,7 @@ mod tests {
         ];
         for (line, size, limit) in table {
             let capabilities = Capabilities::parse(&format!("mx\n{line}"));
-            assert_eq!(
-                (capabilities.size, capabilities.size_limit()),
-                (size, limit),
-                "{line}"
-            );
+            assert_eq!((capabilities.size, capabilities.size_limit()), (size, limit), "{line}");
         }
     }
 
@@ -169,19 +165,13 @@ mod tests {
             size: Some(1000),
             auth: vec!["PLAIN".into()],
         };
-        let some = Capabilities {
-            pipelining: true,
-            ..Capabilities::default()
-        };
+        let some = Capabilities { pipelining: true, ..Capabilities::default() };
         for capabilities in [full, some, Capabilities::default()] {
             let mut out = Vec::new();
             capabilities.write("mx", &mut out);
             let mut parser = ReplyParser::new();
             assert_eq!(parser.read(&out), Ok((out.len(), true)));
-            assert_eq!(
-                Capabilities::parse(&parser.take(String::new()).text),
-                capabilities
-            );
+            assert_eq!(Capabilities::parse(&parser.take(String::new()).text), capabilities);
         }
     }
 }

@@ -45,34 +45,19 @@ impl Reply {
     #[must_use]
     pub const fn new(code: u16, enhanced: (u8, u16, u16), text: &'static str) -> Self {
         let (class, subject, detail) = enhanced;
-        Self {
-            code,
-            enhanced: Some(EnhancedCode {
-                class,
-                subject,
-                detail,
-            }),
-            text: Cow::Borrowed(text),
-        }
+        Self { code, enhanced: Some(EnhancedCode { class, subject, detail }), text: Cow::Borrowed(text) }
     }
 
     /// A reply without an enhanced code, such as 220 and 354.
     #[must_use]
     pub const fn plain(code: u16, text: &'static str) -> Self {
-        Self {
-            code,
-            enhanced: None,
-            text: Cow::Borrowed(text),
-        }
+        Self { code, enhanced: None, text: Cow::Borrowed(text) }
     }
 
     /// A reply whose text is made at run time.
     #[must_use]
     pub fn owned(code: u16, enhanced: (u8, u16, u16), text: String) -> Self {
-        Self {
-            text: Cow::Owned(text),
-            ..Self::new(code, enhanced, "")
-        }
+        Self { text: Cow::Owned(text), ..Self::new(code, enhanced, "") }
     }
 
     /// 2xx.
@@ -138,11 +123,7 @@ impl Reply {
     pub fn parse(text: &str) -> Result<Self, PeerError> {
         let line = Line::parse(text.as_bytes())?;
         let (enhanced, rest) = EnhancedCode::split(line.code, text.get(4..).unwrap_or(""));
-        Ok(Self {
-            code: line.code,
-            enhanced,
-            text: Cow::Owned(rest.into()),
-        })
+        Ok(Self { code: line.code, enhanced, text: Cow::Owned(rest.into()) })
     }
 }
 
@@ -196,11 +177,7 @@ impl EnhancedCode {
         if parts.next().is_some() || !matches!(class, 2 | 4 | 5) {
             return None;
         }
-        Some(Self {
-            class: u8::try_from(class).ok()?,
-            subject,
-            detail,
-        })
+        Some(Self { class: u8::try_from(class).ok()?, subject, detail })
     }
 }
 
@@ -251,11 +228,7 @@ impl ReplyParser {
         buffer.clear();
         self.lines = 0;
         let text = Cow::Owned(std::mem::replace(&mut self.text, buffer));
-        Reply {
-            code: self.code,
-            enhanced: self.enhanced.take(),
-            text,
-        }
+        Reply { code: self.code, enhanced: self.enhanced.take(), text }
     }
 
     fn push(&mut self, line: Line<'_>) -> Result<bool, PeerError> {
@@ -289,29 +262,14 @@ struct Line<'a> {
 impl<'a> Line<'a> {
     fn parse(line: &'a [u8]) -> Result<Self, PeerError> {
         let (digits, rest) = line.split_at_checked(3).ok_or(PeerError::ReplyMalformed)?;
-        let code = std::str::from_utf8(digits)
-            .ok()
-            .and_then(number_to_999)
-            .unwrap_or(0);
+        let code = std::str::from_utf8(digits).ok().and_then(number_to_999).unwrap_or(0);
         if !(200..=599).contains(&code) {
             return Err(PeerError::ReplyMalformed);
         }
         match rest.split_first() {
-            None => Ok(Self {
-                code,
-                last: true,
-                text: rest,
-            }),
-            Some((b' ', text)) => Ok(Self {
-                code,
-                last: true,
-                text,
-            }),
-            Some((b'-', text)) => Ok(Self {
-                code,
-                last: false,
-                text,
-            }),
+            None => Ok(Self { code, last: true, text: rest }),
+            Some((b' ', text)) => Ok(Self { code, last: true, text }),
+            Some((b'-', text)) => Ok(Self { code, last: false, text }),
             Some(_) => Err(PeerError::ReplyMalformed),
         }
     }
@@ -323,11 +281,7 @@ fn number_to_999(text: &str) -> Option<u16> {
     if digits.is_empty() || digits.len() > 3 || !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    Some(
-        digits
-            .iter()
-            .fold(0, |number, digit| number * 10 + u16::from(digit - b'0')),
-    )
+    Some(digits.iter().fold(0, |number, digit| number * 10 + u16::from(digit - b'0')))
 }
 
 /// The lines of a text, each no longer than [`REPLY_TEXT_BYTES_MAX`]; at least one.
@@ -384,14 +338,8 @@ mod tests {
         let table = [
             (Reply::new(250, (2, 0, 0), "OK"), "250 2.0.0 OK\r\n"),
             (Reply::plain(354, "go"), "354 go\r\n"),
-            (
-                Reply::new(550, (5, 17, 120), "one\ntwo"),
-                "550-5.17.120 one\r\n550 5.17.120 two\r\n",
-            ),
-            (
-                Reply::new(550, (5, 1, 1), "a\rb\tc\u{7f}"),
-                "550 5.1.1 a b c \r\n",
-            ),
+            (Reply::new(550, (5, 17, 120), "one\ntwo"), "550-5.17.120 one\r\n550 5.17.120 two\r\n"),
+            (Reply::new(550, (5, 1, 1), "a\rb\tc\u{7f}"), "550 5.1.1 a b c \r\n"),
             (Reply::plain(220, ""), "220 \r\n"),
         ];
         for (reply, expected) in table {
@@ -421,10 +369,7 @@ mod tests {
             read_all(b"220 mx ready\r\n250-2.1.0 one\r\n250 2.1.0 two\r\n354\r\n421 bye\n550 5.x").unwrap();
         let shown: Vec<String> = replies.iter().map(Reply::to_string).collect();
         assert_eq!(shown, ["220 mx ready", "250 2.1.0 one\ntwo", "354 ", "421 bye"]);
-        assert_eq!(
-            read_all(b"250 4.0.0 class differs\r\n").unwrap()[0].enhanced,
-            None
-        );
+        assert_eq!(read_all(b"250 4.0.0 class differs\r\n").unwrap()[0].enhanced, None);
         assert_eq!(read_all(b"250 \xff\r\n").unwrap()[0].text, "\u{fffd}");
     }
 
@@ -446,20 +391,12 @@ mod tests {
         for (input, error) in table {
             assert_eq!(read_all(input), Err(error), "{}", input.escape_ascii());
         }
-        assert_eq!(
-            read_all(&b"250-x\r\n".repeat(REPLY_LINES_MAX + 1)),
-            Err(PeerError::ReplyTooManyLines)
-        );
+        assert_eq!(read_all(&b"250-x\r\n".repeat(REPLY_LINES_MAX + 1)), Err(PeerError::ReplyTooManyLines));
     }
 
     #[test]
     fn display_and_parse_are_inverse() {
-        for text in [
-            "250 2.0.0 OK",
-            "354 go ahead",
-            "550 5.1.1 no such user\nask again",
-            "421 4.3.2 ",
-        ] {
+        for text in ["250 2.0.0 OK", "354 go ahead", "550 5.1.1 no such user\nask again", "421 4.3.2 "] {
             assert_eq!(Reply::parse(text).unwrap().to_string(), text);
         }
         assert!("hello".parse::<Reply>().is_err());

@@ -19,10 +19,7 @@ const ONE: Transaction<'static> = Transaction {
     eight_bit: false,
     smtputf8: false,
 };
-const TWO: Transaction<'static> = Transaction {
-    recipients: &["b@mx.test", "c@mx.test"],
-    ..ONE
-};
+const TWO: Transaction<'static> = Transaction { recipients: &["b@mx.test", "c@mx.test"], ..ONE };
 
 /// A session, and what it wrote since last looked at.
 struct Client {
@@ -41,14 +38,8 @@ impl Client {
     }
 
     fn new() -> Self {
-        let config = Config {
-            ehlo_domain: "client.test".into(),
-            ..Config::default()
-        };
-        Self {
-            session: Session::new(config),
-            out: Vec::new(),
-        }
+        let config = Config { ehlo_domain: "client.test".into(), ..Config::default() };
+        Self { session: Session::new(config), out: Vec::new() }
     }
 
     fn begin(&mut self, transaction: &Transaction<'_>) -> Next {
@@ -67,9 +58,7 @@ impl Client {
     }
 
     fn codes(&self, recipients: usize) -> Vec<u16> {
-        (0..recipients)
-            .map(|index| self.session.result().recipient_reply(index).code)
-            .collect()
+        (0..recipients).map(|index| self.session.result().recipient_reply(index).code).collect()
     }
 }
 
@@ -102,14 +91,8 @@ fn one_round_trip_where_the_peer_allows() {
 fn pipelining_alone_stops_at_data() {
     let mut client = Client::ready(PIPELINING);
     assert_eq!(client.begin(&ONE), Next::Read);
-    assert_eq!(
-        client.said(),
-        "MAIL FROM:<a@client.test>\r\nRCPT TO:<b@mx.test>\r\nDATA\r\n"
-    );
-    assert_eq!(
-        client.hear("250 OK\r\n250 OK\r\n354 go\r\n"),
-        Next::WriteBody(BodyForm::DotStuffed)
-    );
+    assert_eq!(client.said(), "MAIL FROM:<a@client.test>\r\nRCPT TO:<b@mx.test>\r\nDATA\r\n");
+    assert_eq!(client.hear("250 OK\r\n250 OK\r\n354 go\r\n"), Next::WriteBody(BodyForm::DotStuffed));
     assert_eq!(client.session.phase(), Phase::Body);
     client.session.body_written();
     assert_eq!(client.hear("451 4.3.0 later\r\n"), Next::Ready);
@@ -121,10 +104,9 @@ fn pipelining_alone_stops_at_data() {
 
 #[test]
 fn one_by_one_without_pipelining() {
-    for (ehlo, last, form) in [
-        (BARE, "DATA\r\n", BodyForm::DotStuffed),
-        (CHUNKING, "BDAT 7 LAST\r\n", BodyForm::Verbatim),
-    ] {
+    for (ehlo, last, form) in
+        [(BARE, "DATA\r\n", BodyForm::DotStuffed), (CHUNKING, "BDAT 7 LAST\r\n", BodyForm::Verbatim)]
+    {
         let mut client = Client::ready(ehlo);
         assert_eq!(client.begin(&TWO), Next::Read);
         assert_eq!(client.said(), "MAIL FROM:<a@client.test>\r\n");
@@ -134,11 +116,7 @@ fn one_by_one_without_pipelining() {
         assert_eq!(client.said(), "RCPT TO:<c@mx.test>\r\n");
         let next = client.hear("250 OK\r\n");
         assert_eq!(client.said(), last);
-        let next = if form == BodyForm::DotStuffed {
-            client.hear("354 go\r\n")
-        } else {
-            next
-        };
+        let next = if form == BodyForm::DotStuffed { client.hear("354 go\r\n") } else { next };
         assert_eq!(next, Next::WriteBody(form));
         client.session.body_written();
         assert_eq!(client.hear("250 OK\r\n"), Next::Ready);
@@ -148,15 +126,8 @@ fn one_by_one_without_pipelining() {
 
 #[test]
 fn configuration_can_forgo_extensions() {
-    let config = Config {
-        ehlo_domain: "client.test".into(),
-        pipelining: false,
-        chunking: false,
-    };
-    let mut client = Client {
-        session: Session::new(config),
-        out: Vec::new(),
-    };
+    let config = Config { ehlo_domain: "client.test".into(), pipelining: false, chunking: false };
+    let mut client = Client { session: Session::new(config), out: Vec::new() };
     client.hear("220 mx\r\n");
     client.hear(FULL);
     client.said();
@@ -182,19 +153,13 @@ fn rset_goes_ahead_after_a_transaction_that_was_left_open() {
     let mut client = Client::ready(FULL);
     client.begin(&ONE);
     client.session.body_written();
-    assert_eq!(
-        client.hear("451 4.7.1 slow down\r\n503 MAIL first\r\n503 MAIL first\r\n"),
-        Next::Ready
-    );
+    assert_eq!(client.hear("451 4.7.1 slow down\r\n503 MAIL first\r\n503 MAIL first\r\n"), Next::Ready);
     assert_eq!(client.codes(1), [451]);
     client.said();
     assert_eq!(client.begin(&ONE), Next::WriteBody(BodyForm::Verbatim));
     assert!(client.said().starts_with("RSET\r\nMAIL FROM:"));
     client.session.body_written();
-    assert_eq!(
-        client.hear("250 reset\r\n250 OK\r\n250 OK\r\n250 OK\r\n"),
-        Next::Ready
-    );
+    assert_eq!(client.hear("250 reset\r\n250 OK\r\n250 OK\r\n250 OK\r\n"), Next::Ready);
     assert_eq!(client.codes(1), [250]);
 }
 
@@ -214,10 +179,7 @@ fn a_go_ahead_for_nobody_is_ended_by_an_empty_body() {
 fn data_refused() {
     let mut client = Client::ready(PIPELINING);
     client.begin(&ONE);
-    assert_eq!(
-        client.hear("250 OK\r\n250 OK\r\n554 5.7.0 not today\r\n"),
-        Next::Ready
-    );
+    assert_eq!(client.hear("250 OK\r\n250 OK\r\n554 5.7.0 not today\r\n"), Next::Ready);
     assert_eq!(client.codes(1), [554]);
     client.said();
     client.begin(&ONE);
@@ -247,10 +209,7 @@ fn a_peer_that_refuses_to_talk() {
         assert!(client.said().ends_with("QUIT\r\n"));
         let result = client.session.result();
         assert_eq!(result.recipient_reply(0), result.closing.as_ref().unwrap());
-        assert_eq!(
-            client.session.begin(&ONE, &mut Vec::new()),
-            Err(BeginError::NotReady)
-        );
+        assert_eq!(client.session.begin(&ONE, &mut Vec::new()), Err(BeginError::NotReady));
     }
 }
 
@@ -281,10 +240,7 @@ fn a_lost_connection_is_nobodys_verdict() {
     client.hear("250 OK\r\n550 no\r\n250 OK\r\n");
     assert_eq!(client.codes(2), [550, 421]);
     assert_eq!(client.session.result().body, None);
-    assert_eq!(
-        client.session.result().recipient_reply(1),
-        &smtp::client::NO_REPLY
-    );
+    assert_eq!(client.session.result().recipient_reply(1), &smtp::client::NO_REPLY);
 }
 
 #[test]
@@ -302,103 +258,34 @@ fn an_early_final_reply_waits_for_the_body() {
 #[test]
 fn what_cannot_be_sent_is_not_begun() {
     let table = [
-        (
-            FULL,
-            Transaction {
-                body_bytes: 1001,
-                ..ONE
-            },
-            BeginError::SizeExceeded { limit: 1000 },
-        ),
-        (
-            BARE,
-            Transaction {
-                eight_bit: true,
-                ..ONE
-            },
-            BeginError::EightBitUnsupported,
-        ),
-        (
-            BARE,
-            Transaction {
-                smtputf8: true,
-                ..ONE
-            },
-            BeginError::Utf8Unsupported,
-        ),
-        (
-            FULL,
-            Transaction { from: "ä@b", ..ONE },
-            BeginError::Utf8Unsupported,
-        ),
-        (
-            FULL,
-            Transaction {
-                recipients: &["b@ü"],
-                ..ONE
-            },
-            BeginError::Utf8Unsupported,
-        ),
-        (
-            FULL,
-            Transaction {
-                recipients: &[],
-                ..ONE
-            },
-            BeginError::BadAddress,
-        ),
-        (
-            FULL,
-            Transaction {
-                recipients: &["b@c", ""],
-                ..ONE
-            },
-            BeginError::BadAddress,
-        ),
-        (
-            FULL,
-            Transaction {
-                recipients: &["b@c>\r\nDATA\r\n"],
-                ..ONE
-            },
-            BeginError::BadAddress,
-        ),
+        (FULL, Transaction { body_bytes: 1001, ..ONE }, BeginError::SizeExceeded { limit: 1000 }),
+        (BARE, Transaction { eight_bit: true, ..ONE }, BeginError::EightBitUnsupported),
+        (BARE, Transaction { smtputf8: true, ..ONE }, BeginError::Utf8Unsupported),
+        (FULL, Transaction { from: "ä@b", ..ONE }, BeginError::Utf8Unsupported),
+        (FULL, Transaction { recipients: &["b@ü"], ..ONE }, BeginError::Utf8Unsupported),
+        (FULL, Transaction { recipients: &[], ..ONE }, BeginError::BadAddress),
+        (FULL, Transaction { recipients: &["b@c", ""], ..ONE }, BeginError::BadAddress),
+        (FULL, Transaction { recipients: &["b@c>\r\nDATA\r\n"], ..ONE }, BeginError::BadAddress),
         (FULL, Transaction { from: "a b@c", ..ONE }, BeginError::BadAddress),
     ];
     for (ehlo, transaction, error) in table {
         let mut client = Client::ready(ehlo);
         let mut out = Vec::new();
-        assert_eq!(
-            client.session.begin(&transaction, &mut out),
-            Err(error),
-            "{transaction:?}"
-        );
+        assert_eq!(client.session.begin(&transaction, &mut out), Err(error), "{transaction:?}");
         assert!(out.is_empty());
         client.begin(&ONE);
         assert_eq!(client.session.begin(&ONE, &mut out), Err(BeginError::NotReady));
     }
-    assert_eq!(
-        Client::new().session.begin(&ONE, &mut Vec::new()),
-        Err(BeginError::NotReady)
-    );
+    assert_eq!(Client::new().session.begin(&ONE, &mut Vec::new()), Err(BeginError::NotReady));
 }
 
 #[test]
 fn parameters_are_written_where_offered() {
     let mut client = Client::ready(FULL);
-    let transaction = Transaction {
-        from: "",
-        recipients: &["ä@ü"],
-        eight_bit: true,
-        smtputf8: true,
-        ..ONE
-    };
+    let transaction =
+        Transaction { from: "", recipients: &["ä@ü"], eight_bit: true, smtputf8: true, ..ONE };
     client.begin(&transaction);
-    assert!(
-        client
-            .said()
-            .starts_with("MAIL FROM:<> SIZE=7 BODY=8BITMIME SMTPUTF8\r\nRCPT TO:<ä@ü>\r\n")
-    );
+    assert!(client.said().starts_with("MAIL FROM:<> SIZE=7 BODY=8BITMIME SMTPUTF8\r\nRCPT TO:<ä@ü>\r\n"));
 }
 
 #[test]
@@ -408,41 +295,25 @@ fn peers_that_cannot_be_understood() {
         ("250-a\r\n550 b\r\n", PeerError::ReplyCodesDiffer),
         // Taking 354 for an acceptance, or 250 for a go-ahead, would lose mail.
         ("354 go\r\n", PeerError::UnexpectedReply { code: 354 }),
-        (
-            "250 OK\r\n250 OK\r\n250 OK\r\n",
-            PeerError::UnexpectedReply { code: 250 },
-        ),
+        ("250 OK\r\n250 OK\r\n250 OK\r\n", PeerError::UnexpectedReply { code: 250 }),
     ];
     for (replies, error) in table {
         let mut client = Client::ready(PIPELINING);
         client.begin(&ONE);
-        assert_eq!(
-            client.session.handle(replies.as_bytes(), &mut client.out),
-            Err(error),
-            "{replies}"
-        );
-        assert_eq!(
-            client.session.handle(b"250 OK\r\n", &mut client.out),
-            Ok((0, Next::Closed))
-        );
+        assert_eq!(client.session.handle(replies.as_bytes(), &mut client.out), Err(error), "{replies}");
+        assert_eq!(client.session.handle(b"250 OK\r\n", &mut client.out), Ok((0, Next::Closed)));
         assert!(!client.session.result().is_delivered(0));
     }
     let mut client = Client::ready(FULL);
     let error = PeerError::UnexpectedReply { code: 250 };
-    assert_eq!(
-        client.session.handle(b"250 hello?\r\n", &mut client.out),
-        Err(error)
-    );
+    assert_eq!(client.session.handle(b"250 hello?\r\n", &mut client.out), Err(error));
 }
 
 #[test]
 fn quitting() {
     let mut client = Client::ready(FULL);
     assert_eq!(client.session.quit(&mut client.out), Next::Read);
-    assert_eq!(
-        (client.said().as_str(), client.session.phase()),
-        ("QUIT\r\n", Phase::Quit)
-    );
+    assert_eq!((client.said().as_str(), client.session.phase()), ("QUIT\r\n", Phase::Quit));
     assert_eq!(client.hear("221 2.0.0 bye\r\n"), Next::Closed);
     assert_eq!(client.session.quit(&mut client.out), Next::Closed);
 
@@ -473,11 +344,7 @@ fn texts_are_kept_in_buffers_of_earlier_transactions() {
             "250 2.1.0 sender OK\r\n250 2.1.5 recipient OK\r\n250 2.1.5 recipient OK\r\n250 2.0.0 taken\r\n",
         );
         let result = client.session.result();
-        let replies = result
-            .recipients
-            .iter()
-            .chain([&result.mail, &result.body])
-            .flatten();
+        let replies = result.recipients.iter().chain([&result.mail, &result.body]).flatten();
         let pointers: Vec<*const u8> = replies
             .map(|reply| match &reply.text {
                 Cow::Owned(text) => text.as_ptr(),
@@ -485,10 +352,7 @@ fn texts_are_kept_in_buffers_of_earlier_transactions() {
             })
             .collect();
         if round > 2 {
-            assert!(
-                pointers.iter().all(|pointer| texts.contains(pointer)),
-                "round {round} allocated"
-            );
+            assert!(pointers.iter().all(|pointer| texts.contains(pointer)), "round {round} allocated");
         }
         texts.extend(pointers);
     }

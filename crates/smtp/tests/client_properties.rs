@@ -31,17 +31,8 @@ struct Driver {
 
 impl Driver {
     fn run<'a>(config: &Config, reads: impl IntoIterator<Item = &'a [u8]>) -> Story {
-        let story = Story {
-            wrote: Vec::new(),
-            results: Vec::new(),
-            error: None,
-            closed: false,
-        };
-        let mut driver = Self {
-            session: Session::new(config.clone()),
-            story,
-            input: Vec::new(),
-        };
+        let story = Story { wrote: Vec::new(), results: Vec::new(), error: None, closed: false };
+        let mut driver = Self { session: Session::new(config.clone()), story, input: Vec::new() };
         for read in reads {
             driver.input.extend_from_slice(read);
             driver.hear();
@@ -65,16 +56,8 @@ impl Driver {
     }
 
     fn note(&mut self) {
-        let TransactionResult {
-            mail,
-            recipients,
-            body,
-            closing,
-            ..
-        } = self.session.result();
-        self.story
-            .results
-            .push(format!("{mail:?} {recipients:?} {body:?} {closing:?}"));
+        let TransactionResult { mail, recipients, body, closing, .. } = self.session.result();
+        self.story.results.push(format!("{mail:?} {recipients:?} {body:?} {closing:?}"));
     }
 
     /// Whether there may be more to take from the input.
@@ -101,11 +84,7 @@ impl Driver {
                 };
                 let next = self.session.begin(&transaction, &mut self.story.wrote).unwrap();
                 // Replies that came too early are still in the input.
-                if let Next::WriteBody(_) = next {
-                    self.follow(next)
-                } else {
-                    true
-                }
+                if let Next::WriteBody(_) = next { self.follow(next) } else { true }
             }
         }
     }
@@ -149,12 +128,8 @@ struct Mail {
 fn mail() -> impl Strategy<Value = Mail> {
     let recipients = prop::collection::vec(prop::sample::select(RECIPIENTS.to_vec()), 1..4);
     let line = prop::sample::select(vec!["hello", ".", "..", ".dot", "", "a longer line of text"]);
-    let body = prop::collection::vec(line, 0..9).prop_map(|lines| {
-        lines
-            .iter()
-            .flat_map(|line| format!("{line}\r\n").into_bytes())
-            .collect()
-    });
+    let body = prop::collection::vec(line, 0..9)
+        .prop_map(|lines| lines.iter().flat_map(|line| format!("{line}\r\n").into_bytes()).collect());
     (prop::bool::weighted(0.2), recipients, body).prop_map(|(refused_sender, recipients, body)| Mail {
         refused_sender,
         recipients,
@@ -181,10 +156,7 @@ fn exchange(
         if next != Next::Read {
             return next;
         }
-        assert!(
-            consumed > 0 || !wrote.is_empty() || read_bytes < 512,
-            "both sides wait"
-        );
+        assert!(consumed > 0 || !wrote.is_empty() || read_bytes < 512, "both sides wait");
         if consumed == 0 && wrote.is_empty() {
             // A line longer than the reads: offer all there is.
             let (consumed, next) = client.handle(&replies.as_bytes()[*heard..], wrote).unwrap();

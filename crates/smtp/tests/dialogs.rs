@@ -27,10 +27,8 @@ fn every_dialog_holds() {
         let steps = dialog::load(file).unwrap();
         for read_bytes in [usize::MAX, 7, 1] {
             let run = Run::new(&steps, read_bytes).all(&steps);
-            failures.extend(
-                run.err()
-                    .map(|error| format!("{}:{error} (reads of {read_bytes})", file.display())),
-            );
+            failures
+                .extend(run.err().map(|error| format!("{}:{error} (reads of {read_bytes})", file.display())));
         }
     }
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
@@ -50,10 +48,7 @@ fn bad_files_are_refused() {
     }
     assert_eq!(
         dialog::parse("C*2 \"a\\x0d\\\"\"").unwrap(),
-        [Step {
-            line: 1,
-            action: Action::Send(b"a\r\"a\r\"".to_vec())
-        }]
+        [Step { line: 1, action: Action::Send(b"a\r\"a\r\"".to_vec()) }]
     );
 }
 
@@ -76,26 +71,14 @@ impl Run {
                 set_limit(&mut limits, name, *value);
             }
         }
-        let config = Config {
-            hostname: "mx.test".into(),
-            limits,
-            ..Config::default()
-        };
+        let config = Config { hostname: "mx.test".into(), limits, ..Config::default() };
         let caller = Caller::new(config);
-        Self {
-            caller,
-            read_bytes,
-            sent: Vec::new(),
-            seen: 0,
-            lines: VecDeque::new(),
-            messages_seen: 0,
-        }
+        Self { caller, read_bytes, sent: Vec::new(), seen: 0, lines: VecDeque::new(), messages_seen: 0 }
     }
 
     fn all(mut self, steps: &[Step]) -> Result<(), String> {
         for step in steps {
-            self.step(&step.action)
-                .map_err(|error| format!("{}: {error}", step.line))?;
+            self.step(&step.action).map_err(|error| format!("{}: {error}", step.line))?;
         }
         self.exchange();
         match self.lines.front() {
@@ -121,49 +104,28 @@ impl Run {
             },
             Action::ExpectSilence => {
                 self.exchange();
-                self.lines
-                    .front()
-                    .map_or(Ok(()), |line| Err(format!("expected silence, got: {line}")))
+                self.lines.front().map_or(Ok(()), |line| Err(format!("expected silence, got: {line}")))
             }
             Action::ExpectBody(expected) => {
                 self.exchange();
-                let body = self
-                    .caller
-                    .messages
-                    .get(self.messages_seen)
-                    .ok_or("no message was taken")?;
+                let body = self.caller.messages.get(self.messages_seen).ok_or("no message was taken")?;
                 self.messages_seen += 1;
                 if body == expected {
                     return Ok(());
                 }
-                Err(format!(
-                    "expected body {}, got {}",
-                    expected.escape_ascii(),
-                    body.escape_ascii()
-                ))
+                Err(format!("expected body {}, got {}", expected.escape_ascii(), body.escape_ascii()))
             }
             Action::ExpectClosed => {
                 self.exchange();
-                if self.caller.closed {
-                    Ok(())
-                } else {
-                    Err("expected the connection to be closed".into())
-                }
+                if self.caller.closed { Ok(()) } else { Err("expected the connection to be closed".into()) }
             }
         }
     }
 
     fn line(&mut self, matches: impl Fn(&str) -> bool, expected: &str) -> Result<String, String> {
         self.exchange();
-        let line = self
-            .lines
-            .pop_front()
-            .ok_or_else(|| format!("expected {expected}, got silence"))?;
-        if matches(&line) {
-            Ok(line)
-        } else {
-            Err(format!("expected {expected}, got {line}"))
-        }
+        let line = self.lines.pop_front().ok_or_else(|| format!("expected {expected}, got silence"))?;
+        if matches(&line) { Ok(line) } else { Err(format!("expected {expected}, got {line}")) }
     }
 
     /// Lets the server read what was sent, and collects what it says.
@@ -172,8 +134,7 @@ impl Run {
             self.caller.read(part);
         }
         let replies = self.caller.trace.replies();
-        self.lines
-            .extend(replies[self.seen..].split_terminator("\r\n").map(String::from));
+        self.lines.extend(replies[self.seen..].split_terminator("\r\n").map(String::from));
         self.seen = replies.len();
     }
 }

@@ -50,20 +50,9 @@ const REPLIES: &[&str] = &[
     "250-",
     "\r\n",
 ];
-const ADDRESSES: &[&str] = &[
-    "<", ">", "@", ".", "a", "\"", "\\", " ", "[", "]", "1.2.3.4", "IPv6:", "::", ",", ":", "ü", "b-c",
-];
-const BODIES: &[&str] = &[
-    "\r\n",
-    "\r",
-    "\n",
-    ".",
-    "\r\n.\r\n",
-    "a",
-    "\0",
-    "ä",
-    "a line of text",
-];
+const ADDRESSES: &[&str] =
+    &["<", ">", "@", ".", "a", "\"", "\\", " ", "[", "]", "1.2.3.4", "IPv6:", "::", ",", ":", "ü", "b-c"];
+const BODIES: &[&str] = &["\r\n", "\r", "\n", ".", "\r\n.\r\n", "a", "\0", "ä", "a line of text"];
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
@@ -95,12 +84,7 @@ fn a_client_past_the_greeting() {
     // Generated words seldom begin with a greeting: let them.
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let strategy = words(REPLIES).prop_map(|data| {
-        [
-            &data[..1],
-            b"220 mx\r\n250-mx\r\n250-CHUNKING\r\n250 PIPELINING\r\n",
-            &data[1..],
-        ]
-        .concat()
+        [&data[..1], b"220 mx\r\n250-mx\r\n250-CHUNKING\r\n250 PIPELINING\r\n", &data[1..]].concat()
     });
     let outcome = runner.run(&strategy, |data| {
         client_session::run(&data);

@@ -52,16 +52,7 @@ fn fragment() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn body() -> impl Strategy<Value = Vec<u8>> {
-    let piece = prop::sample::select(vec![
-        "\r\n",
-        ".",
-        "\r",
-        "\n",
-        "a",
-        "QUIT",
-        "\r\n.",
-        "0123456789abcdef",
-    ]);
+    let piece = prop::sample::select(vec!["\r\n", ".", "\r", "\n", "a", "QUIT", "\r\n.", "0123456789abcdef"]);
     prop::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat().into_bytes())
 }
 
@@ -81,10 +72,7 @@ fn conversation() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn config() -> Config {
-    Config {
-        limits: small_limits(),
-        ..Config::default()
-    }
+    Config { limits: small_limits(), ..Config::default() }
 }
 
 fn run<'a>(reads: impl IntoIterator<Item = &'a [u8]>, takes_chunks: bool) -> Trace {

@@ -57,12 +57,7 @@ pub(super) struct Door {
 
 impl Door {
     pub(super) fn new(listener: TcpListener, limits: ClientLimits, metrics: Arc<Metrics>) -> Self {
-        Self {
-            listener,
-            slots: Arc::new(Semaphore::new(limits.connections_max)),
-            limits,
-            metrics,
-        }
+        Self { listener, slots: Arc::new(Semaphore::new(limits.connections_max)), limits, metrics }
     }
 }
 
@@ -128,14 +123,7 @@ enum Turn {
 impl<S, H> Guarded<S, H> {
     fn new(stream: S, limits: ClientLimits, held: H) -> Self {
         let deadline = Box::pin(sleep(limits.request_time_max));
-        Self {
-            stream,
-            limits,
-            turn: Turn::Request,
-            request_bytes: 0,
-            deadline,
-            _held: held,
-        }
+        Self { stream, limits, turn: Turn::Request, request_bytes: 0, deadline, _held: held }
     }
 
     fn begin(&mut self, turn: Turn) {
@@ -154,10 +142,9 @@ impl<S, H> Guarded<S, H> {
     /// Fails when the time is over; otherwise sees to it that the task is woken then.
     fn check_time(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         match self.deadline.as_mut().poll(context) {
-            Poll::Ready(()) => Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!("{:?} took too long", self.turn),
-            )),
+            Poll::Ready(()) => {
+                Err(io::Error::new(io::ErrorKind::TimedOut, format!("{:?} took too long", self.turn)))
+            }
             Poll::Pending => Ok(()),
         }
     }

@@ -51,14 +51,7 @@ pub async fn serve(
     state: AdminState,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    serve_with(
-        listener,
-        listener_config,
-        state,
-        shutdown,
-        ClientLimits::default(),
-    )
-    .await
+    serve_with(listener, listener_config, state, shutdown, ClientLimits::default()).await
 }
 
 async fn serve_with(
@@ -79,9 +72,7 @@ async fn serve_with(
         shutdown.await;
         announce.notify_one();
     };
-    let served = axum::serve(door, service)
-        .with_graceful_shutdown(shutdown)
-        .into_future();
+    let served = axum::serve(door, service).with_graceful_shutdown(shutdown).into_future();
     let grace = async {
         stopping.notified().await;
         tokio::time::sleep(SHUTDOWN_GRACE).await;
@@ -119,11 +110,7 @@ struct Filter {
 }
 
 async fn metrics_text(State(state): State<AdminState>, Query(filter): Query<Filter>) -> Response {
-    (
-        [(header::CONTENT_TYPE, METRICS_TYPE)],
-        state.metrics.text(&filter.prefix),
-    )
-        .into_response()
+    ([(header::CONTENT_TYPE, METRICS_TYPE)], state.metrics.text(&filter.prefix)).into_response()
 }
 
 async fn metrics_json(State(state): State<AdminState>, Query(filter): Query<Filter>) -> Response {
@@ -139,26 +126,17 @@ async fn require_trusted(
     if trusted_hosts.contains(client.ip()) {
         return next.run(request).await;
     }
-    let reason = format!(
-        "{} is not among trusted_hosts of this start_http_listener",
-        client.ip().to_canonical()
-    );
+    let reason =
+        format!("{} is not among trusted_hosts of this start_http_listener", client.ip().to_canonical());
     refuse(StatusCode::FORBIDDEN, &reason)
 }
 
 async fn no_such_path(request: Request) -> Response {
-    refuse(
-        StatusCode::NOT_FOUND,
-        &format!("there is nothing at {}", request.uri().path()),
-    )
+    refuse(StatusCode::NOT_FOUND, &format!("there is nothing at {}", request.uri().path()))
 }
 
 async fn no_such_method(request: Request) -> Response {
-    let reason = format!(
-        "{} cannot be used with {}",
-        request.method(),
-        request.uri().path()
-    );
+    let reason = format!("{} cannot be used with {}", request.method(), request.uri().path());
     refuse(StatusCode::METHOD_NOT_ALLOWED, &reason)
 }
 

@@ -27,7 +27,9 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
 }
 
 /// The same for an option that may be left out.
-pub(super) fn deserialize_option<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+pub(super) fn deserialize_option<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<Duration>, D::Error> {
     deserialize(deserializer).map(Some)
 }
 
@@ -49,7 +51,9 @@ impl Visitor<'_> for DurationVisitor {
     }
 
     fn visit_i64<E: Error>(self, seconds: i64) -> Result<Duration, E> {
-        u64::try_from(seconds).map(Duration::from_secs).map_err(|_| E::custom("a duration cannot be negative"))
+        u64::try_from(seconds)
+            .map(Duration::from_secs)
+            .map_err(|_| E::custom("a duration cannot be negative"))
     }
 
     fn visit_f64<E: Error>(self, seconds: f64) -> Result<Duration, E> {

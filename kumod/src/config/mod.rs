@@ -95,7 +95,8 @@ impl FromStr for Destination {
         }
         let (host, port) = match text.rsplit_once(':') {
             Some((host, port)) => {
-                let port = port.parse().map_err(|_| format!("{text:?}: {port:?} is not a port (1 to 65535)"))?;
+                let port =
+                    port.parse().map_err(|_| format!("{text:?}: {port:?} is not a port (1 to 65535)"))?;
                 (host, Some(port))
             }
             None => (text, None),
@@ -215,7 +216,8 @@ pub(crate) fn list_of_strings<'de, D: Deserializer<'de>>(deserializer: D) -> Res
 pub fn host_name() -> String {
     let uname = rustix::system::uname();
     let name = uname.nodename().to_str().unwrap_or_default().trim().to_ascii_lowercase();
-    let usable = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'));
+    let usable = !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-'));
     if usable { name } else { "localhost".to_owned() }
 }
 

@@ -24,14 +24,20 @@ impl FromStr for ThrottleSpec {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refuse = |why: &str| format!("throttle {text:?}: {why}; write for example '1,000/s' or 'local:5/m,max_burst=10'");
+        let refuse = |why: &str| {
+            format!("throttle {text:?}: {why}; write for example '1,000/s' or 'local:5/m,max_burst=10'")
+        };
         let (local, rest) = strip_local(text);
         let (rate, burst) = match rest.rsplit_once(",max_burst=") {
-            Some((rate, burst)) => (rate, Some(parse_count(burst).ok_or_else(|| refuse("max_burst is not a count"))?)),
+            Some((rate, burst)) => {
+                (rate, Some(parse_count(burst).ok_or_else(|| refuse("max_burst is not a count"))?))
+            }
             None => (rest, None),
         };
         let (count, period) = rate.split_once('/').ok_or_else(|| refuse("a period is missing"))?;
-        let count = parse_count(count).filter(|count| *count > 0).ok_or_else(|| refuse("the count must be 1 or more"))?;
+        let count = parse_count(count)
+            .filter(|count| *count > 0)
+            .ok_or_else(|| refuse("the count must be 1 or more"))?;
         let period = parse_period(period).ok_or_else(|| refuse("the period is not s, m, h or d"))?;
         let burst = burst.unwrap_or(count);
         if burst == 0 {
@@ -130,7 +136,11 @@ mod tests {
             ("1/day", 1, 86_400, 1, false),
         ] {
             let spec: ThrottleSpec = text.parse().unwrap();
-            assert_eq!(spec, ThrottleSpec { count, period: Duration::from_secs(seconds), burst, local }, "{text}");
+            assert_eq!(
+                spec,
+                ThrottleSpec { count, period: Duration::from_secs(seconds), burst, local },
+                "{text}"
+            );
             assert_eq!(spec.to_string().parse::<ThrottleSpec>().unwrap(), spec);
         }
     }

@@ -41,10 +41,7 @@ impl<V: Clone> Cache<V> {
     /// The answer for a name, if there is one that still holds.
     pub(super) fn get(&self, name: &str, now: Instant) -> Option<V> {
         let shard = self.shard(name).read().unwrap_or_else(PoisonError::into_inner);
-        shard
-            .get(name)
-            .filter(|entry| now < entry.expires)
-            .map(|entry| entry.value.clone())
+        shard.get(name).filter(|entry| now < entry.expires).map(|entry| entry.value.clone())
     }
 
     /// Keeps an answer until `expires`.
@@ -84,9 +81,7 @@ pub(super) struct Flights<V> {
 
 impl<V> Default for Flights<V> {
     fn default() -> Self {
-        Self {
-            open: Mutex::default(),
-        }
+        Self { open: Mutex::default() }
     }
 }
 
@@ -95,11 +90,7 @@ impl<V: Clone> Flights<V> {
     /// waits asks in his place.
     pub(super) async fn join<F: Future<Output = V>>(&self, name: &str, ask: impl FnOnce() -> F) -> V {
         let cell = Arc::clone(lock(&self.open).entry(name.into()).or_default());
-        let seat = Seat {
-            flights: self,
-            name,
-            cell,
-        };
+        let seat = Seat { flights: self, name, cell };
         seat.cell.get_or_init(ask).await.clone()
     }
 
@@ -119,9 +110,7 @@ struct Seat<'f, V> {
 impl<V> Drop for Seat<'_, V> {
     fn drop(&mut self) {
         let mut open = lock(&self.flights.open);
-        let ours = open
-            .get(self.name)
-            .is_some_and(|cell| Arc::ptr_eq(cell, &self.cell));
+        let ours = open.get(self.name).is_some_and(|cell| Arc::ptr_eq(cell, &self.cell));
         // Two owners: the map and this seat. New ones only come through the map, which is locked.
         if ours && (self.cell.initialized() || Arc::strong_count(&self.cell) == 2) {
             open.remove(self.name);
@@ -171,10 +160,7 @@ mod tests {
     }
 
     fn runtime() -> tokio::runtime::Runtime {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap()
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
     }
 
     #[test]

@@ -94,23 +94,13 @@ mod tests {
             DnsError::NoSuchDomain { domain: name() },
             DnsError::NullMx { domain: name() },
             DnsError::NoAddress { host: name() },
-            DnsError::Temporary {
-                name: name(),
-                reason: "SERVFAIL".to_owned(),
-            },
-            DnsError::Invalid {
-                domain: name(),
-                reason: "too long",
-            },
+            DnsError::Temporary { name: name(), reason: "SERVFAIL".to_owned() },
+            DnsError::Invalid { domain: name(), reason: "too long" },
             DnsError::Setup("no file".to_owned()),
         ] {
             let response = error.response();
             assert_eq!(response.code >= 500, error.is_permanent(), "{error}");
-            assert_eq!(
-                response.enhanced.map(|code| u16::from(code.0)),
-                Some(response.code / 100),
-                "{error}"
-            );
+            assert_eq!(response.enhanced.map(|code| u16::from(code.0)), Some(response.code / 100), "{error}");
         }
     }
 }

@@ -66,19 +66,12 @@ impl MailHosts {
         for (preference, name) in named {
             let known = hosts.iter().any(|host| host.name == name);
             if !known && hosts.len() < MX_HOSTS_MAX {
-                hosts.push(MailHost {
-                    name,
-                    preference,
-                    address: None,
-                    port: None,
-                });
+                hosts.push(MailHost { name, preference, address: None, port: None });
             }
         }
         if hosts.is_empty() {
             let domain = domain.to_owned();
-            let null = records
-                .iter()
-                .any(|(_, name)| name.trim_end_matches('.').is_empty());
+            let null = records.iter().any(|(_, name)| name.trim_end_matches('.').is_empty());
             return Err(if null {
                 DnsError::NullMx { domain }
             } else {
@@ -88,46 +81,21 @@ impl MailHosts {
         let site_name = site_name(hosts.iter().map(|host| host.name.as_str()));
         fastrand::shuffle(&mut hosts);
         hosts.sort_by_key(|host| host.preference);
-        Ok(Self {
-            site_name,
-            hosts,
-            expires,
-            loopback_by_name: false,
-        })
+        Ok(Self { site_name, hosts, expires, loopback_by_name: false })
     }
 
     /// The domain as its own host: implicit MX (RFC 5321 5.1), or a name under `.localhost`.
     pub(super) fn itself(domain: &str, expires: Instant, loopback_by_name: bool) -> Self {
-        let host = MailHost {
-            name: domain.to_owned(),
-            preference: 0,
-            address: None,
-            port: None,
-        };
-        Self {
-            site_name: domain.to_owned(),
-            hosts: vec![host],
-            expires,
-            loopback_by_name,
-        }
+        let host = MailHost { name: domain.to_owned(), preference: 0, address: None, port: None };
+        Self { site_name: domain.to_owned(), hosts: vec![host], expires, loopback_by_name }
     }
 
     /// The host that a literal names.
     pub(super) fn literal(address: IpAddr, port: Option<u16>, expires: Instant) -> Self {
         let name = format!("[{address}]");
         let site_name = port.map_or_else(|| name.clone(), |port| format!("{name}:{port}"));
-        let host = MailHost {
-            name,
-            preference: 0,
-            address: Some(address),
-            port,
-        };
-        Self {
-            site_name,
-            hosts: vec![host],
-            expires,
-            loopback_by_name: false,
-        }
+        let host = MailHost { name, preference: 0, address: Some(address), port };
+        Self { site_name, hosts: vec![host], expires, loopback_by_name: false }
     }
 }
 
@@ -155,15 +123,8 @@ impl<'a> Target<'a> {
             })?;
             return Ok(Self::Literal(address, port));
         }
-        let name = normalize(text).map_err(|reason| DnsError::Invalid {
-            domain: text.to_owned(),
-            reason,
-        })?;
-        Ok(if is_localhost(&name) {
-            Self::Loopback(name)
-        } else {
-            Self::Domain(name)
-        })
+        let name = normalize(text).map_err(|reason| DnsError::Invalid { domain: text.to_owned(), reason })?;
+        Ok(if is_localhost(&name) { Self::Loopback(name) } else { Self::Domain(name) })
     }
 }
 
@@ -173,21 +134,14 @@ fn literal(rest: &str) -> Option<(IpAddr, Option<u16>)> {
         "" => None,
         _ => Some(after.strip_prefix(':')?.parse().ok().filter(|port| *port != 0)?),
     };
-    let tagged = address
-        .get(..5)
-        .is_some_and(|tag| tag.eq_ignore_ascii_case("ipv6:"));
-    let address = if tagged {
-        IpAddr::V6(address[5..].parse().ok()?)
-    } else {
-        address.parse().ok()?
-    };
+    let tagged = address.get(..5).is_some_and(|tag| tag.eq_ignore_ascii_case("ipv6:"));
+    let address = if tagged { IpAddr::V6(address[5..].parse().ok()?) } else { address.parse().ok()? };
     Some((address, port))
 }
 
 /// Whether a normal name is `localhost` or lies under it.
 pub(super) fn is_localhost(name: &str) -> bool {
-    name.strip_suffix("localhost")
-        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+    name.strip_suffix("localhost").is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 /// A name in small letters, ASCII (IDNA where it was not), without a trailing dot; or the rule that it breaks.
@@ -195,10 +149,7 @@ pub(super) fn normalize(name: &str) -> Result<Cow<'_, str>, &'static str> {
     if !name.is_ascii() {
         // The conversion takes time that grows with the name, so what is hopeless is refused first.
         let short = name.len() <= 4 * NAME_BYTES_MAX;
-        let ascii = Name::from_utf8(name)
-            .ok()
-            .filter(|_| short)
-            .map(|converted| converted.to_ascii());
+        let ascii = Name::from_utf8(name).ok().filter(|_| short).map(|converted| converted.to_ascii());
         let ascii = ascii.ok_or("it cannot be written in ASCII (IDNA)")?;
         return normalize(&ascii).map(|name| Cow::Owned(name.into_owned()));
     }
@@ -206,10 +157,7 @@ pub(super) fn normalize(name: &str) -> Result<Cow<'_, str>, &'static str> {
     if name.len() > NAME_BYTES_MAX {
         return Err("a domain name has at most 253 bytes");
     }
-    if name
-        .split('.')
-        .any(|label| label.is_empty() || label.len() > LABEL_BYTES_MAX)
-    {
+    if name.split('.').any(|label| label.is_empty() || label.len() > LABEL_BYTES_MAX) {
         return Err("a label of a domain name has 1 to 63 bytes");
     }
     let host_byte = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
@@ -217,11 +165,7 @@ pub(super) fn normalize(name: &str) -> Result<Cow<'_, str>, &'static str> {
         return Err("a domain name has letters, digits and hyphens");
     }
     let small = !name.bytes().any(|byte| byte.is_ascii_uppercase());
-    Ok(if small {
-        Cow::Borrowed(name)
-    } else {
-        Cow::Owned(name.to_ascii_lowercase())
-    })
+    Ok(if small { Cow::Borrowed(name) } else { Cow::Owned(name.to_ascii_lowercase()) })
 }
 
 /// One name for a set of hosts, whatever their order.
@@ -234,23 +178,15 @@ fn site_name<'n>(names: impl Iterator<Item = &'n str>) -> String {
     let names: BTreeSet<&str> = names.collect();
     let labels: Vec<Vec<&str>> = names.iter().map(|name| name.rsplit('.').collect()).collect();
     let depth = labels.iter().map(Vec::len).max().unwrap_or(0);
-    let places: Vec<BTreeSet<Option<&str>>> = (0..depth)
-        .map(|place| labels.iter().map(|name| name.get(place).copied()).collect())
-        .collect();
+    let places: Vec<BTreeSet<Option<&str>>> =
+        (0..depth).map(|place| labels.iter().map(|name| name.get(place).copied()).collect()).collect();
     let optional = places.iter().filter(|choices| choices.contains(&None)).count();
-    let meanings = places
-        .iter()
-        .try_fold(1_usize, |product, choices| product.checked_mul(choices.len()));
+    let meanings = places.iter().try_fold(1_usize, |product, choices| product.checked_mul(choices.len()));
     // With two optional labels a pattern also stands for names that have only the outer one.
     if meanings != Some(names.len()) || optional > 1 {
         return format!("({})", names.into_iter().collect::<Vec<_>>().join("|"));
     }
-    places
-        .iter()
-        .rev()
-        .map(place_pattern)
-        .collect::<Vec<_>>()
-        .join(".")
+    places.iter().rev().map(place_pattern).collect::<Vec<_>>().join(".")
 }
 
 fn place_pattern(choices: &BTreeSet<Option<&str>>) -> String {
@@ -287,11 +223,7 @@ mod tests {
             (&google[..], "(alt1|alt2|alt3|alt4)?.gmail-smtp-in.l.google.com"),
             (&["mx.example.com"], "mx.example.com"),
             (
-                &[
-                    "mta7.am0.yahoodns.net",
-                    "mta5.am0.yahoodns.net",
-                    "mta6.am0.yahoodns.net",
-                ],
+                &["mta7.am0.yahoodns.net", "mta5.am0.yahoodns.net", "mta6.am0.yahoodns.net"],
                 "(mta5|mta6|mta7).am0.yahoodns.net",
             ),
             (
@@ -310,24 +242,16 @@ mod tests {
     /// All names that a folded name stands for.
     fn unfold(folded: &str) -> BTreeSet<String> {
         if folded.starts_with('(') && folded.ends_with(')') {
-            return folded[1..folded.len() - 1]
-                .split('|')
-                .map(str::to_owned)
-                .collect();
+            return folded[1..folded.len() - 1].split('|').map(str::to_owned).collect();
         }
         let mut names = BTreeSet::from([String::new()]);
         for place in folded.rsplit('.') {
-            let (choices, optional) = place
-                .strip_suffix('?')
-                .map_or((place, false), |choices| (choices, true));
+            let (choices, optional) =
+                place.strip_suffix('?').map_or((place, false), |choices| (choices, true));
             let choices = choices.trim_start_matches('(').trim_end_matches(')');
             let grown = names.iter().flat_map(|tail| {
                 let join = |label: &str| {
-                    if tail.is_empty() {
-                        label.to_owned()
-                    } else {
-                        format!("{label}.{tail}")
-                    }
+                    if tail.is_empty() { label.to_owned() } else { format!("{label}.{tail}") }
                 };
                 let without = optional.then(|| tail.clone());
                 choices.split('|').map(join).chain(without).collect::<Vec<_>>()
@@ -370,11 +294,7 @@ mod tests {
             ("[ipv6:2001:DB8::1]:25", v6, Some(25)),
             ("[2001:db8::1]:2526", v6, Some(2526)),
         ] {
-            assert_eq!(
-                Target::parse(text).unwrap(),
-                Target::Literal(address, port),
-                "{text}"
-            );
+            assert_eq!(Target::parse(text).unwrap(), Target::Literal(address, port), "{text}");
         }
         for text in [
             "[",
@@ -386,10 +306,7 @@ mod tests {
             "[IPv6:192.0.2.1]",
             "[a.example]",
         ] {
-            assert!(
-                matches!(Target::parse(text), Err(DnsError::Invalid { .. })),
-                "{text}"
-            );
+            assert!(matches!(Target::parse(text), Err(DnsError::Invalid { .. })), "{text}");
         }
         let hosts = MailHosts::literal(v6, Some(2526), Instant::now());
         assert_eq!(
@@ -429,64 +346,38 @@ mod tests {
             ("notlocalhost", false),
             ("localhost.example", false),
         ] {
-            assert_eq!(
-                matches!(Target::parse(text).unwrap(), Target::Loopback(_)),
-                loopback,
-                "{text}"
-            );
+            assert_eq!(matches!(Target::parse(text).unwrap(), Target::Loopback(_)), loopback, "{text}");
         }
     }
 
     #[test]
     fn a_null_mx_counts_only_when_it_stands_alone() {
         let hosts = |records: &[(u16, &str)]| {
-            let records = records
-                .iter()
-                .map(|(preference, name)| (*preference, (*name).to_owned()))
-                .collect();
+            let records =
+                records.iter().map(|(preference, name)| (*preference, (*name).to_owned())).collect();
             MailHosts::from_records("x.example", records, Instant::now())
         };
-        assert_eq!(
-            hosts(&[(0, ".")]),
-            Err(DnsError::NullMx {
-                domain: "x.example".to_owned()
-            })
-        );
+        assert_eq!(hosts(&[(0, ".")]), Err(DnsError::NullMx { domain: "x.example".to_owned() }));
         assert_eq!(hosts(&[(0, "."), (10, "mx.example.")]).unwrap().hosts.len(), 1);
         assert_eq!(
             hosts(&[(0, "not\\032a.host.")]),
-            Err(DnsError::NoAddress {
-                host: "x.example".to_owned()
-            })
+            Err(DnsError::NoAddress { host: "x.example".to_owned() })
         );
     }
 
     #[test]
     fn too_many_hosts_are_cut_at_the_far_end() {
-        let records = (0..100)
-            .map(|number| (number, format!("mx{number}.example.")))
-            .collect();
-        let hosts = MailHosts::from_records("x.example", records, Instant::now())
-            .unwrap()
-            .hosts;
-        assert_eq!(
-            (hosts.len(), hosts[MX_HOSTS_MAX - 1].preference),
-            (MX_HOSTS_MAX, 31)
-        );
+        let records = (0..100).map(|number| (number, format!("mx{number}.example."))).collect();
+        let hosts = MailHosts::from_records("x.example", records, Instant::now()).unwrap().hosts;
+        assert_eq!((hosts.len(), hosts[MX_HOSTS_MAX - 1].preference), (MX_HOSTS_MAX, 31));
     }
 
     #[test]
     fn attempts_spread_within_a_preference_and_never_across() {
-        let records = (0..20)
-            .map(|number| (number / 10, format!("mx{number}.example.")))
-            .collect();
+        let records = (0..20).map(|number| (number / 10, format!("mx{number}.example."))).collect();
         let hosts = MailHosts::from_records("x.example", records, Instant::now()).unwrap();
         let orders: Vec<Vec<&MailHost>> = (0..10).map(|_| hosts.attempt_order()).collect();
-        assert!(
-            orders
-                .iter()
-                .all(|order| order.is_sorted_by_key(|host| host.preference))
-        );
+        assert!(orders.iter().all(|order| order.is_sorted_by_key(|host| host.preference)));
         assert!(
             orders.windows(2).any(|pair| pair[0] != pair[1]),
             "ten shuffles of twenty hosts cannot all be alike"

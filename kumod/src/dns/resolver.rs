@@ -93,9 +93,7 @@ impl Dns {
             addresses_asked: Flights::default(),
             options,
         };
-        Ok(Self {
-            inner: Arc::new(inner),
-        })
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The hosts that take the mail of a domain (RFC 5321 5.1), from memory or from DNS.
@@ -109,12 +107,7 @@ impl Dns {
             Target::Loopback(name) => Ok(Arc::new(MailHosts::itself(&name, now + TTL_MAX, true))),
             Target::Domain(name) => match self.inner.hosts.get(&name, now) {
                 Some(known) => known,
-                None => {
-                    self.inner
-                        .hosts_asked
-                        .join(&name, || self.inner.find_hosts(&name))
-                        .await
-                }
+                None => self.inner.hosts_asked.join(&name, || self.inner.find_hosts(&name)).await,
             },
         }
     }
@@ -136,10 +129,7 @@ impl Dns {
     /// # Errors
     /// It has none, or they could not be found out this time.
     pub async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DnsError> {
-        let name = normalize(host).map_err(|reason| DnsError::Invalid {
-            domain: host.to_owned(),
-            reason,
-        })?;
+        let name = normalize(host).map_err(|reason| DnsError::Invalid { domain: host.to_owned(), reason })?;
         if is_localhost(&name) {
             return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
         }
@@ -160,16 +150,11 @@ impl Inner {
             Ok(records) => {
                 let expires = self.expiry(&records);
                 let named = records.iter().filter_map(mail_exchange).collect();
-                (
-                    MailHosts::from_records(domain, named, expires).map(Arc::new),
-                    expires,
-                )
+                (MailHosts::from_records(domain, named, expires).map(Arc::new), expires)
             }
             Err(Refusal::NoRecords { ttl }) => self.implicit_hosts(domain, ttl).await,
             Err(Refusal::NoName { ttl }) => {
-                let error = DnsError::NoSuchDomain {
-                    domain: domain.to_owned(),
-                };
+                let error = DnsError::NoSuchDomain { domain: domain.to_owned() };
                 (Err(error), Instant::now() + self.negative_ttl(ttl))
             }
             Err(Refusal::Failed(reason)) => (Err(temporary(domain, reason)), Instant::now() + FAILURE_TTL),
@@ -191,11 +176,7 @@ impl Inner {
     async fn addresses_of(&self, host: &str) -> Addresses {
         match self.addresses.get(host, Instant::now()) {
             Some(known) => known,
-            None => {
-                self.addresses_asked
-                    .join(host, || self.find_addresses(host))
-                    .await
-            }
+            None => self.addresses_asked.join(host, || self.find_addresses(host)).await,
         }
     }
 
@@ -206,23 +187,16 @@ impl Inner {
         }
         let (v4, v6) = tokio::join!(self.ask(host, RecordType::A), self.ask(host, RecordType::AAAA));
         let found: Vec<Record> = [&v4, &v6].into_iter().flatten().flatten().cloned().collect();
-        let of_family = |wanted: bool| {
-            found
-                .iter()
-                .filter_map(address)
-                .filter(move |ip| ip.is_ipv6() == wanted)
-        };
-        let addresses: Arc<[IpAddr]> = of_family(false)
-            .take(ADDRESSES_MAX)
-            .chain(of_family(true).take(ADDRESSES_MAX))
-            .collect();
+        let of_family =
+            |wanted: bool| found.iter().filter_map(address).filter(move |ip| ip.is_ipv6() == wanted);
+        let addresses: Arc<[IpAddr]> =
+            of_family(false).take(ADDRESSES_MAX).chain(of_family(true).take(ADDRESSES_MAX)).collect();
         let (answer, expires) = if addresses.is_empty() {
             self.no_address(host, [v4.err(), v6.err()])
         } else {
             (Ok(addresses), self.expiry(&found))
         };
-        self.addresses
-            .insert(host, answer.clone(), expires, Instant::now());
+        self.addresses.insert(host, answer.clone(), expires, Instant::now());
         answer
     }
 
@@ -238,12 +212,7 @@ impl Inner {
                 }
             }
         }
-        (
-            Err(DnsError::NoAddress {
-                host: host.to_owned(),
-            }),
-            Instant::now() + self.negative_ttl(ttl),
-        )
+        (Err(DnsError::NoAddress { host: host.to_owned() }), Instant::now() + self.negative_ttl(ttl))
     }
 
     /// One question. The wait for a place among those under way is not part of its time limit: it is us who are slow then.
@@ -259,10 +228,7 @@ impl Inner {
             }
             Ok(Ok(_)) => Err(Refusal::NoRecords { ttl: None }),
             Ok(Err(error)) => Err(Refusal::from(error)),
-            Err(_) => Err(Refusal::Failed(format!(
-                "no answer within {:?}",
-                self.options.timeout
-            ))),
+            Err(_) => Err(Refusal::Failed(format!("no answer within {:?}", self.options.timeout))),
         }
     }
 
@@ -274,9 +240,7 @@ impl Inner {
 
     /// RFC 2308 5: a refusal without an SOA record says nothing of how long it holds.
     fn negative_ttl(&self, ttl: Option<Duration>) -> Duration {
-        ttl.unwrap_or(TTL_MIN)
-            .max(TTL_MIN)
-            .min(self.options.negative_ttl_max)
+        ttl.unwrap_or(TTL_MIN).max(TTL_MIN).min(self.options.negative_ttl_max)
     }
 }
 
@@ -296,9 +260,7 @@ impl From<NetError> for Refusal {
         let NetError::Dns(Answer::NoRecordsFound(none)) = error else {
             return Self::Failed(error.to_string());
         };
-        let ttl = none
-            .negative_ttl
-            .map(|seconds| Duration::from_secs(u64::from(seconds)));
+        let ttl = none.negative_ttl.map(|seconds| Duration::from_secs(u64::from(seconds)));
         match none.response_code {
             ResponseCode::NXDomain => Self::NoName { ttl },
             ResponseCode::NoError => Self::NoRecords { ttl },
@@ -308,10 +270,7 @@ impl From<NetError> for Refusal {
 }
 
 fn temporary(name: &str, reason: String) -> DnsError {
-    DnsError::Temporary {
-        name: name.to_owned(),
-        reason,
-    }
+    DnsError::Temporary { name: name.to_owned(), reason }
 }
 
 fn mail_exchange(record: &Record) -> Option<(u16, String)> {
@@ -333,11 +292,7 @@ fn build(options: &DnsOptions) -> Result<TokioResolver, NetError> {
     let mut builder = if options.nameservers.is_empty() {
         TokioResolver::builder_tokio()?
     } else {
-        let servers = options
-            .nameservers
-            .iter()
-            .map(|server| name_server(*server))
-            .collect();
+        let servers = options.nameservers.iter().map(|server| name_server(*server)).collect();
         let config = ResolverConfig::from_parts(None, Vec::new(), servers);
         let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         builder.options_mut().use_hosts_file = ResolveHosts::Never;

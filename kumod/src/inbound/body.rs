@@ -31,9 +31,10 @@ impl BodyPool {
     /// An empty buffer with room for `capacity` bytes.
     pub fn take(&self, capacity: usize) -> Vec<u8> {
         let class = class_of(capacity);
-        let kept = self.classes.get(class).and_then(|buffers| {
-            buffers.lock().unwrap_or_else(PoisonError::into_inner).pop()
-        });
+        let kept = self
+            .classes
+            .get(class)
+            .and_then(|buffers| buffers.lock().unwrap_or_else(PoisonError::into_inner).pop());
         kept.unwrap_or_else(|| Vec::with_capacity(capacity.max(CLASS_BYTES_MIN << class.min(CLASSES - 1))))
     }
 
@@ -46,7 +47,9 @@ impl BodyPool {
     pub fn give(&self, mut buffer: Vec<u8>) {
         // The class whose every request this buffer can serve.
         let capacity = buffer.capacity();
-        let Some(class) = (0..CLASSES).rev().find(|class| CLASS_BYTES_MIN << class <= capacity) else { return };
+        let Some(class) = (0..CLASSES).rev().find(|class| CLASS_BYTES_MIN << class <= capacity) else {
+            return;
+        };
         buffer.clear();
         let mut buffers = self.classes[class].lock().unwrap_or_else(PoisonError::into_inner);
         if (buffers.len() + 1) * (CLASS_BYTES_MIN << class) <= self.class_bytes_max {

@@ -168,7 +168,11 @@ impl Connection {
                         self.session.accept(&mut self.out);
                     } else {
                         self.context.inbound.metrics.reject("relaying denied");
-                        let reply = Reply::new(550, (5, 7, 1), "Relaying denied: this host is not among the relay_hosts");
+                        let reply = Reply::new(
+                            550,
+                            (5, 7, 1),
+                            "Relaying denied: this host is not among the relay_hosts",
+                        );
                         self.session.reject(&reply, &mut self.out);
                     }
                 }
@@ -249,7 +253,8 @@ impl Connection {
 
     /// Asks the intake and answers the client.
     async fn decide(&mut self) {
-        let Transaction { sender, recipients, smtputf8, body, reservation } = mem::take(&mut self.transaction);
+        let Transaction { sender, recipients, smtputf8, body, reservation } =
+            mem::take(&mut self.transaction);
         let reply = match smtp::data::check(&body, &self.context.body_rules) {
             Err(error) => {
                 self.context.inbound.pool.give(body);
@@ -272,7 +277,9 @@ impl Connection {
         };
         drop(reservation);
         match reply {
-            Ok(accepted) => self.session.accept_with(&Reply::owned(250, (2, 0, 0), accepted.text()), &mut self.out),
+            Ok(accepted) => {
+                self.session.accept_with(&Reply::owned(250, (2, 0, 0), accepted.text()), &mut self.out)
+            }
             Err(reply) => {
                 self.context.inbound.metrics.reject("message refused");
                 self.session.reject(&reply, &mut self.out);
@@ -324,7 +331,10 @@ async fn within<T>(deadline: Duration, work: impl Future<Output = io::Result<T>>
 }
 
 /// Between messages a connection ends as soon as the process is stopping.
-async fn unless_stopping<T>(shutdown: &mut Shutdown, work: impl Future<Output = Result<T, End>>) -> Result<T, End> {
+async fn unless_stopping<T>(
+    shutdown: &mut Shutdown,
+    work: impl Future<Output = Result<T, End>>,
+) -> Result<T, End> {
     tokio::select! {
         biased;
         result = work => result,

@@ -66,7 +66,8 @@ impl Context {
             LineEndings::Deny => smtp::data::LineEndings::Deny,
             LineEndings::Allow => smtp::data::LineEndings::Allow,
         };
-        let body_rules = smtp::data::BodyRules { line_bytes_max: listener.line_length_hard_limit, line_endings };
+        let body_rules =
+            smtp::data::BodyRules { line_bytes_max: listener.line_length_hard_limit, line_endings };
         Self { inbound, listener, hostname, session: Arc::new(session), body_rules }
     }
 }
@@ -103,7 +104,9 @@ pub async fn serve(
     drop(socket);
     let all = u32::try_from(connections_max).unwrap_or(u32::MAX);
     if tokio::time::timeout(grace, slots.acquire_many(all)).await.is_err() {
-        tracing::warn!("connections were still open after the grace of {grace:?}; they are cut, without loss of accepted mail");
+        tracing::warn!(
+            "connections were still open after the grace of {grace:?}; they are cut, without loss of accepted mail"
+        );
     }
     Ok(())
 }

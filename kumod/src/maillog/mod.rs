@@ -4,10 +4,12 @@
 //! waited for. Neither knows why a record is written; intake and settle do. Records are plain text on purpose: `grep`
 //! and `jq` read them while the file grows.
 
+mod note;
 mod record;
 mod segment;
 mod writer;
 
+pub use note::Note;
 pub use record::{Attempted, Kind, Peer, Reception, Record};
 pub use segment::segments;
 pub use writer::{LogError, LogLimits, MailLog};

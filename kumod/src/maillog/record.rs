@@ -98,10 +98,7 @@ impl<'a> From<&Reception<'a>> for Record<'a> {
     fn from(reception: &Reception<'a>) -> Self {
         let Reception { envelope, extended } = *reception;
         let mut record = Record::of(Kind::Reception, envelope, envelope.created);
-        record.peer = envelope.received_from.map(|peer| Peer {
-            name: "",
-            addr: peer.ip(),
-        });
+        record.peer = envelope.received_from.map(|peer| Peer { name: "", addr: peer.ip() });
         record.reception_protocol = Some(if extended { "ESMTP" } else { "SMTP" });
         record
     }
@@ -143,10 +140,7 @@ impl<'a> Attempted<'a> {
             recipient: self.recipient,
             site: self.site,
             response: Some(response),
-            peer: self.peer.map(|(name, address)| Peer {
-                name,
-                addr: address.ip(),
-            }),
+            peer: self.peer.map(|(name, address)| Peer { name, addr: address.ip() }),
             num_attempts: self.attempts,
             delivery_protocol: Some("ESMTP"),
             ..Record::of(kind, self.envelope, self.at)
@@ -230,14 +224,8 @@ impl Serialize for Record<'_> {
         line.serialize_field("tls_cipher", &None::<()>)?;
         line.serialize_field("tls_protocol_version", &None::<()>)?;
         line.serialize_field("tls_peer_subject_name", &None::<()>)?;
-        line.serialize_field(
-            "event_time",
-            &EVENT_TIME.with(|cache| TimeText::of(self.at, cache)),
-        )?;
-        line.serialize_field(
-            "created_time",
-            &CREATED_TIME.with(|cache| TimeText::of(created, cache)),
-        )?;
+        line.serialize_field("event_time", &EVENT_TIME.with(|cache| TimeText::of(self.at, cache)))?;
+        line.serialize_field("created_time", &CREATED_TIME.with(|cache| TimeText::of(created, cache)))?;
         line.serialize_field("provider_name", &None::<()>)?;
         line.serialize_field("session_id", &None::<()>)?;
         line.end()
@@ -260,11 +248,7 @@ impl Serialize for ResponseFields<'_> {
         fields.serialize_field("code", &self.0.map_or(250, |response| response.code))?;
         fields.serialize_field(
             "enhanced_code",
-            &enhanced.map(|(class, subject, detail)| EnhancedCode {
-                class,
-                subject,
-                detail,
-            }),
+            &enhanced.map(|(class, subject, detail)| EnhancedCode { class, subject, detail }),
         )?;
         fields.serialize_field("content", self.0.map_or("", |response| response.content.as_str()))?;
         fields.serialize_field("command", &None::<()>)?;
@@ -297,10 +281,7 @@ impl Hexadecimal {
             pair[0] = DIGITS[usize::from(byte >> 4)];
             pair[1] = DIGITS[usize::from(byte & 15)];
         }
-        Self {
-            digits,
-            length: (2 * bytes.len()).min(32),
-        }
+        Self { digits, length: (2 * bytes.len()).min(32) }
     }
 }
 
@@ -389,11 +370,7 @@ mod tests {
     }
 
     fn read(out: &[u8]) -> Value {
-        assert_eq!(
-            out.iter().filter(|byte| **byte == b'\n').count(),
-            1,
-            "one record is one line"
-        );
+        assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1, "one record is one line");
         serde_json::from_slice(out).unwrap()
     }
 
@@ -401,11 +378,7 @@ mod tests {
     fn a_reception_shows_every_field_under_its_name() {
         let envelope = envelope();
         let mut out = Vec::new();
-        Record::from(&Reception {
-            envelope: &envelope,
-            extended: true,
-        })
-        .render(&mut out);
+        Record::from(&Reception { envelope: &envelope, extended: true }).render(&mut out);
         let wanted = json!({
             "type": "Reception", "id": envelope.id.to_string(), "sender": "from@a.example",
             "recipient": "\"odd\nname\"@b.example", "queue": "acme@b.example", "site": "", "size": 1013,
@@ -453,31 +426,17 @@ mod tests {
         let said =
             json!({"code": 550, "enhanced_code": enhanced, "content": "no \"such\" user", "command": null});
         assert_eq!(line["response"], said);
-        assert_eq!(
-            line["peer_address"],
-            json!({"name": "mx.b.example", "addr": "2001:db8::1"})
-        );
+        assert_eq!(line["peer_address"], json!({"name": "mx.b.example", "addr": "2001:db8::1"}));
         assert_eq!(line["event_time"], "2023-11-14T22:14:21.257Z");
         assert_eq!(line["created_time"], "2023-11-14T22:13:20.250Z");
     }
 
     #[test]
     fn times_agree_with_the_clock_across_seconds() {
-        for at in [
-            0,
-            999,
-            1000,
-            1_700_000_000_009,
-            1_700_000_000_999,
-            1_700_000_001_000,
-            951_782_400_000,
-        ] {
+        for at in [0, 999, 1000, 1_700_000_000_009, 1_700_000_000_999, 1_700_000_001_000, 951_782_400_000] {
             let text = EVENT_TIME.with(|cache| TimeText::of(UnixMs(at), cache));
             assert_eq!(std::str::from_utf8(&text.0).unwrap(), UnixMs(at).rfc3339());
         }
-        assert_eq!(
-            &EVENT_TIME.with(|cache| TimeText::of(UnixMs(u64::MAX), cache)).0[..4],
-            b"1970"
-        );
+        assert_eq!(&EVENT_TIME.with(|cache| TimeText::of(UnixMs(u64::MAX), cache)).0[..4], b"1970");
     }
 }

@@ -34,19 +34,9 @@ impl Segment {
         let mut taken = io::ErrorKind::AlreadyExists.into();
         for number in 0..NAMES_PER_MILLISECOND_MAX {
             let path = dir.join(name(now, number)?);
-            match OpenOptions::new()
-                .append(true)
-                .create_new(true)
-                .mode(MODE_OPEN)
-                .open(&path)
-            {
+            match OpenOptions::new().append(true).create_new(true).mode(MODE_OPEN).open(&path) {
                 Ok(file) => {
-                    return Ok(Self {
-                        file,
-                        path,
-                        bytes: 0,
-                        since: Instant::now(),
-                    });
+                    return Ok(Self { file, path, bytes: 0, since: Instant::now() });
                 }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => taken = error,
                 Err(error) => return Err(error),
@@ -58,24 +48,14 @@ impl Segment {
     /// A file that refuses every write the way its path does, such as `/dev/full`.
     #[cfg(test)]
     pub(super) fn broken(path: &Path) -> Self {
-        let file = OpenOptions::new()
-            .append(true)
-            .open(path)
-            .expect("the device is part of every Linux");
-        Self {
-            file,
-            path: path.to_owned(),
-            bytes: 0,
-            since: Instant::now(),
-        }
+        let file = OpenOptions::new().append(true).open(path).expect("the device is part of every Linux");
+        Self { file, path: path.to_owned(), bytes: 0, since: Instant::now() }
     }
 
     /// Whether the file is to be finished before `more` bytes go to it. An empty one never is.
     pub(super) fn is_over(&self, more: u64, limits: &LogLimits) -> bool {
         let full = self.bytes + more > limits.segment_bytes_max;
-        let old = limits
-            .segment_age_max
-            .is_some_and(|age_max| self.since.elapsed() >= age_max);
+        let old = limits.segment_age_max.is_some_and(|age_max| self.since.elapsed() >= age_max);
         self.bytes > 0 && (full || old)
     }
 
@@ -136,22 +116,14 @@ fn finish(path: &Path, empty: bool) -> io::Result<()> {
 
 fn name(at: UnixMs, number: u32) -> io::Result<String> {
     let timestamp = jiff::Timestamp::from_second(at.seconds()).map_err(io::Error::other)?;
-    Ok(format!(
-        "{}.{:03}{number:03}",
-        timestamp.strftime("%Y%m%d-%H%M%S"),
-        at.0 % 1000
-    ))
+    Ok(format!("{}.{:03}{number:03}", timestamp.strftime("%Y%m%d-%H%M%S"), at.0 % 1000))
 }
 
 fn is_segment_name(name: &OsStr) -> bool {
     let shape = b"00000000-000000.000000";
     let name = name.as_encoded_bytes();
     let fits = |(byte, place): (&u8, &u8)| {
-        if *place == b'0' {
-            byte.is_ascii_digit()
-        } else {
-            byte == place
-        }
+        if *place == b'0' { byte.is_ascii_digit() } else { byte == place }
     };
     name.len() == shape.len() && name.iter().zip(shape).all(fits)
 }
@@ -168,12 +140,9 @@ mod tests {
         assert!(name(at, 0).unwrap() < name(at, 1).unwrap());
         assert!(name(at, 999).unwrap() < name(UnixMs(at.0 + 1), 0).unwrap());
         assert!(is_segment_name(OsStr::new("20231114-221320.042000")));
-        for other in [
-            "20231114-221320.04200",
-            "20231114-221320.042000.zst",
-            "notes.txt",
-            "2023111a-221320.042000",
-        ] {
+        for other in
+            ["20231114-221320.04200", "20231114-221320.042000.zst", "notes.txt", "2023111a-221320.042000"]
+        {
             assert!(!is_segment_name(OsStr::new(other)), "{other}");
         }
     }
@@ -194,17 +163,7 @@ mod tests {
         fs::write(dir.path().join("notes.txt"), "mine").unwrap();
         settle_leftovers(dir.path()).unwrap();
         assert!(!empty.path.exists());
-        assert_eq!(
-            fs::metadata(&half.path).unwrap().permissions().mode() & 0o777,
-            MODE_FINISHED
-        );
-        assert_ne!(
-            fs::metadata(dir.path().join("notes.txt"))
-                .unwrap()
-                .permissions()
-                .mode()
-                & 0o200,
-            0
-        );
+        assert_eq!(fs::metadata(&half.path).unwrap().permissions().mode() & 0o777, MODE_FINISHED);
+        assert_ne!(fs::metadata(dir.path().join("notes.txt")).unwrap().permissions().mode() & 0o200, 0);
     }
 }

@@ -103,10 +103,7 @@ impl MailLog {
     /// # Errors
     /// The folder cannot be made or written to, or the host has no thread to give.
     pub fn open(dir: &Path, limits: LogLimits) -> Result<Self, LogError> {
-        let refuse = |source| LogError {
-            dir: dir.to_owned(),
-            source,
-        };
+        let refuse = |source| LogError { dir: dir.to_owned(), source };
         std::fs::create_dir_all(dir).map_err(refuse)?;
         settle_leftovers(dir).map_err(refuse)?;
         let segment = Segment::create(dir).map_err(refuse)?;
@@ -131,9 +128,7 @@ impl MailLog {
             records_dropped: AtomicU64::new(0),
             bytes_written: AtomicU64::new(0),
         };
-        Self {
-            shared: Arc::new(shared),
-        }
+        Self { shared: Arc::new(shared) }
     }
 
     /// Puts a record into the buffer; it reaches the file within `flush_delay_max`, when the buffer is full, or with the next
@@ -183,12 +178,7 @@ impl MailLog {
 
     /// Counters of the log, for [`Metrics::register_source`](crate::metrics::Metrics::register_source).
     pub fn samples(&self) -> Vec<Sample> {
-        let Shared {
-            write_errors,
-            records_dropped,
-            bytes_written,
-            ..
-        } = &*self.shared;
+        let Shared { write_errors, records_dropped, bytes_written, .. } = &*self.shared;
         let read = |value: &AtomicU64| value.load(Ordering::Relaxed);
         vec![
             Sample::counter(
@@ -201,11 +191,7 @@ impl MailLog {
                 "Records lost because the mail log could not be written for long",
                 read(records_dropped),
             ),
-            Sample::counter(
-                "log_bytes_written_total",
-                "Bytes written to the mail log",
-                read(bytes_written),
-            ),
+            Sample::counter("log_bytes_written_total", "Bytes written to the mail log", read(bytes_written)),
         ]
     }
 }
@@ -257,11 +243,7 @@ impl Shared {
         self.write_pending(pen)?;
         std::mem::swap(&mut lock(&self.buffer).lines, &mut pen.pending);
         self.write_pending(pen)?;
-        if pen
-            .segment
-            .as_ref()
-            .is_some_and(|segment| segment.is_over(0, &self.limits))
-        {
+        if pen.segment.as_ref().is_some_and(|segment| segment.is_over(0, &self.limits)) {
             pen.finish();
         }
         Ok(())
@@ -270,8 +252,7 @@ impl Shared {
     fn write_pending(&self, pen: &mut Pen) -> io::Result<()> {
         let before = pen.written;
         let result = pen.write_pending(&self.limits);
-        self.bytes_written
-            .fetch_add((pen.written - before) as u64, Ordering::Relaxed);
+        self.bytes_written.fetch_add((pen.written - before) as u64, Ordering::Relaxed);
         if result.is_ok() {
             pen.pending.clear();
             pen.written = 0;
@@ -282,14 +263,11 @@ impl Shared {
     /// The log's own thread: nothing waits in the buffer for longer than it may.
     fn run(&self) {
         loop {
-            let buffer = self.wait(lock(&self.buffer), self.limits.segment_age_max, |buffer| {
-                buffer.lines.is_empty()
-            });
+            let buffer =
+                self.wait(lock(&self.buffer), self.limits.segment_age_max, |buffer| buffer.lines.is_empty());
             let full = self.half_full();
             let some = !buffer.lines.is_empty();
-            let delay = Some(self.limits.flush_delay_max)
-                .filter(|_| some)
-                .or(Some(Duration::ZERO));
+            let delay = Some(self.limits.flush_delay_max).filter(|_| some).or(Some(Duration::ZERO));
             let buffer = self.wait(buffer, delay, |buffer| buffer.lines.len() < full);
             if buffer.closing {
                 return;
@@ -313,28 +291,16 @@ impl Shared {
         let go_on = |buffer: &mut Buffer| !buffer.closing && idle(buffer);
         match time {
             Some(time) => {
-                self.wake
-                    .wait_timeout_while(buffer, time, go_on)
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .0
+                self.wake.wait_timeout_while(buffer, time, go_on).unwrap_or_else(PoisonError::into_inner).0
             }
-            None => self
-                .wake
-                .wait_while(buffer, go_on)
-                .unwrap_or_else(PoisonError::into_inner),
+            None => self.wake.wait_while(buffer, go_on).unwrap_or_else(PoisonError::into_inner),
         }
     }
 }
 
 impl Pen {
     fn new(dir: &Path, segment: Segment) -> Self {
-        Self {
-            dir: dir.to_owned(),
-            segment: Some(segment),
-            pending: Vec::new(),
-            written: 0,
-            failing: false,
-        }
+        Self { dir: dir.to_owned(), segment: Some(segment), pending: Vec::new(), written: 0, failing: false }
     }
 
     /// Writes `pending` from where it stopped. A new file is only begun between batches, so that no line spans two.
@@ -343,12 +309,7 @@ impl Pen {
             return Ok(());
         }
         let length = self.pending.len() as u64;
-        if self.written == 0
-            && self
-                .segment
-                .as_ref()
-                .is_some_and(|segment| segment.is_over(length, limits))
-        {
+        if self.written == 0 && self.segment.as_ref().is_some_and(|segment| segment.is_over(length, limits)) {
             self.finish();
         }
         let segment = match &mut self.segment {

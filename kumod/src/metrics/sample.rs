@@ -13,9 +13,8 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
 /// Upper bounds of the buckets of a latency, in seconds.
-const LATENCY_BUCKETS_SECONDS: [f64; 14] = [
-    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
-];
+const LATENCY_BUCKETS_SECONDS: [f64; 14] =
+    [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 /// Samples by name; those of one name stand together.
 pub(super) type Families = BTreeMap<&'static str, Vec<Sample>>;
@@ -32,12 +31,7 @@ pub(super) fn text(families: Families) -> String {
 
 /// The shape of KumoMTA's `metrics.json`.
 pub(super) fn json(families: &Families) -> Value {
-    Value::Object(
-        families
-            .iter()
-            .map(|(name, samples)| ((*name).to_owned(), family_json(samples)))
-            .collect(),
-    )
+    Value::Object(families.iter().map(|(name, samples)| ((*name).to_owned(), family_json(samples))).collect())
 }
 
 /// What a number does over time.
@@ -82,22 +76,13 @@ pub struct Sample {
 #[derive(Clone, Debug)]
 enum Reading {
     Number(i64),
-    Histogram {
-        sum_seconds: f64,
-        count: u64,
-        buckets: Vec<(f64, u64)>,
-    },
+    Histogram { sum_seconds: f64, count: u64, buckets: Vec<(f64, u64)> },
 }
 
 impl Sample {
     /// A value that only grows.
     pub fn counter(name: &'static str, help: &'static str, value: u64) -> Self {
-        Self::number(
-            name,
-            help,
-            Kind::Counter,
-            i64::try_from(value).unwrap_or(i64::MAX),
-        )
+        Self::number(name, help, Kind::Counter, i64::try_from(value).unwrap_or(i64::MAX))
     }
 
     /// A value that goes up and down.
@@ -116,13 +101,7 @@ impl Sample {
     }
 
     fn number(name: &'static str, help: &'static str, kind: Kind, value: i64) -> Self {
-        Self {
-            name,
-            help,
-            kind,
-            labels: Vec::new(),
-            reading: Reading::Number(value),
-        }
+        Self { name, help, kind, labels: Vec::new(), reading: Reading::Number(value) }
     }
 }
 
@@ -140,21 +119,12 @@ impl Latency {
         let seconds = duration.as_secs_f64();
         let bucket = LATENCY_BUCKETS_SECONDS.partition_point(|bound| *bound < seconds);
         self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
-        self.sum_us.fetch_add(
-            u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
-            Ordering::Relaxed,
-        );
+        self.sum_us.fetch_add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     /// What was counted until now.
     pub fn sample(&self, name: &'static str, help: &'static str) -> Sample {
-        Sample {
-            name,
-            help,
-            kind: Kind::Histogram,
-            labels: Vec::new(),
-            reading: self.read(),
-        }
+        Sample { name, help, kind: Kind::Histogram, labels: Vec::new(), reading: self.read() }
     }
 
     fn read(&self) -> Reading {
@@ -162,11 +132,7 @@ impl Latency {
         let bounds = LATENCY_BUCKETS_SECONDS.into_iter().chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
         let count = buckets.iter().map(|(_, count)| count).sum();
-        Reading::Histogram {
-            sum_seconds: self.sum_us.load(Ordering::Relaxed) as f64 / 1e6,
-            count,
-            buckets,
-        }
+        Reading::Histogram { sum_seconds: self.sum_us.load(Ordering::Relaxed) as f64 / 1e6, count, buckets }
     }
 }
 
@@ -176,11 +142,7 @@ fn family_json(samples: &[Sample]) -> Value {
         [only] if only.labels.is_empty() => only.reading.json(),
         _ if first.labels.len() == 1 => {
             let of = |sample: &Sample| (sample.labels[0].1.clone().into_owned(), sample.reading.json());
-            let values = samples
-                .iter()
-                .filter(|sample| sample.labels.len() == 1)
-                .map(of)
-                .collect();
+            let values = samples.iter().filter(|sample| sample.labels.len() == 1).map(of).collect();
             json!({ first.labels[0].0: Value::Object(values) })
         }
         _ => samples.iter().map(labelled_json).collect(),
@@ -189,10 +151,7 @@ fn family_json(samples: &[Sample]) -> Value {
 }
 
 fn labelled_json(sample: &Sample) -> Value {
-    let labels = sample
-        .labels
-        .iter()
-        .map(|(key, value)| ((*key).to_owned(), Value::from(value.as_ref())));
+    let labels = sample.labels.iter().map(|(key, value)| ((*key).to_owned(), Value::from(value.as_ref())));
     Value::Object(labels.chain([("@".to_owned(), sample.reading.json())]).collect())
 }
 
@@ -200,11 +159,7 @@ impl Reading {
     fn json(&self) -> Value {
         match self {
             Self::Number(value) => json!(value),
-            Self::Histogram {
-                sum_seconds,
-                count,
-                buckets,
-            } => {
+            Self::Histogram { sum_seconds, count, buckets } => {
                 let mut below = 0;
                 let cumulative = buckets.iter().map(|(bound, count)| {
                     below += count;
@@ -231,11 +186,8 @@ impl Collector for Snapshot {
                 if sample.labels.is_empty() {
                     sample.reading.write(&mut metric)?;
                 } else {
-                    let labels: Vec<(&str, &str)> = sample
-                        .labels
-                        .iter()
-                        .map(|(key, value)| (*key, value.as_ref()))
-                        .collect();
+                    let labels: Vec<(&str, &str)> =
+                        sample.labels.iter().map(|(key, value)| (*key, value.as_ref())).collect();
                     sample.reading.write(&mut metric.encode_family(&labels)?)?;
                 }
             }
@@ -248,11 +200,9 @@ impl Reading {
     fn write(&self, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
         match self {
             Self::Number(value) => encoder.encode_gauge(value),
-            Self::Histogram {
-                sum_seconds,
-                count,
-                buckets,
-            } => encoder.encode_histogram::<NoLabelSet>(*sum_seconds, *count, buckets, None),
+            Self::Histogram { sum_seconds, count, buckets } => {
+                encoder.encode_histogram::<NoLabelSet>(*sum_seconds, *count, buckets, None)
+            }
         }
     }
 }

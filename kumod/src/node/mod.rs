@@ -140,7 +140,8 @@ impl Sockets {
 /// Listens and says so; whoever chose port 0 reads the port there.
 fn listen(address: SocketAddr, protocol: &str) -> Result<TcpListener, StartError> {
     let open = || -> io::Result<TcpListener> {
-        let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+        let socket =
+            socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
         if address.is_ipv6() {
             socket.set_only_v6(true)?;
@@ -177,7 +178,13 @@ impl Node {
             .map_err(host_error(config.log_dir.display().to_string()))?;
         let Restored { messages, unreadable, damaged, .. } = restored;
         if messages > 0 || unreadable > 0 || damaged > 0 || missing > 0 {
-            tracing::info!(messages, unreadable, damaged, missing_log_lines = missing, "the spool held mail from before");
+            tracing::info!(
+                messages,
+                unreadable,
+                damaged,
+                missing_log_lines = missing,
+                "the spool held mail from before"
+            );
         }
         let ids = IdSource::new(node_id, fastrand::u64(..));
         Ok(Self { config, policy, store, log, metrics, ids })
@@ -187,10 +194,12 @@ impl Node {
     async fn serve(self, sockets: Sockets) -> Result<Settling, StartError> {
         let (stop, shutdown) = Shutdown::new();
         let store: Arc<dyn MailStore> = Arc::clone(&self.store) as _;
-        let (settle, settling) = settle::start(Arc::clone(&store), self.log.clone(), Arc::clone(&self.metrics))
-            .map_err(host_error("the settling thread cannot start"))?;
+        let (settle, settling) =
+            settle::start(Arc::clone(&store), self.log.clone(), Arc::clone(&self.metrics))
+                .map_err(host_error("the settling thread cannot start"))?;
         let outbound = self.outbound(Arc::clone(&store), settle, shutdown.clone())?;
-        let residency = Residency::new(self.config.limits.resident_body_bytes_max, self.config.limits.inflow_delay_max);
+        let residency =
+            Residency::new(self.config.limits.resident_body_bytes_max, self.config.limits.inflow_delay_max);
         let intake = Arc::new(Intake {
             store,
             dispatch: Arc::new(Dispatcher(Arc::clone(&outbound))) as Arc<dyn Dispatch>,
@@ -202,8 +211,10 @@ impl Node {
             queued_messages_max: self.config.limits.queued_messages_max,
         });
         register_sources(&self.metrics, &self.store, &outbound, &intake, &self.log);
-        let mut terminate = signal(SignalKind::terminate()).map_err(host_error("SIGTERM cannot be handled"))?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(host_error("SIGINT cannot be handled"))?;
+        let mut terminate =
+            signal(SignalKind::terminate()).map_err(host_error("SIGTERM cannot be handled"))?;
+        let mut interrupt =
+            signal(SignalKind::interrupt()).map_err(host_error("SIGINT cannot be handled"))?;
         let inbound = Inbound {
             intake: Arc::clone(&intake),
             pool: BodyPool::new(self.config.limits.resident_body_bytes_max / POOL_CLASS_PART),
@@ -282,7 +293,8 @@ fn serve_smtp(
     inbound: &Inbound,
 ) {
     for (socket, spec) in sockets {
-        let (hostname, inbound, grace) = (config.hostname.clone(), inbound.clone(), config.limits.shutdown_grace);
+        let (hostname, inbound, grace) =
+            (config.hostname.clone(), inbound.clone(), config.limits.shutdown_grace);
         tasks.spawn(async move {
             if let Err(error) = inbound::serve(socket, spec, hostname, inbound, grace).await {
                 tracing::error!(%error, "an SMTP listener ended");
@@ -322,7 +334,11 @@ fn spool_samples(stats: &spool::Stats) -> Vec<Sample> {
     vec![
         Sample::counter("spool_appends_total", "Transactions appended to the spool", stats.appends),
         Sample::counter("spool_barriers_total", "Durable writes and syncs of the spool", stats.barriers),
-        Sample::counter("spool_bytes_written_total", "Bytes the spool wrote, padding included", stats.bytes_written),
+        Sample::counter(
+            "spool_bytes_written_total",
+            "Bytes the spool wrote, padding included",
+            stats.bytes_written,
+        ),
         Sample::counter("spool_batches_total", "Batches the spool wrote", stats.batches),
         gauge("spool_live_bytes", "Bytes of records that are still needed", stats.live_bytes),
         gauge("spool_segments", "Segment files", stats.segments),
@@ -341,7 +357,8 @@ fn node_id(dir: &Path) -> Result<NodeId, StartError> {
     let what = || host_error(format!("{}", file.display()));
     match fs::read_to_string(&file) {
         Ok(text) => {
-            let number = text.trim().parse().map_err(|_| io::Error::other("it does not hold a number; remove it"));
+            let number =
+                text.trim().parse().map_err(|_| io::Error::other("it does not hold a number; remove it"));
             number.map(NodeId).map_err(what())
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -101,7 +101,8 @@ mod tests {
 
     #[test]
     fn users_are_found_by_their_whole_name() {
-        let passwd = "root:x:0:0:root:/root:/bin/bash\nmail:x:8:12:mail:/var/mail:/usr/sbin/nologin\nbroken:x:\n";
+        let passwd =
+            "root:x:0:0:root:/root:/bin/bash\nmail:x:8:12:mail:/var/mail:/usr/sbin/nologin\nbroken:x:\n";
         let mail = User::find_in(passwd, "mail").unwrap();
         assert_eq!((mail.uid, mail.gid), (8, 12));
         for name in ["mai", "nobody", "broken", ""] {

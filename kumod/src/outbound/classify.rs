@@ -27,7 +27,9 @@ pub(super) fn reply(reply: &Reply) -> Outcome {
 /// A server that refused at its greeting or EHLO: that is never the recipient's fault.
 pub(super) fn turned_away(refusal: &Reply) -> Outcome {
     match reply(refusal) {
-        Outcome::Retry(response) | Outcome::Failed(response) | Outcome::Delivered(response) => Outcome::Retry(response),
+        Outcome::Retry(response) | Outcome::Failed(response) | Outcome::Delivered(response) => {
+            Outcome::Retry(response)
+        }
     }
 }
 
@@ -44,7 +46,11 @@ pub(super) fn policy() -> Outcome {
 
 /// No host of the site could be reached.
 pub(super) fn unreachable(site: &str, last: &str) -> Outcome {
-    Outcome::Retry(Response::internal(451, (4, 4, 1), format!("failed to connect to any host of {site}: {last}")))
+    Outcome::Retry(Response::internal(
+        451,
+        (4, 4, 1),
+        format!("failed to connect to any host of {site}: {last}"),
+    ))
 }
 
 /// Every address of the site is one that mail is never sent to.
@@ -65,16 +71,25 @@ pub(super) fn misbehaved(error: &smtp::error::PeerError) -> Outcome {
 
 /// The server lacks what the message needs, or takes only smaller ones.
 pub(super) fn unfit(error: &smtp::client::BeginError) -> Outcome {
-    let enhanced = if matches!(error, smtp::client::BeginError::SizeExceeded { .. }) { (5, 3, 4) } else { (5, 6, 3) };
+    let enhanced =
+        if matches!(error, smtp::client::BeginError::SizeExceeded { .. }) { (5, 3, 4) } else { (5, 6, 3) };
     Outcome::Failed(Response::internal(554, enhanced, error.to_string()))
 }
 
 /// The body is not in the store as it was written; the message is kept and an operator is needed.
 pub(super) fn body_unreadable(reason: &str) -> Outcome {
-    Outcome::Retry(Response::internal(451, (4, 3, 0), format!("the message cannot be read from the spool: {reason}")))
+    Outcome::Retry(Response::internal(
+        451,
+        (4, 3, 0),
+        format!("the message cannot be read from the spool: {reason}"),
+    ))
 }
 
 /// The message waited longer than its queue allows.
 pub(super) fn too_old() -> Outcome {
-    Outcome::Retry(Response::internal(451, (4, 4, 7), "the message waited longer than max_age in a ready queue"))
+    Outcome::Retry(Response::internal(
+        451,
+        (4, 4, 7),
+        "the message waited longer than max_age in a ready queue",
+    ))
 }

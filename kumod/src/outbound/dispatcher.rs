@@ -212,5 +212,11 @@ impl Dispatcher {
 /// The recipients that still need something.
 fn open_recipients<'a>(envelope: &'a Envelope, done: &[bool]) -> Vec<&'a str> {
     let is_open = |index: usize| !done.get(index).copied().unwrap_or(false);
-    envelope.recipients.iter().enumerate().filter(|(index, _)| is_open(*index)).map(|(_, text)| text.as_str()).collect()
+    envelope
+        .recipients
+        .iter()
+        .enumerate()
+        .filter(|(index, _)| is_open(*index))
+        .map(|(_, text)| text.as_str())
+        .collect()
 }

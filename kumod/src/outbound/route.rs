@@ -68,17 +68,22 @@ pub(super) fn queue_config(outbound: &Outbound, name: &QueueName) -> QueueConfig
         name.campaign.as_deref(),
         name.routing_domain.as_deref(),
     );
-    asked.unwrap_or_else(|error| {
-        tracing::error!(%error, queue = %name, "get_queue_config failed; the defaults are used");
-        None
-    }).unwrap_or_default()
+    asked
+        .unwrap_or_else(|error| {
+            tracing::error!(%error, queue = %name, "get_queue_config failed; the defaults are used");
+            None
+        })
+        .unwrap_or_default()
 }
 
 /// Finds the ready queue for a scheduled queue, and until when the answer holds.
 ///
 /// # Errors
 /// The outcome for every message that waits for it.
-pub(super) async fn find(outbound: &Arc<Outbound>, name: &QueueName) -> Result<(Arc<ReadyQueue>, Instant), Outcome> {
+pub(super) async fn find(
+    outbound: &Arc<Outbound>,
+    name: &QueueName,
+) -> Result<(Arc<ReadyQueue>, Instant), Outcome> {
     let now = Instant::now();
     let (site, expires) = match (&name.routing_domain, &outbound.parts.spec.relay_to) {
         (None, Some(relay)) => {
@@ -95,9 +100,9 @@ pub(super) async fn find(outbound: &Arc<Outbound>, name: &QueueName) -> Result<(
     let path = Arc::new(path_config(outbound, name.destination(), &site.name)?);
     let site = Arc::new(site);
     let queue_name = format!("{SOURCE}->{}@smtp_client", site.name);
-    let ready = outbound.ready.get_or_insert(&queue_name, || {
-        ReadyQueue::new(&queue_name, Arc::clone(&site), Arc::clone(&path))
-    });
+    let ready = outbound
+        .ready
+        .get_or_insert(&queue_name, || ReadyQueue::new(&queue_name, Arc::clone(&site), Arc::clone(&path)));
     ready.refresh(site, path);
     Ok((ready, expires.min(now + REFRESH_INTERVAL).max(now + Duration::from_secs(1))))
 }

@@ -99,7 +99,13 @@ impl Connection {
     }
 
     /// Sends one message to those of its recipients that are still open.
-    pub(super) async fn deliver(&mut self, envelope: &Envelope, open: &[&str], body: &Bytes, lease: &Lease) -> Sent {
+    pub(super) async fn deliver(
+        &mut self,
+        envelope: &Envelope,
+        open: &[&str],
+        body: &Bytes,
+        lease: &Lease,
+    ) -> Sent {
         let transaction = Transaction {
             from: &envelope.sender,
             recipients: open,
@@ -140,7 +146,8 @@ impl Connection {
                     let written = match form {
                         BodyForm::Verbatim => self.write(prefix.clone(), body.clone()).await,
                         BodyForm::DotStuffed => {
-                            let mut stuffed = Vec::with_capacity(prefix.len() + body.len() + body.len() / 64 + 16);
+                            let mut stuffed =
+                                Vec::with_capacity(prefix.len() + body.len() + body.len() / 64 + 16);
                             smtp::data::stuff(&[prefix, body], &mut stuffed);
                             self.write(Bytes::from(stuffed), Bytes::new()).await
                         }
@@ -218,7 +225,8 @@ impl Connection {
         let result = self.session.result();
         let mail_refused = result.mail.as_ref().filter(|reply| !reply.is_positive());
         let one = |index: usize| {
-            let refused = result.recipients.get(index).and_then(Option::as_ref).filter(|reply| !reply.is_positive());
+            let refused =
+                result.recipients.get(index).and_then(Option::as_ref).filter(|reply| !reply.is_positive());
             mail_refused.or(refused).map_or_else(|| broken.clone(), classify::reply)
         };
         (0..recipients).map(one).collect()
@@ -230,7 +238,9 @@ impl Connection {
         match &result.closing {
             // A host that turns everybody away says nothing about the recipient: another host, or another hour, may do.
             Some(reply) => classify::turned_away(reply),
-            None => classify::lost("waiting for the greeting", &io::Error::from(io::ErrorKind::ConnectionAborted)),
+            None => {
+                classify::lost("waiting for the greeting", &io::Error::from(io::ErrorKind::ConnectionAborted))
+            }
         }
     }
 

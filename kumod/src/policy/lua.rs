@@ -92,8 +92,11 @@ impl Program {
 
     /// `require` looks beside the policy first.
     fn add_own_folder(&self, lua: &Lua) -> mlua::Result<()> {
-        let folder =
-            self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = self
+            .path
+            .parent()
+            .filter(|folder| !folder.as_os_str().is_empty())
+            .unwrap_or_else(|| Path::new("."));
         let package: mlua::Table = lua.globals().get("package")?;
         let others: String = package.get("path")?;
         let folder = folder.display();

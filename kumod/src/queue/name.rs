@@ -13,7 +13,9 @@ const NAME_BYTES_MAX: usize = 1024;
 
 /// A name that is not one. Who set the meta value, or wrote the request, is to blame.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("queue name {name:?}: {rule}; write campaign:tenant@domain!routing_domain, where only the domain is needed")]
+#[error(
+    "queue name {name:?}: {rule}; write campaign:tenant@domain!routing_domain, where only the domain is needed"
+)]
 pub struct NameError {
     name: String,
     rule: &'static str,
@@ -51,7 +53,11 @@ impl QueueName {
         };
         let text = name.to_string();
         let again: Self = text.parse()?;
-        if again == name { Ok(name) } else { Err(NameError { name: text, rule: "a part holds ':', '@' or '!'" }) }
+        if again == name {
+            Ok(name)
+        } else {
+            Err(NameError { name: text, rule: "a part holds ':', '@' or '!'" })
+        }
     }
 
     /// Where the mail goes: the routing domain if there is one, else the domain.

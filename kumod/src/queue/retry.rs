@@ -15,7 +15,13 @@ const DOUBLINGS_MAX: u32 = 20;
 /// The time of the attempt that follows `attempts` failed ones, or `None` when the message has expired by then.
 ///
 /// `luck` is any number that differs between messages, such as the low bytes of the id.
-pub fn next_attempt(config: &QueueConfig, attempts: u32, created: UnixMs, now: UnixMs, luck: u64) -> Option<UnixMs> {
+pub fn next_attempt(
+    config: &QueueConfig,
+    attempts: u32,
+    created: UnixMs,
+    now: UnixMs,
+    luck: u64,
+) -> Option<UnixMs> {
     let doublings = attempts.saturating_sub(1).min(DOUBLINGS_MAX);
     let delay = config.retry_interval.saturating_mul(1 << doublings);
     let delay = config.max_retry_interval.map_or(delay, |most| delay.min(most));
@@ -44,7 +50,8 @@ mod tests {
     fn the_delay_doubles_up_to_the_most_and_ends_with_the_age() {
         let config = config(60, Some(200), 1000);
         let born = UnixMs(1_000_000);
-        let delay = |attempts| next_attempt(&config, attempts, born, born, 1500).map(|due| due.since(born).as_secs());
+        let delay =
+            |attempts| next_attempt(&config, attempts, born, born, 1500).map(|due| due.since(born).as_secs());
         // Luck 1500 is no jitter for the first (60 s / 40 = 1500 ms either way).
         assert_eq!(delay(1), Some(60));
         assert!((117..=123).contains(&delay(2).unwrap()));

@@ -30,7 +30,9 @@ struct Shard {
 
 impl LocalPermits {
     fn shard(&self, key: &str) -> MutexGuard<'_, Shard> {
-        let hash = key.bytes().fold(0xcbf2_9ce4_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        let hash = key
+            .bytes()
+            .fold(0xcbf2_9ce4_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
         // A poisoned lock means a panic while counting; the counts are still whole numbers and still the best there is.
         self.shards[hash as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -90,8 +90,12 @@ impl LocalStore {
                 }
             }
         }
-        let store =
-            Self { spool, durability: spec.durability, schedule: Mutex::new(schedule), due_changed: Notify::new() };
+        let store = Self {
+            spool,
+            durability: spec.durability,
+            schedule: Mutex::new(schedule),
+            due_changed: Notify::new(),
+        };
         Ok((store, restored))
     }
 
@@ -154,7 +158,11 @@ fn store_error(error: AppendError) -> StoreError {
 }
 
 impl MailStore for LocalStore {
-    fn accept(&self, body: (MessageId, Bytes), envelopes: Vec<Arc<Envelope>>) -> BoxFuture<'_, Result<Lease, StoreError>> {
+    fn accept(
+        &self,
+        body: (MessageId, Bytes),
+        envelopes: Vec<Arc<Envelope>>,
+    ) -> BoxFuture<'_, Result<Lease, StoreError>> {
         Box::pin(async move {
             let (id, bytes) = body;
             let envelopes = envelopes.iter().map(|envelope| spool::Envelope {
@@ -162,10 +170,15 @@ impl MailStore for LocalStore {
                 body: spool::Id(id.0),
                 bytes: envelope.encode(),
             });
-            let transaction =
-                spool::Transaction { body: Some((spool::Id(id.0), vec![bytes])), envelopes: envelopes.collect() };
+            let transaction = spool::Transaction {
+                body: Some((spool::Id(id.0), vec![bytes])),
+                envelopes: envelopes.collect(),
+            };
             let committed = self.spool.append(transaction).await.map_err(store_error)?;
-            debug_assert_eq!(committed.durability, self.durability, "the spool keeps another promise than it was opened with");
+            debug_assert_eq!(
+                committed.durability, self.durability,
+                "the spool keeps another promise than it was opened with"
+            );
             Ok(Lease::ENDLESS)
         })
     }
@@ -240,9 +253,9 @@ impl MailStore for LocalStore {
     fn refusal(&self) -> Option<String> {
         match self.spool.health() {
             spool::Health::Ok => None,
-            spool::Health::DiskFloor { free_bytes, free_inodes } => {
-                Some(format!("the spool's disk is at its floor: {free_bytes} bytes and {free_inodes} inodes are free"))
-            }
+            spool::Health::DiskFloor { free_bytes, free_inodes } => Some(format!(
+                "the spool's disk is at its floor: {free_bytes} bytes and {free_inodes} inodes are free"
+            )),
             spool::Health::Failed { reason } => Some(format!("the spool cannot write: {reason}")),
         }
     }

@@ -30,10 +30,7 @@ pub(super) fn probe(root: &Path) -> Cgroup {
     Cgroup {
         version: (!unified.is_empty()).then_some(2),
         cpu_quota: tightest(unified.iter().filter_map(|folder| quota_v2(folder))),
-        memory_max_bytes: unified
-            .iter()
-            .filter_map(|folder| files::number(&folder.join("memory.max")))
-            .min(),
+        memory_max_bytes: unified.iter().filter_map(|folder| files::number(&folder.join("memory.max"))).min(),
     }
 }
 
@@ -48,25 +45,15 @@ fn folders(root: &Path, groups: &str, mounts: &str, controller: &str) -> Vec<Pat
     let top = files::below(root, &mount);
     let own = top.join(group.trim_start_matches('/'));
     // In a namespace the group may point above the mounted root; then only the root can be seen.
-    let seen = if own.is_dir() && !group.contains("..") {
-        own
-    } else {
-        top.clone()
-    };
-    seen.ancestors()
-        .take_while(|folder| folder.starts_with(&top))
-        .map(Path::to_owned)
-        .collect()
+    let seen = if own.is_dir() && !group.contains("..") { own } else { top.clone() };
+    seen.ancestors().take_while(|folder| folder.starts_with(&top)).map(Path::to_owned).collect()
 }
 
 /// `4:cpu,cpuacct:/a` is `/a` for `cpu`; `0::/b` is `/b` for "".
 fn group_of<'l>(line: &'l str, controller: &str) -> Option<&'l str> {
     let mut fields = line.splitn(3, ':').skip(1);
     let controllers = fields.next()?;
-    controllers
-        .split(',')
-        .any(|name| name == controller)
-        .then(|| fields.next())?
+    controllers.split(',').any(|name| name == controller).then(|| fields.next())?
 }
 
 /// Where the hierarchy of a controller is mounted, by a line of mountinfo (proc(5)).

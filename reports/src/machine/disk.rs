@@ -54,12 +54,7 @@ impl Mount {
         let (device, point) = (mount.next()?, mount.nth(1)?);
         let (filesystem, source) = (rest.next()?, rest.next()?);
         let mut options: Vec<&str> = mount.next()?.split(',').collect();
-        for option in rest
-            .next()
-            .unwrap_or("")
-            .split(',')
-            .filter(|option| !option.is_empty())
-        {
+        for option in rest.next().unwrap_or("").split(',').filter(|option| !option.is_empty()) {
             if !options.contains(&option) {
                 options.push(option);
             }
@@ -76,10 +71,7 @@ impl Mount {
 
 /// Mountinfo writes white space and backslash in octal.
 fn unescape(text: &str) -> String {
-    text.replace("\\040", " ")
-        .replace("\\011", "\t")
-        .replace("\\012", "\n")
-        .replace("\\134", "\\")
+    text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
 }
 
 /// The folder in `/sys` of the device that has the queue: a partition's parent.
@@ -90,15 +82,8 @@ fn device_folder(root: &Path, mount: &Mount) -> Option<PathBuf> {
         .source
         .strip_prefix("/dev/")
         .map(|name| files::below(root, &format!("/sys/class/block/{name}")));
-    let folder = by_number
-        .canonicalize()
-        .ok()
-        .or_else(|| by_name?.canonicalize().ok())?;
-    if folder.join("partition").exists() {
-        folder.parent().map(Path::to_owned)
-    } else {
-        Some(folder)
-    }
+    let folder = by_number.canonicalize().ok().or_else(|| by_name?.canonicalize().ok())?;
+    if folder.join("partition").exists() { folder.parent().map(Path::to_owned) } else { Some(folder) }
 }
 
 fn describe(folder: &Path, disk: &mut Disk) {
@@ -120,9 +105,8 @@ fn describe(folder: &Path, disk: &mut Disk) {
 
 fn names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .collect();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     names.sort_unstable();
     names
 }

@@ -14,16 +14,11 @@ pub(super) fn cpu(root: &Path, quota: Option<f64>) -> Cpu {
     let status = files::text(root, "/proc/self/status").unwrap_or_default();
     let affinity = files::field(&status, "Cpus_allowed_list").and_then(list_count);
     let online = files::line(&at("/sys/devices/system/cpu/online")).and_then(|list| list_count(&list));
-    let online = online.or_else(|| {
-        u32::try_from(info.matches("processor\t").count())
-            .ok()
-            .filter(|n| *n > 0)
-    });
+    let online =
+        online.or_else(|| u32::try_from(info.matches("processor\t").count()).ok().filter(|n| *n > 0));
     let allowed = affinity.or(online).map(f64::from);
     Cpu {
-        model: ["model name", "Model", "Hardware"]
-            .iter()
-            .find_map(|key| owned(files::field(&info, key))),
+        model: ["model name", "Model", "Hardware"].iter().find_map(|key| owned(files::field(&info, key))),
         architecture: architecture(root),
         online,
         usable: allowed.map(|cpus| quota.map_or(cpus, |quota| quota.min(cpus))),
@@ -68,9 +63,7 @@ pub(super) fn system(root: &Path) -> System {
             (vendor, product) => vendor.or(product),
         },
         container: container(root),
-        clocksource: files::line(&at(
-            "/sys/devices/system/clocksource/clocksource0/current_clocksource",
-        )),
+        clocksource: files::line(&at("/sys/devices/system/clocksource/clocksource0/current_clocksource")),
         io_uring_disabled: files::number(&at("/proc/sys/kernel/io_uring_disabled")),
     }
 }
@@ -78,10 +71,7 @@ pub(super) fn system(root: &Path) -> System {
 /// The marks that Docker and Podman leave in the root folder.
 fn container(root: &Path) -> Option<String> {
     let marks = [("/.dockerenv", "docker"), ("/run/.containerenv", "podman")];
-    marks
-        .iter()
-        .find(|(path, _)| files::below(root, path).exists())
-        .map(|(_, name)| (*name).to_owned())
+    marks.iter().find(|(path, _)| files::below(root, path).exists()).map(|(_, name)| (*name).to_owned())
 }
 
 pub(super) fn limits(root: &Path) -> Limits {
@@ -100,11 +90,7 @@ pub(super) fn limits(root: &Path) -> Limits {
 }
 
 fn limit(text: &str) -> Option<u64> {
-    if text == "unlimited" {
-        Some(u64::MAX)
-    } else {
-        text.parse().ok()
-    }
+    if text == "unlimited" { Some(u64::MAX) } else { text.parse().ok() }
 }
 
 pub(super) fn disturbance(root: &Path) -> Disturbance {

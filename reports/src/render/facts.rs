@@ -31,8 +31,7 @@ pub(super) struct Finding {
 }
 
 fn known(text: Option<String>) -> String {
-    text.filter(|text| !text.is_empty())
-        .unwrap_or_else(|| UNKNOWN.to_owned())
+    text.filter(|text| !text.is_empty()).unwrap_or_else(|| UNKNOWN.to_owned())
 }
 
 fn yes_no(flag: Option<bool>) -> String {
@@ -40,26 +39,19 @@ fn yes_no(flag: Option<bool>) -> String {
 }
 
 fn limit(limit: Option<u64>, shown: fn(u64) -> String) -> String {
-    known(limit.map(|limit| {
-        if limit == u64::MAX {
-            "unlimited".to_owned()
-        } else {
-            shown(limit)
-        }
-    }))
+    known(limit.map(|limit| if limit == u64::MAX { "unlimited".to_owned() } else { shown(limit) }))
 }
 
 /// Everything about the place and the programs.
 pub(super) fn all(record: &Record) -> Vec<Facts> {
     let machine = &record.machine;
     let mut facts = vec![processor(&machine.cpu), memory(machine)];
-    facts.push(machine.disk.as_ref().map_or_else(
-        || Facts {
-            title: "Spool disk",
-            rows: vec![("Device", UNKNOWN.to_owned())],
-        },
-        disk,
-    ));
+    facts.push(
+        machine
+            .disk
+            .as_ref()
+            .map_or_else(|| Facts { title: "Spool disk", rows: vec![("Device", UNKNOWN.to_owned())] }, disk),
+    );
     facts.extend([system(machine), limits(machine), software(record)]);
     facts
 }
@@ -73,10 +65,7 @@ fn processor(cpu: &Cpu) -> Facts {
         ("SMT", yes_no(cpu.smt)),
         ("Governor", known(cpu.governor.clone())),
     ];
-    Facts {
-        title: "Processor",
-        rows,
-    }
+    Facts { title: "Processor", rows }
 }
 
 fn memory(machine: &Machine) -> Facts {
@@ -84,37 +73,25 @@ fn memory(machine: &Machine) -> Facts {
     let rows = vec![
         ("Total", known(memory.total_bytes.map(format::bytes))),
         ("Usable here", known(memory.usable_bytes.map(format::bytes))),
-        (
-            "Available at start",
-            known(memory.available_bytes.map(format::bytes)),
-        ),
+        ("Available at start", known(memory.available_bytes.map(format::bytes))),
         (
             "Swap",
-            known(memory.swap_bytes.map(|bytes| {
-                if bytes == 0 {
-                    "none".into()
-                } else {
-                    format::bytes(bytes)
-                }
-            })),
+            known(memory.swap_bytes.map(
+                |bytes| {
+                    if bytes == 0 { "none".into() } else { format::bytes(bytes) }
+                },
+            )),
         ),
         ("Huge pages", known(memory.transparent_huge_pages.clone())),
     ];
-    Facts {
-        title: "Memory",
-        rows,
-    }
+    Facts { title: "Memory", rows }
 }
 
 fn disk(disk: &Disk) -> Facts {
     let device = disk.device.clone().map(|device| {
         let size = disk.size_bytes.map(|bytes| format!(", {}", format::bytes(bytes)));
         let model = disk.model.as_ref().map(|model| format!(", {model}"));
-        format!(
-            "{device}{}{}",
-            model.unwrap_or_default(),
-            size.unwrap_or_default()
-        )
+        format!("{device}{}{}", model.unwrap_or_default(), size.unwrap_or_default())
     });
     let cache = disk.write_cache.clone().map(|cache| {
         let fua = disk.fua.map(|fua| if fua { ", FUA" } else { ", no FUA" });
@@ -123,14 +100,7 @@ fn disk(disk: &Disk) -> Facts {
     let mut rows = vec![
         ("Device", known(device)),
         ("File system", known(disk.filesystem.clone())),
-        (
-            "Mounted with",
-            known(
-                disk.mount_options
-                    .clone()
-                    .map(|options| options.replace(',', ", ")),
-            ),
-        ),
+        ("Mounted with", known(disk.mount_options.clone().map(|options| options.replace(',', ", ")))),
         ("Write cache", known(cache)),
         ("Rotational, it says", yes_no(disk.rotational)),
         ("Scheduler", known(disk.scheduler.clone())),
@@ -138,10 +108,7 @@ fn disk(disk: &Disk) -> Facts {
     if !disk.below.is_empty() {
         rows.insert(1, ("Made of", disk.below.join(", ")));
     }
-    Facts {
-        title: "Spool disk",
-        rows,
-    }
+    Facts { title: "Spool disk", rows }
 }
 
 fn system(machine: &Machine) -> Facts {
@@ -154,10 +121,7 @@ fn system(machine: &Machine) -> Facts {
         ("Clock source", known(system.clocksource.clone())),
     ];
     rows.extend(system.container.clone().map(|container| ("Container", container)));
-    Facts {
-        title: "System",
-        rows,
-    }
+    Facts { title: "System", rows }
 }
 
 fn limits(machine: &Machine) -> Facts {
@@ -171,39 +135,23 @@ fn limits(machine: &Machine) -> Facts {
         ("Open files, soft", limit(limits.nofile_soft, format::count)),
         ("Open files, hard", limit(limits.nofile_hard, format::count)),
         ("Locked memory", limit(limits.memlock_bytes, format::bytes)),
-        (
-            "Control groups",
-            known(cgroup.version.map(|version| format!("version {version}"))),
-        ),
+        ("Control groups", known(cgroup.version.map(|version| format!("version {version}")))),
         ("CPU quota", group(cgroup.cpu_quota.map(format::short))),
         ("Memory limit", group(cgroup.memory_max_bytes.map(format::bytes))),
-        (
-            "Stolen since boot",
-            known(machine.disturbance.steal_s.map(format::seconds)),
-        ),
+        ("Stolen since boot", known(machine.disturbance.steal_s.map(format::seconds))),
     ];
-    Facts {
-        title: "Limits and disturbance",
-        rows,
-    }
+    Facts { title: "Limits and disturbance", rows }
 }
 
 fn software(record: &Record) -> Facts {
     let software = &record.software;
     let commit = software.git_commit.as_ref().map(|commit| {
         let short: String = commit.chars().take(12).collect();
-        let dirty = if software.git_dirty == Some(true) {
-            ", with changes"
-        } else {
-            ""
-        };
+        let dirty = if software.git_dirty == Some(true) { ", with changes" } else { "" };
         format!("{short}{dirty}")
     });
-    let crates: Vec<String> = software
-        .crates
-        .iter()
-        .map(|(name, version)| format!("{name} {version}"))
-        .collect();
+    let crates: Vec<String> =
+        software.crates.iter().map(|(name, version)| format!("{name} {version}")).collect();
     let rows = vec![
         ("Commit", known(commit)),
         ("Compiler", known(software.rustc.clone())),
@@ -211,10 +159,7 @@ fn software(record: &Record) -> Facts {
         ("Allocator", known(software.allocator.clone())),
         ("Crates", known(Some(crates.join(", ")))),
     ];
-    Facts {
-        title: "Software",
-        rows,
-    }
+    Facts { title: "Software", rows }
 }
 
 /// tuner's findings, those that ask for a change first. Objects of an unknown shape are shown as they are.
@@ -243,11 +188,7 @@ fn finding(value: &Value) -> Finding {
         };
     };
     let verdict = text("verdict").or_else(|| text("status")).unwrap_or_default();
-    let class = if ["low", "blocked"].contains(&verdict.as_str()) {
-        "change"
-    } else {
-        ""
-    };
+    let class = if ["low", "blocked"].contains(&verdict.as_str()) { "change" } else { "" };
     let remedy = text("remedy").filter(|_| !class.is_empty());
 
     Finding {

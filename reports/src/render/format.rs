@@ -30,10 +30,7 @@ pub(super) fn three_digits(number: f64) -> String {
 
 /// A number that was measured, rounded; negative ones and those without an end are 0 or the largest.
 pub(super) fn whole(number: f64) -> u64 {
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the cast saturates, which is what is wanted"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "the cast saturates, which is what is wanted")]
     let rounded = number.round().max(0.0) as u64;
     rounded
 }
@@ -56,11 +53,7 @@ pub(super) fn bytes(bytes: u64) -> String {
         size /= 1024.0;
         unit += 1;
     }
-    if unit == 0 {
-        format!("{bytes} B")
-    } else {
-        format!("{} {}", three_digits(size), units[unit])
-    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{} {}", three_digits(size), units[unit]) }
 }
 
 /// The size of a body: `1 KB`, `100 KB`, `64 KiB`, `1.5 MB`.
@@ -96,8 +89,7 @@ pub(super) fn short(number: f64) -> String {
 
 /// The text, or a dash.
 pub(super) fn or_nothing(text: Option<String>) -> String {
-    text.filter(|text| !text.is_empty())
-        .unwrap_or_else(|| NOTHING.to_owned())
+    text.filter(|text| !text.is_empty()).unwrap_or_else(|| NOTHING.to_owned())
 }
 
 /// `a`, `a and b`, `a, b and c`.
@@ -133,13 +125,9 @@ mod tests {
 
     #[test]
     fn bodies_are_named_as_they_were_asked_for() {
-        for (bytes, name) in [
-            (100, "100 B"),
-            (1000, "1 KB"),
-            (100_000, "100 KB"),
-            (65_536, "64 KiB"),
-            (1 << 20, "1 MiB"),
-        ] {
+        for (bytes, name) in
+            [(100, "100 B"), (1000, "1 KB"), (100_000, "100 KB"), (65_536, "64 KiB"), (1 << 20, "1 MiB")]
+        {
             assert_eq!(body(bytes), name);
         }
         assert_eq!(body(1_500_000), "1.5 MB");

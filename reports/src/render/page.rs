@@ -62,10 +62,7 @@ pub(super) fn render(record: &Record, folder: &Path) -> String {
         tiles: words::tiles(record),
         warnings: words::warnings(record),
         throughput: charts::throughput(&groups),
-        tables: vec![
-            ("What arrived", tables::arrived(record)),
-            ("What it took", tables::took(record)),
-        ],
+        tables: vec![("What arrived", tables::arrived(record)), ("What it took", tables::took(record))],
         limits: tables::limits(record),
         inject: charts::spectra(&groups, charts::Side::Inject),
         end_to_end: charts::spectra(&groups, charts::Side::EndToEnd),
@@ -78,43 +75,31 @@ pub(super) fn render(record: &Record, folder: &Path) -> String {
         json,
         json_is_whole,
     };
-    page.render()
-        .expect("writing into a string fails only where a Display of ours does, and none does")
+    page.render().expect("writing into a string fails only where a Display of ours does, and none does")
 }
 
 /// `22 November 2026, 06:15 UTC`, or the text as it stands.
 fn started(record: &Record) -> String {
     let parsed = record.started_utc.parse::<Timestamp>();
-    parsed.map_or_else(
-        |_| record.started_utc.clone(),
-        |time| time.strftime("%-d %B %Y, %H:%M UTC").to_string(),
-    )
+    parsed
+        .map_or_else(|_| record.started_utc.clone(), |time| time.strftime("%-d %B %Y, %H:%M UTC").to_string())
 }
 
 /// The machine in one line.
 fn place(record: &Record) -> String {
     let machine = &record.machine;
-    let cpus = machine
-        .cpu
-        .usable
-        .map(|cpus| format!("{} CPUs", format::short(cpus)));
+    let cpus = machine.cpu.usable.map(|cpus| format!("{} CPUs", format::short(cpus)));
     let memory = machine.memory.usable_bytes.map(format::bytes);
     let disk = machine.disk.as_ref().and_then(|disk| disk.filesystem.clone());
-    let kernel = machine
-        .system
-        .kernel
-        .as_ref()
-        .map(|kernel| format!("Linux {kernel}"));
+    let kernel = machine.system.kernel.as_ref().map(|kernel| format!("Linux {kernel}"));
     let parts: Vec<String> = [cpus, memory, disk, kernel].into_iter().flatten().collect();
     parts.join(", ")
 }
 
 /// Notes of the record, then those of each run under its name.
 fn notes(record: &Record) -> Vec<String> {
-    let of_runs = record
-        .runs
-        .iter()
-        .flat_map(|run| run.notes.iter().map(|note| format!("{}: {note}", run.name)));
+    let of_runs =
+        record.runs.iter().flat_map(|run| run.notes.iter().map(|note| format!("{}: {note}", run.name)));
     record.notes.iter().cloned().chain(of_runs).collect()
 }
 

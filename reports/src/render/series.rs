@@ -40,15 +40,9 @@ pub(super) fn groups<'r>(record: &'r Record, folder: &Path) -> (Vec<Group<'r>>, 
     let mut groups: Vec<Group<'r>> = Vec::new();
     for run in ordered(record) {
         let drawn = draw(run, folder, &mut complaints);
-        match groups
-            .last_mut()
-            .filter(|group| group.body_bytes == run.body_bytes)
-        {
+        match groups.last_mut().filter(|group| group.body_bytes == run.body_bytes) {
             Some(group) => group.runs.push(drawn),
-            None => groups.push(Group {
-                body_bytes: run.body_bytes,
-                runs: vec![drawn],
-            }),
+            None => groups.push(Group { body_bytes: run.body_bytes, runs: vec![drawn] }),
         }
     }
     (groups, complaints)
@@ -74,10 +68,8 @@ fn draw<'r>(run: &'r Run, folder: &Path, complaints: &mut Vec<String>) -> Drawn<
     let mut points = |file: Option<&String>, latency: Option<Latency>| {
         let read = file.map(|file| spectrum(folder, file)).transpose();
         let points = read.unwrap_or_else(|reason| {
-            complaints.push(format!(
-                "{}: {reason}. The chart shows the five recorded percentiles.",
-                run.name
-            ));
+            complaints
+                .push(format!("{}: {reason}. The chart shows the five recorded percentiles.", run.name));
             None
         });
         points.unwrap_or_else(|| recorded(latency, run.delivered))
@@ -102,12 +94,7 @@ fn spectrum(folder: &Path, file: &str) -> Result<Vec<(f64, f64)>, String> {
     })?;
     let sum = latency::merge(&intervals);
     let mut points: Vec<(f64, f64)> = latency::spectrum(&sum, SPECTRUM_TICKS)
-        .map(|point| {
-            (
-                point.inverse(sum.len()).min(INVERSE_MAX),
-                point.latency_us.max(1.0),
-            )
-        })
+        .map(|point| (point.inverse(sum.len()).min(INVERSE_MAX), point.latency_us.max(1.0)))
         .collect();
     // The last steps of the iteration share one value and one place.
     points.dedup();
@@ -116,24 +103,11 @@ fn spectrum(folder: &Path, file: &str) -> Result<Vec<(f64, f64)>, String> {
 
 /// The spectrum as far as five numbers tell it.
 fn recorded(latency: Option<Latency>, values: u64) -> Vec<(f64, f64)> {
-    let Some(Latency {
-        p50,
-        p90,
-        p99,
-        p99_9,
-        max,
-    }) = latency
-    else {
+    let Some(Latency { p50, p90, p99, p99_9, max }) = latency else {
         return Vec::new();
     };
     let largest = (values as f64).clamp(1000.0, INVERSE_MAX);
-    let points = [
-        (2.0, p50),
-        (10.0, p90),
-        (100.0, p99),
-        (1000.0, p99_9),
-        (largest, max),
-    ];
+    let points = [(2.0, p50), (10.0, p90), (100.0, p99), (1000.0, p99_9), (largest, max)];
     points.into_iter().map(|(x, us)| (x, us.max(1.0))).collect()
 }
 

@@ -45,10 +45,7 @@ fn word(text: Option<&str>) -> Cell {
 
 /// A number that should be zero.
 fn fault(number: u64) -> Cell {
-    Cell {
-        text: format::count(number),
-        class: if number > 0 { "bad" } else { "" },
-    }
+    Cell { text: format::count(number), class: if number > 0 { "bad" } else { "" } }
 }
 
 fn table(
@@ -59,23 +56,12 @@ fn table(
     let mut body_bytes = None;
     let rows = series::ordered(record).into_iter().map(|run| {
         let first = body_bytes.replace(run.body_bytes) != Some(run.body_bytes);
-        Row {
-            name: run.name.clone(),
-            kind: run.kind.as_str(),
-            first,
-            cells: cells(run),
-        }
+        Row { name: run.name.clone(), kind: run.kind.as_str(), first, cells: cells(run) }
     });
     Table {
         rows: rows.collect(),
-        groups: groups
-            .iter()
-            .map(|(name, columns)| (*name, columns.len()))
-            .collect(),
-        columns: groups
-            .iter()
-            .flat_map(|(_, columns)| columns.iter().copied())
-            .collect(),
+        groups: groups.iter().map(|(name, columns)| (*name, columns.len())).collect(),
+        columns: groups.iter().flat_map(|(_, columns)| columns.iter().copied()).collect(),
     }
 }
 
@@ -83,10 +69,7 @@ fn table(
 pub(super) fn arrived(record: &Record) -> Table {
     let groups: [(&str, &[&str]); 4] = [
         ("", &["Body", "Durability", "Connections"]),
-        (
-            "Messages",
-            &["accepted", "delivered", "lost", "duplicated", "corrupted"],
-        ),
+        ("Messages", &["accepted", "delivered", "lost", "duplicated", "corrupted"]),
         ("MMH", &["accepted", "delivered", "of floor"]),
         ("", &["Time", "Limited by"]),
     ];
@@ -101,13 +84,8 @@ pub(super) fn arrived(record: &Record) -> Table {
             fault(run.duplicated),
             fault(run.corrupted),
             cell(format::three_digits(run.mmh_accepted)),
-            Cell {
-                text: format::three_digits(run.mmh_delivered),
-                class: "strong",
-            },
-            cell(format::or_nothing(
-                run.floor_ratio.map(|ratio| format!("{ratio:.2}")),
-            )),
+            Cell { text: format::three_digits(run.mmh_delivered), class: "strong" },
+            cell(format::or_nothing(run.floor_ratio.map(|ratio| format!("{ratio:.2}")))),
             cell(format::seconds(run.elapsed_s)),
             limited(run),
         ]
@@ -116,10 +94,7 @@ pub(super) fn arrived(record: &Record) -> Table {
 
 fn limited(run: &Run) -> Cell {
     match run.limited_by {
-        Some(limit) => Cell {
-            text: limit.as_str().to_owned(),
-            class: "word bad",
-        },
+        Some(limit) => Cell { text: limit.as_str().to_owned(), class: "word bad" },
         None => word(None),
     }
 }
@@ -136,11 +111,8 @@ pub(super) fn took(record: &Record) -> Table {
     table(record, &groups, |run| {
         let inject = |of: fn(Latency) -> f64| latency(run.latency_us.inject, of);
         let end_to_end = |of: fn(Latency) -> f64| latency(run.latency_us.end_to_end, of);
-        let cpu = |process| {
-            cell(format::or_nothing(
-                run.cpu_us_per_message(process).map(format::three_digits),
-            ))
-        };
+        let cpu =
+            |process| cell(format::or_nothing(run.cpu_us_per_message(process).map(format::three_digits)));
         let relay = run.processes.kumod;
         vec![
             inject(|latency| latency.p50),
@@ -152,9 +124,7 @@ pub(super) fn took(record: &Record) -> Table {
             cpu(relay),
             cpu(run.processes.sink),
             cpu(run.processes.traffic_gen),
-            cell(format::or_nothing(
-                relay.map(|used| format::bytes(used.rss_peak_bytes)),
-            )),
+            cell(format::or_nothing(relay.map(|used| format::bytes(used.rss_peak_bytes)))),
             cell(format::or_nothing(written(run, relay))),
             cell(format::or_nothing(run.barriers_per_message().map(barriers))),
             word(run.spool_backend.as_deref()),
@@ -163,9 +133,7 @@ pub(super) fn took(record: &Record) -> Table {
 }
 
 fn latency(latency: Option<Latency>, of: fn(Latency) -> f64) -> Cell {
-    cell(format::or_nothing(
-        latency.map(|latency| format::latency(of(latency))),
-    ))
+    cell(format::or_nothing(latency.map(|latency| format::latency(of(latency)))))
 }
 
 fn written(run: &Run, relay: Option<ProcessUse>) -> Option<String> {
@@ -175,18 +143,12 @@ fn written(run: &Run, relay: Option<ProcessUse>) -> Option<String> {
 
 /// Far below one where commits are shared, so two digits would not do.
 fn barriers(ratio: f64) -> String {
-    if ratio > 0.0 && ratio < 0.1 {
-        format!("{ratio:.4}")
-    } else {
-        format::three_digits(ratio)
-    }
+    if ratio > 0.0 && ratio < 0.1 { format!("{ratio:.4}") } else { format::three_digits(ratio) }
 }
 
 /// The sentence below the first table, where a run was limited.
 pub(super) fn limits(record: &Record) -> Option<&'static str> {
-    let limited = record
-        .runs
-        .iter()
-        .any(|run| matches!(run.limited_by, Some(LimitedBy::Generator | LimitedBy::Sink)));
+    let limited =
+        record.runs.iter().any(|run| matches!(run.limited_by, Some(LimitedBy::Generator | LimitedBy::Sink)));
     limited.then_some("A run is limited when the direct run reached less than three times its rate; the number is then a lower bound.")
 }

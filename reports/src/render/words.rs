@@ -35,22 +35,15 @@ pub(super) struct Warning {
 
 /// One kumod run for each body size, the largest bodies first.
 fn relayed(record: &Record) -> Vec<&Run> {
-    let mut runs: Vec<&Run> = series::ordered(record)
-        .into_iter()
-        .filter(|run| run.kind == Kind::Kumod)
-        .collect();
+    let mut runs: Vec<&Run> =
+        series::ordered(record).into_iter().filter(|run| run.kind == Kind::Kumod).collect();
     runs.dedup_by_key(|run| run.body_bytes);
     runs.reverse();
     runs
 }
 
 fn sum(record: &Record, of: fn(&Run) -> u64) -> u64 {
-    record
-        .runs
-        .iter()
-        .filter(|run| run.kind == Kind::Kumod)
-        .map(of)
-        .sum()
+    record.runs.iter().filter(|run| run.kind == Kind::Kumod).map(of).sum()
 }
 
 /// The result in one sentence.
@@ -62,17 +55,10 @@ pub(super) fn headline(record: &Record) -> String {
     // Numbers stay with their units at the end of a line.
     let size = |run: &Run| format::body(run.body_bytes).replace(' ', "\u{a0}");
     let millions = |run: &Run| format::three_digits(run.mmh_delivered);
-    let mut text = format!(
-        "kumod delivered {}\u{a0}million messages an hour at {}",
-        millions(largest),
-        size(largest)
-    );
+    let mut text =
+        format!("kumod delivered {}\u{a0}million messages an hour at {}", millions(largest), size(largest));
     if largest.body_bytes != smallest.body_bytes {
-        text.push_str(&format!(
-            " and {}\u{a0}million at {}",
-            millions(smallest),
-            size(smallest)
-        ));
+        text.push_str(&format!(" and {}\u{a0}million at {}", millions(smallest), size(smallest)));
     }
     if runs.iter().all(|run| run.durability.as_deref() == Some("commit")) {
         text.push_str(", durably");
@@ -99,19 +85,12 @@ pub(super) fn summary(record: &Record) -> Vec<String> {
     }
     let ratios: Vec<String> = runs
         .iter()
-        .filter_map(|run| {
-            Some(format!(
-                "{:.2} at {}",
-                run.floor_ratio?,
-                format::body(run.body_bytes)
-            ))
-        })
+        .filter_map(|run| Some(format!("{:.2} at {}", run.floor_ratio?, format::body(run.body_bytes))))
         .collect();
     if !ratios.is_empty() {
         let ratios = format::list(&ratios);
-        sentences.push(format!(
-            "Against the floor, a bare relay that is just as durable, it reached {ratios}."
-        ));
+        sentences
+            .push(format!("Against the floor, a bare relay that is just as durable, it reached {ratios}."));
     }
     sentences
 }
@@ -119,10 +98,7 @@ pub(super) fn summary(record: &Record) -> Vec<String> {
 /// What a 250 meant, where that was the same in all runs.
 fn promise(runs: &[&Run]) -> Option<String> {
     let durability = runs.first()?.durability.as_deref()?;
-    if runs
-        .iter()
-        .any(|run| run.durability.as_deref() != Some(durability))
-    {
+    if runs.iter().any(|run| run.durability.as_deref() != Some(durability)) {
         return Some("What a 250 promised differs from run to run; the table says which.".to_owned());
     }
     Some(match durability {
@@ -158,11 +134,7 @@ pub(super) fn tiles(record: &Record) -> Vec<Tile> {
         unit: String::new(),
         label: "Delivered twice".into(),
         detail: format!("{} corrupted", format::count(corrupted)),
-        mood: if duplicated + corrupted == 0 {
-            "good"
-        } else {
-            "bad"
-        },
+        mood: if duplicated + corrupted == 0 { "good" } else { "bad" },
     });
     tiles.extend(memory(record));
     tiles
@@ -181,12 +153,7 @@ fn speed(run: &Run) -> Tile {
 
 fn memory(record: &Record) -> Option<Tile> {
     let kumod = |run: &Run| run.processes.kumod.filter(|_| run.kind == Kind::Kumod);
-    let peak = record
-        .runs
-        .iter()
-        .filter_map(kumod)
-        .map(|used| used.rss_peak_bytes)
-        .max()?;
+    let peak = record.runs.iter().filter_map(kumod).map(|used| used.rss_peak_bytes).max()?;
     let text = format::bytes(peak);
     let (value, unit) = text.split_once(' ').unwrap_or((&text, ""));
     Some(Tile {
@@ -203,21 +170,14 @@ pub(super) fn warnings(record: &Record) -> Vec<Warning> {
     let mut warnings = Vec::new();
     mail(record, &mut warnings);
     conditions(record, &mut warnings);
-    for (limit, who) in [
-        (LimitedBy::Generator, "traffic-gen"),
-        (LimitedBy::Sink, "the sink"),
-    ] {
+    for (limit, who) in [(LimitedBy::Generator, "traffic-gen"), (LimitedBy::Sink, "the sink")] {
         let text = format!(
             "the number says more about {who} than about the relay: straight into the sink, less than three times as much was reached"
         );
-        each(record, &mut warnings, false, &text, |run| {
-            run.limited_by == Some(limit)
-        });
+        each(record, &mut warnings, false, &text, |run| run.limited_by == Some(limit));
     }
     let text = format!("shorter than {SHORT_RUN_S} seconds, too short to be trusted");
-    each(record, &mut warnings, false, &text, |run| {
-        run.elapsed_s < SHORT_RUN_S
-    });
+    each(record, &mut warnings, false, &text, |run| run.elapsed_s < SHORT_RUN_S);
     warnings.sort_by_key(|warning| !warning.severe);
     warnings
 }
@@ -227,18 +187,10 @@ fn mail(record: &Record, warnings: &mut Vec<Warning>) {
     type Count = fn(&Run) -> u64;
     let counts: [(bool, Count, &str); 5] = [
         (true, |run| run.lost, "accepted and never delivered"),
-        (
-            true,
-            |run| run.corrupted,
-            "delivered with another body than was sent",
-        ),
+        (true, |run| run.corrupted, "delivered with another body than was sent"),
         (false, |run| run.duplicated, "delivered more than once"),
         (false, |run| run.failed, "refused"),
-        (
-            false,
-            |run| run.unknown,
-            "without an answer: the connection was lost before the reply",
-        ),
+        (false, |run| run.unknown, "without an answer: the connection was lost before the reply"),
     ];
     for (severe, of, what) in counts {
         for run in series::ordered(record).into_iter().filter(|run| of(run) > 0) {
@@ -253,21 +205,12 @@ fn mail(record: &Record, warnings: &mut Vec<Warning>) {
 
 /// What was wrong with the place or the programs.
 fn conditions(record: &Record, warnings: &mut Vec<Warning>) {
-    let filesystem = record
-        .machine
-        .disk
-        .as_ref()
-        .and_then(|disk| disk.filesystem.as_deref());
+    let filesystem = record.machine.disk.as_ref().and_then(|disk| disk.filesystem.as_deref());
     if let Some(name) = filesystem.filter(|name| VOLATILE_FILESYSTEMS.contains(name)) {
         let text = format!("The spool lay on {name}, in memory: no number here is durable.");
         warnings.push(Warning { severe: true, text });
     }
-    if let Some(profile) = record
-        .software
-        .profile
-        .as_deref()
-        .filter(|profile| *profile != "release")
-    {
+    if let Some(profile) = record.software.profile.as_deref().filter(|profile| *profile != "release") {
         let text = format!(
             "The programs were built with profile {profile}, not release: they are slower than they can be."
         );
@@ -276,10 +219,7 @@ fn conditions(record: &Record, warnings: &mut Vec<Warning>) {
     if record.software.git_dirty == Some(true) {
         let text =
             "The checkout had changes that its commit does not have: nobody else can build what ran here.";
-        warnings.push(Warning {
-            severe: false,
-            text: text.to_owned(),
-        });
+        warnings.push(Warning { severe: false, text: text.to_owned() });
     }
 }
 
@@ -292,15 +232,8 @@ fn each(
     holds: impl Fn(&Run) -> bool,
 ) {
     let runs = series::ordered(record);
-    let names: Vec<String> = runs
-        .into_iter()
-        .filter(|run| holds(run))
-        .map(|run| run.name.clone())
-        .collect();
+    let names: Vec<String> = runs.into_iter().filter(|run| holds(run)).map(|run| run.name.clone()).collect();
     if !names.is_empty() {
-        warnings.push(Warning {
-            severe,
-            text: format!("{}: {text}.", format::list(&names)),
-        });
+        warnings.push(Warning { severe, text: format!("{}: {text}.", format::list(&names)) });
     }
 }

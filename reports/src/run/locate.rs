@@ -17,10 +17,7 @@ pub(super) fn field_at(text: &str, line: usize, column: usize) -> String {
     let bytes = text.as_bytes();
     while position < end {
         match bytes[position] {
-            b'{' => levels.push(Level::Object {
-                key: String::new(),
-                awaits_key: true,
-            }),
+            b'{' => levels.push(Level::Object { key: String::new(), awaits_key: true }),
             b'[' => levels.push(Level::Array { index: 0 }),
             // A field is missing: serde says so at the closing brace, and means the whole object.
             b'}' if position + 1 == end => forget_key(levels.last_mut()),
@@ -29,10 +26,7 @@ pub(super) fn field_at(text: &str, line: usize, column: usize) -> String {
             b'"' => {
                 let length = string_bytes(&bytes[position..]);
                 // `get`, because an unterminated string may end inside a character.
-                take_key(
-                    levels.last_mut(),
-                    text.get(position + 1..position + length - 1).unwrap_or(""),
-                );
+                take_key(levels.last_mut(), text.get(position + 1..position + length - 1).unwrap_or(""));
                 position += length;
                 continue;
             }
@@ -45,11 +39,7 @@ pub(super) fn field_at(text: &str, line: usize, column: usize) -> String {
 
 /// The byte at a line and column as serde_json counts them: columns are bytes, from 1.
 fn offset(text: &str, line: usize, column: usize) -> usize {
-    let before: usize = text
-        .split_inclusive('\n')
-        .take(line.saturating_sub(1))
-        .map(str::len)
-        .sum();
+    let before: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
     (before + column).min(text.len())
 }
 
@@ -113,28 +103,14 @@ mod tests {
     #[test]
     fn names_nested_fields() {
         let text = "{\"a\": 1,\n \"runs\": [{\"x\": 1}, {\"x\": 2, \"y\": {\"z\": true}}]}";
-        let column = text
-            .lines()
-            .nth(1)
-            .and_then(|line| line.find("true"))
-            .map(|at| at + 4);
+        let column = text.lines().nth(1).and_then(|line| line.find("true")).map(|at| at + 4);
         assert_eq!(field_at(text, 2, column.unwrap_or(0)), "runs[1].y.z");
         assert_eq!(field_at(text, 1, 7), "a");
     }
 
     #[test]
     fn survives_broken_text() {
-        for text in [
-            "",
-            "\"",
-            "{\"",
-            "{\"a\\",
-            "[[[",
-            "}}}",
-            "{\"a\":[1,2",
-            "\"\\",
-            "é\"é",
-        ] {
+        for text in ["", "\"", "{\"", "{\"a\\", "[[[", "}}}", "{\"a\":[1,2", "\"\\", "é\"é"] {
             for column in 0..=text.len() + 1 {
                 field_at(text, 1, column);
             }

@@ -20,11 +20,7 @@ const fn arrows_of(
     uses: &'static [&'static str],
     tests_use: &'static [&'static str],
 ) -> Arrows {
-    Arrows {
-        name,
-        uses,
-        tests_use,
-    }
+    Arrows { name, uses, tests_use }
 }
 
 const ARROWS: [Arrows; 10] = [
@@ -38,16 +34,7 @@ const ARROWS: [Arrows; 10] = [
     arrows_of("kumod", &["smtp", "message", "spool"], &["sink", "traffic-gen"]),
     arrows_of(
         "benches",
-        &[
-            "smtp",
-            "message",
-            "spool",
-            "reports",
-            "sink",
-            "traffic-gen",
-            "tuner",
-            "kumod",
-        ],
+        &["smtp", "message", "spool", "reports", "sink", "traffic-gen", "tuner", "kumod"],
         &[],
     ),
     arrows_of("scripts", &[], &[]),
@@ -55,12 +42,8 @@ const ARROWS: [Arrows; 10] = [
 
 /// Every dependency between crates of the workspace follows an arrow.
 pub fn arrows(tree: &Tree) -> Vec<Finding> {
-    let manifests = tree
-        .files()
-        .filter(|(path, _)| path.ends_with("Cargo.toml") && !path.contains("fuzz/"));
-    manifests
-        .flat_map(|(path, file)| arrows_of_manifest(path, &file.text))
-        .collect()
+    let manifests = tree.files().filter(|(path, _)| path.ends_with("Cargo.toml") && !path.contains("fuzz/"));
+    manifests.flat_map(|(path, file)| arrows_of_manifest(path, &file.text)).collect()
 }
 
 fn arrows_of_manifest(path: &str, text: &str) -> Vec<Finding> {
@@ -68,10 +51,7 @@ fn arrows_of_manifest(path: &str, text: &str) -> Vec<Finding> {
         Ok(manifest) => manifest,
         Err(error) => return vec![Finding::new(path, 1, format!("not a manifest: {error}"))],
     };
-    let name = manifest
-        .get("package")
-        .and_then(|package| package.get("name"))
-        .and_then(|name| name.as_str());
+    let name = manifest.get("package").and_then(|package| package.get("name")).and_then(|name| name.as_str());
     let Some(name) = name else { return Vec::new() };
     let Some(arrows) = ARROWS.iter().find(|arrows| arrows.name == name) else {
         let problem =
@@ -86,23 +66,14 @@ fn arrows_of_manifest(path: &str, text: &str) -> Vec<Finding> {
     }
     for used in dependencies(&manifest, &["dev-dependencies"]) {
         if !arrows.uses.contains(&used.as_str()) && !arrows.tests_use.contains(&used.as_str()) {
-            findings.push(refused(
-                path,
-                text,
-                name,
-                &used,
-                "may not use, not even in tests,",
-            ));
+            findings.push(refused(path, text, name, &used, "may not use, not even in tests,"));
         }
     }
     findings
 }
 
 fn refused(path: &str, text: &str, name: &str, used: &str, verb: &str) -> Finding {
-    let line = text
-        .lines()
-        .position(|line| line.starts_with(used))
-        .map_or(1, |index| index + 1);
+    let line = text.lines().position(|line| line.starts_with(used)).map_or(1, |index| index + 1);
     Finding::new(
         path,
         line,
@@ -113,18 +84,13 @@ fn refused(path: &str, text: &str, name: &str, used: &str, verb: &str) -> Findin
 /// The crates of the workspace among the dependencies of these tables, those under `[target.…]` too.
 fn dependencies(manifest: &Table, tables: &[&str]) -> BTreeSet<String> {
     let targets = manifest.get("target").and_then(|target| target.as_table());
-    let targets = targets
-        .into_iter()
-        .flat_map(|targets| targets.values())
-        .filter_map(|value| value.as_table());
+    let targets =
+        targets.into_iter().flat_map(|targets| targets.values()).filter_map(|value| value.as_table());
     let mut used = BTreeSet::new();
     for section in std::iter::once(manifest).chain(targets) {
         for table in tables.iter().filter_map(|name| section.get(*name)?.as_table()) {
             for (key, value) in table {
-                let package = value
-                    .get("package")
-                    .and_then(|package| package.as_str())
-                    .unwrap_or(key);
+                let package = value.get("package").and_then(|package| package.as_str()).unwrap_or(key);
                 used.insert(package.to_owned());
             }
         }

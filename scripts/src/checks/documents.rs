@@ -31,9 +31,7 @@ pub fn spool_format(tree: &Tree) -> Vec<Finding> {
 fn undrawn(document: &str, name: &str, value: &str) -> Option<String> {
     let rows: Vec<&str> = document.lines().filter(|row| has_word(row, name)).collect();
     if rows.is_empty() {
-        return Some(format!(
-            "the format's constant `{name}` is not in {FORMAT_DOCUMENT}"
-        ));
+        return Some(format!("the format's constant `{name}` is not in {FORMAT_DOCUMENT}"));
     }
     let value = plain_number(value)?;
     let is_drawn = rows.iter().any(|row| holds_number(row, value));
@@ -44,9 +42,7 @@ fn undrawn(document: &str, name: &str, value: &str) -> Option<String> {
 /// `pub const NAME: type = value;` and `pub(crate)` ones, with their lines.
 fn public_constants(code: &str) -> Vec<(usize, &str, &str)> {
     let constants = code.lines().enumerate().filter_map(|(index, line)| {
-        let line = line
-            .strip_prefix("pub const ")
-            .or_else(|| line.strip_prefix("pub(crate) const "))?;
+        let line = line.strip_prefix("pub const ").or_else(|| line.strip_prefix("pub(crate) const "))?;
         let (name, rest) = line.split_once(':')?;
         let (_, value) = rest.split_once('=')?;
         let is_constant = name.bytes().all(is_word);
@@ -64,8 +60,7 @@ fn plain_number(text: &str) -> Option<u64> {
 }
 
 fn has_word(row: &str, word: &str) -> bool {
-    row.split(|character: char| !character.is_ascii() || !is_word(character as u8))
-        .any(|found| found == word)
+    row.split(|character: char| !character.is_ascii() || !is_word(character as u8)).any(|found| found == word)
 }
 
 fn holds_number(row: &str, value: u64) -> bool {
@@ -81,9 +76,7 @@ pub fn rfcs_are_listed(tree: &Tree) -> Vec<Finding> {
     let mut unlisted = BTreeMap::new();
     for (path, file) in shipped_sources(tree) {
         for (offset, number) in rfc_marks(&file.text).filter(|(_, number)| !table.contains_key(number)) {
-            unlisted
-                .entry(number)
-                .or_insert_with(|| (path, line_of(&file.text, offset)));
+            unlisted.entry(number).or_insert_with(|| (path, line_of(&file.text, offset)));
         }
     }
     let unlisted = unlisted.into_iter();
@@ -97,25 +90,17 @@ pub fn rfcs_are_listed(tree: &Tree) -> Vec<Finding> {
 /// Every row that says Yes or Partial is marked somewhere in the code, so that a reader can get there from the table.
 pub fn rfcs_are_marked(tree: &Tree) -> Vec<Finding> {
     let table = rfc_rows(tree.text(RFC_TABLE).unwrap_or_default());
-    let marked: Vec<u32> = shipped_sources(tree)
-        .flat_map(|(_, file)| rfc_marks(&file.text).map(|(_, number)| number))
-        .collect();
-    let unmarked = table
-        .iter()
-        .filter(|(number, (_, status))| status != "No" && !marked.contains(number));
+    let marked: Vec<u32> =
+        shipped_sources(tree).flat_map(|(_, file)| rfc_marks(&file.text).map(|(_, number)| number)).collect();
+    let unmarked = table.iter().filter(|(number, (_, status))| status != "No" && !marked.contains(number));
     let unmarked = unmarked.map(|(number, (line, status))| {
-        Finding::new(
-            RFC_TABLE,
-            *line,
-            format!("RFC {number} is said to be {status}, and no source names it"),
-        )
+        Finding::new(RFC_TABLE, *line, format!("RFC {number} is said to be {status}, and no source names it"))
     });
     unmarked.collect()
 }
 
 fn shipped_sources(tree: &Tree) -> impl Iterator<Item = (&str, &crate::tree::File)> {
-    tree.rust("")
-        .filter(|(path, _)| path.contains("src/") && !path.starts_with("scripts/"))
+    tree.rust("").filter(|(path, _)| path.contains("src/") && !path.starts_with("scripts/"))
 }
 
 /// `RFC 5321` wherever it stands: marks are comments.
@@ -147,12 +132,7 @@ mod tests {
     fn the_drawing_follows_the_format() {
         let source =
             "//! x\npub const HEADER_BYTES: usize = 6_4;\npub(crate) const MAGIC: [u8; 4] = *b\"abcd\";\n";
-        let check = |document| {
-            on(
-                spool_format,
-                &[(FORMAT_SOURCES[0], source), (FORMAT_DOCUMENT, document)],
-            )
-        };
+        let check = |document| on(spool_format, &[(FORMAT_SOURCES[0], source), (FORMAT_DOCUMENT, document)]);
         assert_eq!(check("| `HEADER_BYTES` | 64 |\n`MAGIC` is abcd"), [""; 0]);
         assert_eq!(check("| `HEADER_BYTES` | 0x40 |\n`MAGIC`"), [""; 0]);
         assert_eq!(

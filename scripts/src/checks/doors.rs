@@ -8,10 +8,7 @@ use crate::code::{is_word, line_of, words};
 const SOURCES: &str = "kumod/src/";
 
 /// A method of the mail store, and the only file that may call it.
-const DOORS: [(&str, &str); 2] = [
-    ("accept", "kumod/src/intake.rs"),
-    ("settle", "kumod/src/settle.rs"),
-];
+const DOORS: [(&str, &str); 2] = [("accept", "kumod/src/intake.rs"), ("settle", "kumod/src/settle.rs")];
 
 /// `store.accept(…)` stands in intake only, `store.settle(…)` in settle only. The variable or field is called `store`
 /// everywhere, which is part of the rule: a socket has an `accept` too.
@@ -52,12 +49,7 @@ pub fn spool_is_behind_the_store(tree: &Tree) -> Vec<Finding> {
         if file.starts_with("kumod/src/store/") || file == "kumod/src/store.rs" {
             continue;
         }
-        for path in source
-            .code
-            .paths()
-            .iter()
-            .filter(|path| path.starts_with(&["spool", "Spool"]))
-        {
+        for path in source.code.paths().iter().filter(|path| path.starts_with(&["spool", "Spool"])) {
             findings.push(Finding::new(
                 file,
                 path.line,
@@ -84,14 +76,8 @@ pub fn accepted_is_made_in_intake(tree: &Tree) -> Vec<Finding> {
 fn is_construction(code: &str, offset: usize) -> bool {
     let is_braced = code[offset + "Accepted".len()..].trim_start().starts_with('{');
     let before = code[..offset].trim_end();
-    let word_start = before
-        .bytes()
-        .rposition(|byte| !is_word(byte))
-        .map_or(0, |index| index + 1);
-    let is_type = matches!(
-        &before[word_start..],
-        "struct" | "impl" | "for" | "enum" | "union" | "trait"
-    );
+    let word_start = before.bytes().rposition(|byte| !is_word(byte)).map_or(0, |index| index + 1);
+    let is_type = matches!(&before[word_start..], "struct" | "impl" | "for" | "enum" | "union" | "trait");
     is_braced && !is_type && !before.ends_with("->")
 }
 
@@ -104,19 +90,13 @@ mod tests {
     fn the_door_itself_and_other_accepts_are_fine() {
         let files = [
             ("kumod/src/intake.rs", "fn f() { self.store.accept(x).await }"),
-            (
-                "kumod/src/inbound/listener.rs",
-                "fn f() { listener.accept().await; session.accept(out); }",
-            ),
+            ("kumod/src/inbound/listener.rs", "fn f() { listener.accept().await; session.accept(out); }"),
             (
                 "kumod/src/store/mod.rs",
                 "impl MailStore for Local { fn accept(&self) {} }\n// store.accept(x)\n",
             ),
             ("kumod/src/store/tests.rs", "fn f() { store.accept(x) }"),
-            (
-                "kumod/src/recover.rs",
-                "#[cfg(test)]\nmod tests { fn f() { store.settle(x) } }",
-            ),
+            ("kumod/src/recover.rs", "#[cfg(test)]\nmod tests { fn f() { store.settle(x) } }"),
         ];
         assert_eq!(on(callers, &files), [""; 0]);
     }
@@ -136,15 +116,9 @@ mod tests {
     #[test]
     fn the_log_is_named_in_store_only() {
         let source = "use spool::{Durability, Spool};";
+        assert_eq!(on(spool_is_behind_the_store, &[("kumod/src/store/local.rs", source)]), [""; 0]);
         assert_eq!(
-            on(spool_is_behind_the_store, &[("kumod/src/store/local.rs", source)]),
-            [""; 0]
-        );
-        assert_eq!(
-            on(
-                spool_is_behind_the_store,
-                &[("kumod/src/config/mod.rs", "use spool::Durability;")]
-            ),
+            on(spool_is_behind_the_store, &[("kumod/src/config/mod.rs", "use spool::Durability;")]),
             [""; 0]
         );
         assert_eq!(
@@ -156,20 +130,11 @@ mod tests {
     #[test]
     fn the_proof_is_built_in_intake_only() {
         let uses = "pub struct Accepted { x: u8 }\nimpl Accepted { fn f() -> Accepted { g() } }\nfn h(a: Accepted) {}\n";
-        assert_eq!(
-            on(accepted_is_made_in_intake, &[("kumod/src/ports.rs", uses)]),
-            [""; 0]
-        );
+        assert_eq!(on(accepted_is_made_in_intake, &[("kumod/src/ports.rs", uses)]), [""; 0]);
         let made = "fn f() -> Accepted {\n    Accepted { durability }\n}";
+        assert_eq!(on(accepted_is_made_in_intake, &[("kumod/src/intake.rs", made)]), [""; 0]);
         assert_eq!(
-            on(accepted_is_made_in_intake, &[("kumod/src/intake.rs", made)]),
-            [""; 0]
-        );
-        assert_eq!(
-            on(
-                accepted_is_made_in_intake,
-                &[("kumod/src/inbound/connection.rs", made)]
-            ),
+            on(accepted_is_made_in_intake, &[("kumod/src/inbound/connection.rs", made)]),
             ["kumod/src/inbound/connection.rs:2: only kumod/src/intake.rs makes an `Accepted`"]
         );
     }

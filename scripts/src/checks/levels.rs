@@ -18,13 +18,8 @@ struct Levels {
 
 /// Reads the block: each line is a number and names. Level 0 names crates, which Cargo knows already.
 fn levels(tree: &Tree) -> Result<Levels, Finding> {
-    let text = tree
-        .text(MAP)
-        .ok_or_else(|| Finding::new(MAP, 1, "the file is missing"))?;
-    let mut lines = text
-        .lines()
-        .enumerate()
-        .skip_while(|(_, line)| line.trim() != "```levels");
+    let text = tree.text(MAP).ok_or_else(|| Finding::new(MAP, 1, "the file is missing"))?;
+    let mut lines = text.lines().enumerate().skip_while(|(_, line)| line.trim() != "```levels");
     let Some((fence, _)) = lines.next() else {
         return Err(Finding::new(
             MAP,
@@ -36,19 +31,11 @@ fn levels(tree: &Tree) -> Result<Levels, Finding> {
     for (index, line) in lines.take_while(|(_, line)| line.trim() != "```") {
         let mut words = line.split_whitespace();
         let level: u32 = words.next().unwrap_or_default().parse().map_err(|_| {
-            Finding::new(
-                MAP,
-                index + 1,
-                "a line of the block is a level, then the modules on it",
-            )
+            Finding::new(MAP, index + 1, "a line of the block is a level, then the modules on it")
         })?;
         for name in words.filter(|name| !name.contains('/')) {
             if of.insert(name.to_owned(), level).is_some() {
-                return Err(Finding::new(
-                    MAP,
-                    index + 1,
-                    format!("`{name}` stands on two levels"),
-                ));
+                return Err(Finding::new(MAP, index + 1, format!("`{name}` stands on two levels")));
             }
         }
     }
@@ -120,27 +107,13 @@ pub fn map_is_true(tree: &Tree) -> Vec<Finding> {
     for (path, _) in tree.rust(SOURCES).filter(|(path, _)| *path != "kumod/src/lib.rs") {
         present.entry(module_of(path)).or_insert(path);
     }
-    let unmapped = present
-        .iter()
-        .filter(|(module, _)| !levels.of.contains_key(**module));
+    let unmapped = present.iter().filter(|(module, _)| !levels.of.contains_key(**module));
     let unmapped = unmapped.map(|(module, path)| {
-        Finding::new(
-            path,
-            1,
-            format!("the module `{module}` has no level: add it to the block in {MAP}"),
-        )
+        Finding::new(path, 1, format!("the module `{module}` has no level: add it to the block in {MAP}"))
     });
-    let gone = levels
-        .of
-        .keys()
-        .filter(|module| !present.contains_key(module.as_str()));
-    let gone = gone.map(|module| {
-        Finding::new(
-            MAP,
-            levels.line,
-            format!("there is no module `{module}` in kumod"),
-        )
-    });
+    let gone = levels.of.keys().filter(|module| !present.contains_key(module.as_str()));
+    let gone =
+        gone.map(|module| Finding::new(MAP, levels.line, format!("there is no module `{module}` in kumod")));
     unmapped.chain(gone).collect()
 }
 
@@ -160,10 +133,7 @@ mod tests {
         let source = "use crate::queue::Queue;\nuse super::config;\nmod tests { }\n// crate::main::x\n";
         assert_eq!(broken("kumod/src/intake.rs", source), [""; 0]);
         assert_eq!(
-            broken(
-                "kumod/src/queue/wheel.rs",
-                "use crate::queue::name;\nuse super::retry::x;"
-            ),
+            broken("kumod/src/queue/wheel.rs", "use crate::queue::name;\nuse super::retry::x;"),
             [""; 0]
         );
         let test_only = "#[cfg(test)]\nmod tests {\n use crate::main::x;\n}";
@@ -172,24 +142,15 @@ mod tests {
 
     #[test]
     fn upwards_and_sideways_is_found_in_every_spelling() {
-        let finding = broken(
-            "kumod/src/queue/mod.rs",
-            "//! x\nuse crate::{config::A, intake::B};\n",
-        );
+        let finding = broken("kumod/src/queue/mod.rs", "//! x\nuse crate::{config::A, intake::B};\n");
         assert_eq!(finding.len(), 2);
         assert!(
             finding[0]
                 .starts_with("kumod/src/queue/mod.rs:2: `queue` (level 1) may not use `config` (level 1)")
         );
         assert!(finding[1].contains("may not use `intake` (level 2)"));
-        assert_eq!(
-            broken("kumod/src/queue/wheel.rs", "fn f() { crate::intake::take() }").len(),
-            1
-        );
-        assert_eq!(
-            broken("kumod/src/queue/wheel.rs", "use super::super::intake::take;").len(),
-            1
-        );
+        assert_eq!(broken("kumod/src/queue/wheel.rs", "fn f() { crate::intake::take() }").len(), 1);
+        assert_eq!(broken("kumod/src/queue/wheel.rs", "use super::super::intake::take;").len(), 1);
         assert_eq!(broken("kumod/src/queue/mod.rs", "use super::intake;").len(), 1);
     }
 
@@ -198,21 +159,11 @@ mod tests {
         assert!(on(arrows, &[]).concat().contains("the file is missing"));
         assert!(on(arrows, &[(MAP, "# x\n")]).concat().contains("no block fenced"));
         assert!(
-            on(arrows, &[(MAP, "```levels\nmain\n```\n")])
-                .concat()
-                .contains("a level, then the modules")
+            on(arrows, &[(MAP, "```levels\nmain\n```\n")]).concat().contains("a level, then the modules")
         );
-        assert!(
-            on(arrows, &[(MAP, "```levels\n2 a\n1 a\n```\n")])
-                .concat()
-                .contains("two levels")
-        );
-        let files = [
-            (MAP, BLOCK),
-            ("kumod/src/attic.rs", ""),
-            ("kumod/src/main.rs", ""),
-            ("kumod/src/lib.rs", ""),
-        ];
+        assert!(on(arrows, &[(MAP, "```levels\n2 a\n1 a\n```\n")]).concat().contains("two levels"));
+        let files =
+            [(MAP, BLOCK), ("kumod/src/attic.rs", ""), ("kumod/src/main.rs", ""), ("kumod/src/lib.rs", "")];
         assert_eq!(
             on(map_is_true, &files),
             [

@@ -11,17 +11,10 @@ pub fn files_are_reached(tree: &Tree) -> Vec<Finding> {
         let Some((module, parents)) = parents(path) else {
             continue;
         };
-        let is_named = parents
-            .iter()
-            .filter_map(|parent| tree.files().find(|(path, _)| path == parent));
-        let is_named = is_named
-            .into_iter()
-            .any(|(_, parent)| declares(&parent.code.all, module));
+        let is_named = parents.iter().filter_map(|parent| tree.files().find(|(path, _)| path == parent));
+        let is_named = is_named.into_iter().any(|(_, parent)| declares(&parent.code.all, module));
         if !is_named {
-            let problem = format!(
-                "no `mod {module};` reaches this file: looked in {}",
-                parents.join(", ")
-            );
+            let problem = format!("no `mod {module};` reaches this file: looked in {}", parents.join(", "));
             findings.push(Finding::new(path, 1, problem));
         }
     }
@@ -37,9 +30,7 @@ fn declares(code: &str, module: &str) -> bool {
 fn parents(path: &str) -> Option<(&str, Vec<String>)> {
     let (root, inside) = path.split_once("src/")?;
     let root = format!("{root}src");
-    let stem = inside
-        .strip_suffix("/mod.rs")
-        .or_else(|| inside.strip_suffix(".rs"))?;
+    let stem = inside.strip_suffix("/mod.rs").or_else(|| inside.strip_suffix(".rs"))?;
     match stem.rsplit_once('/') {
         None if matches!(stem, "lib" | "main") => None,
         Some(("bin", _)) => None,

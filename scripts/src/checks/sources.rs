@@ -8,9 +8,7 @@ use crate::code::{line_of, words};
 pub fn opening_paragraph(tree: &Tree) -> Vec<Finding> {
     let silent = tree.rust("").filter(|(_, file)| {
         let first = file.text.lines().next().unwrap_or_default();
-        first
-            .strip_prefix("//!")
-            .is_none_or(|words| words.trim().is_empty())
+        first.strip_prefix("//!").is_none_or(|words| words.trim().is_empty())
     });
     let problem =
         "the file does not open with its `//!` paragraph: what it owns, what it refuses, how it fails";
@@ -18,12 +16,7 @@ pub fn opening_paragraph(tree: &Tree) -> Vec<Finding> {
 }
 
 /// Sources that are deterministic: bytes and `now` come in, actions go out.
-const PURE: [&str; 4] = [
-    "crates/smtp/src/",
-    "crates/message/src/",
-    "kumod/src/queue/",
-    "kumod/src/queue.rs",
-];
+const PURE: [&str; 4] = ["crates/smtp/src/", "crates/message/src/", "kumod/src/queue/", "kumod/src/queue.rs"];
 
 /// What such a source may not name, as paths; `*` at the end stands for the rest of a name.
 const IMPURE: [&str; 14] = [
@@ -62,21 +55,16 @@ pub fn no_input_or_output(tree: &Tree) -> Vec<Finding> {
 fn names(segments: &[String], pattern: &str) -> bool {
     let pattern: Vec<&str> = pattern.split("::").collect();
     segments.windows(pattern.len()).any(|window| {
-        window
-            .iter()
-            .zip(&pattern)
-            .all(|(segment, pattern)| match pattern.strip_suffix('*') {
-                Some(start) => segment.starts_with(start),
-                None => segment == pattern,
-            })
+        window.iter().zip(&pattern).all(|(segment, pattern)| match pattern.strip_suffix('*') {
+            Some(start) => segment.starts_with(start),
+            None => segment == pattern,
+        })
     })
 }
 
 /// The only files with `unsafe`, each with the reason.
-const UNSAFE_ALLOWED: [(&str, &str); 1] = [(
-    "crates/spool/src/disk/uring.rs",
-    "the kernel reads and writes its buffers",
-)];
+const UNSAFE_ALLOWED: [(&str, &str); 1] =
+    [("crates/spool/src/disk/uring.rs", "the kernel reads and writes its buffers")];
 
 /// `unsafe` stands in one file, so that one file is to be read for it.
 pub fn unsafe_code(tree: &Tree) -> Vec<Finding> {
@@ -111,10 +99,7 @@ mod tests {
             ("d.rs", ""),
         ];
         let found = on(opening_paragraph, &files);
-        assert_eq!(
-            found.iter().map(|finding| &finding[..4]).collect::<Vec<_>>(),
-            ["b.rs", "c.rs", "d.rs"]
-        );
+        assert_eq!(found.iter().map(|finding| &finding[..4]).collect::<Vec<_>>(), ["b.rs", "c.rs", "d.rs"]);
     }
 
     #[test]
@@ -125,37 +110,25 @@ mod tests {
             [""; 0]
         );
         assert_eq!(pure("use std::net::IpAddr;\nlet s = \"tokio::spawn\";"), [""; 0]);
-        assert_eq!(
-            pure("#[cfg(test)]\nmod tests { use std::fs; fn f() { Instant::now(); } }"),
-            [""; 0]
-        );
+        assert_eq!(pure("#[cfg(test)]\nmod tests { use std::fs; fn f() { Instant::now(); } }"), [""; 0]);
         assert_eq!(pure("//! x\nuse std::{fmt, fs};\n").len(), 1);
         assert_eq!(pure("fn f() { let now = std::time::Instant::now(); }").len(), 1);
         assert_eq!(pure("use std::net::{IpAddr, TcpStream};").len(), 1);
         assert_eq!(pure("use tokio::sync::Mutex;").len(), 1);
-        let queue = on(
-            no_input_or_output,
-            &[("kumod/src/queue/wheel.rs", "fn f() { SystemTime::now() }")],
-        );
+        let queue = on(no_input_or_output, &[("kumod/src/queue/wheel.rs", "fn f() { SystemTime::now() }")]);
         assert_eq!(
             queue,
             [
                 "kumod/src/queue/wheel.rs:1: `SystemTime::now` in a source without I/O: take the time or the bytes as a parameter"
             ]
         );
-        assert_eq!(
-            on(no_input_or_output, &[("kumod/src/dns/mx.rs", "use tokio::net;")]),
-            [""; 0]
-        );
+        assert_eq!(on(no_input_or_output, &[("kumod/src/dns/mx.rs", "use tokio::net;")]), [""; 0]);
     }
 
     #[test]
     fn unsafe_has_one_home() {
         let source = "//! unsafe\n#![deny(unsafe_code)]\nfn f() { unsafe { g() } }\n";
-        assert_eq!(
-            on(unsafe_code, &[("crates/spool/src/disk/uring.rs", source)]),
-            [""; 0]
-        );
+        assert_eq!(on(unsafe_code, &[("crates/spool/src/disk/uring.rs", source)]), [""; 0]);
         assert_eq!(
             on(unsafe_code, &[("sink/src/lib.rs", source)]),
             ["sink/src/lib.rs:3: `unsafe` stands only in crates/spool/src/disk/uring.rs"]

@@ -12,23 +12,15 @@ pub fn unbounded_channels(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (path, file) in tree.rust("") {
         let code = &file.code.all;
-        let mut offsets: Vec<usize> = [
-            "unbounded_channel",
-            "unbounded",
-            "UnboundedSender",
-            "UnboundedReceiver",
-        ]
-        .iter()
-        .flat_map(|word| words(code, word))
-        .chain(words(code, "channel").filter(|offset| is_channel_without_limit(code, *offset)))
-        .collect();
+        let mut offsets: Vec<usize> =
+            ["unbounded_channel", "unbounded", "UnboundedSender", "UnboundedReceiver"]
+                .iter()
+                .flat_map(|word| words(code, word))
+                .chain(words(code, "channel").filter(|offset| is_channel_without_limit(code, *offset)))
+                .collect();
         offsets.sort_unstable();
         let problem = "a channel without a limit: every queue has a named limit with a unit";
-        findings.extend(
-            offsets
-                .into_iter()
-                .map(|offset| Finding::new(path, line_of(code, offset), problem)),
-        );
+        findings.extend(offsets.into_iter().map(|offset| Finding::new(path, line_of(code, offset), problem)));
     }
     findings
 }
@@ -39,14 +31,9 @@ fn is_channel_without_limit(code: &str, offset: usize) -> bool {
     if let Some(generics) = after.strip_prefix("::<") {
         after = generics.find('(').map_or("", |open| &generics[open..]);
     }
-    let is_empty_call = after
-        .strip_prefix('(')
-        .is_some_and(|inner| inner.trim_start().starts_with(')'));
+    let is_empty_call = after.strip_prefix('(').is_some_and(|inner| inner.trim_start().starts_with(')'));
     let before = code[..offset].trim_end();
-    is_empty_call
-        && !["oneshot::", ".", "fn"]
-            .iter()
-            .any(|prefix| before.ends_with(prefix))
+    is_empty_call && !["oneshot::", ".", "fn"].iter().any(|prefix| before.ends_with(prefix))
 }
 
 /// A bare `matches!(…);` decides nothing, and `assert!(true)` cannot fail.
@@ -59,11 +46,7 @@ pub fn checks_that_cannot_fail(tree: &Tree) -> Vec<Finding> {
             findings.push(Finding::new(path, line_of(code, offset), problem));
         }
         for offset in words(code, "assert!(true") {
-            findings.push(Finding::new(
-                path,
-                line_of(code, offset),
-                "`assert!(true` cannot fail",
-            ));
+            findings.push(Finding::new(path, line_of(code, offset), "`assert!(true` cannot fail"));
         }
     }
     findings
@@ -86,10 +69,7 @@ pub fn unfinished(tree: &Tree) -> Vec<Finding> {
         }
     }
     let texts = [".rs", ".toml", ".sh", ".yml", ".lua", ".html"];
-    for (path, file) in tree
-        .files()
-        .filter(|(path, _)| texts.iter().any(|end| path.ends_with(end)))
-    {
+    for (path, file) in tree.files().filter(|(path, _)| texts.iter().any(|end| path.ends_with(end))) {
         if path.starts_with(OWN_SOURCES) {
             continue;
         }
@@ -128,11 +108,7 @@ pub fn machine_words(tree: &Tree) -> Vec<Finding> {
             let offsets = words(&file.text, word).filter(|offset| starts_a_path(&file.text, *offset));
             findings.extend(offsets.map(|offset| {
                 let line = line_of(&file.text, offset);
-                Finding::new(
-                    path,
-                    line,
-                    format!("`{word}` belongs to one machine, not to the checkout"),
-                )
+                Finding::new(path, line, format!("`{word}` belongs to one machine, not to the checkout"))
             }));
         }
     }
@@ -151,10 +127,7 @@ mod tests {
     use super::*;
 
     fn lines(rule: fn(&Tree) -> Vec<Finding>, source: &str) -> Vec<usize> {
-        rule(&Tree::fake(&[("a.rs", source)]))
-            .iter()
-            .map(|finding| finding.line)
-            .collect()
+        rule(&Tree::fake(&[("a.rs", source)])).iter().map(|finding| finding.line).collect()
     }
 
     #[test]
@@ -179,38 +152,17 @@ mod tests {
 
     #[test]
     fn nothing_is_left_open() {
-        assert_eq!(
-            lines(unfinished, "let s = \"todo!\";\nfn todo() {}\n#[test]\nfn f() {}"),
-            [0; 0]
-        );
-        assert_eq!(
-            lines(
-                unfinished,
-                "#[ignore]\nfn f() { todo!() }\n// TODO: more\n// FIXME"
-            ),
-            [1, 2, 3, 4]
-        );
+        assert_eq!(lines(unfinished, "let s = \"todo!\";\nfn todo() {}\n#[test]\nfn f() {}"), [0; 0]);
+        assert_eq!(lines(unfinished, "#[ignore]\nfn f() { todo!() }\n// TODO: more\n// FIXME"), [1, 2, 3, 4]);
         let toml = on(unfinished, &[("a.toml", "# TODO\n")]);
-        assert_eq!(
-            toml,
-            ["a.toml:1: `TODO`: finish it, or write it where work is planned"]
-        );
+        assert_eq!(toml, ["a.toml:1: `TODO`: finish it, or write it where work is planned"]);
     }
 
     #[test]
     fn a_checkout_speaks_of_no_machine() {
+        assert_eq!(on(machine_words, &[("a.md", "docs/home/x, ./work/x, $ROOT/work/x, target/")]), [""; 0]);
         assert_eq!(
-            on(
-                machine_words,
-                &[("a.md", "docs/home/x, ./work/x, $ROOT/work/x, target/")]
-            ),
-            [""; 0]
-        );
-        assert_eq!(
-            on(
-                machine_words,
-                &[("a.md", "x\nsee `/home/me/x`\n"), ("b", "cd /tmp/target/x")]
-            ),
+            on(machine_words, &[("a.md", "x\nsee `/home/me/x`\n"), ("b", "cd /tmp/target/x")]),
             [
                 "a.md:2: `/home/` belongs to one machine, not to the checkout",
                 "b:1: `/tmp/target` belongs to one machine, not to the checkout",

@@ -19,11 +19,7 @@ pub(super) fn comments_and_strings(text: &str) -> String {
         };
         // A literal keeps its quotes, so that it still reads as an argument; a comment leaves nothing.
         let is_literal = !rest.starts_with(b"/");
-        let inner = if is_literal {
-            at + 1..end.saturating_sub(1)
-        } else {
-            at..end
-        };
+        let inner = if is_literal { at + 1..end.saturating_sub(1) } else { at..end };
         if inner.start < inner.end {
             blank(&mut out[inner]);
         }
@@ -38,13 +34,8 @@ pub(super) fn tests(blanked: &str) -> String {
     for (start, attribute) in blanked.match_indices("#[cfg(test)]") {
         let after = start + attribute.len();
         let end = blanked[after..].find(['{', ';']).map(|offset| after + offset);
-        let end = end.and_then(|end| {
-            if blanked.as_bytes()[end] == b'{' {
-                closing(blanked, end)
-            } else {
-                Some(end)
-            }
-        });
+        let end = end
+            .and_then(|end| if blanked.as_bytes()[end] == b'{' { closing(blanked, end) } else { Some(end) });
         let end = end.map_or(blanked.len(), |end| end + 1);
         blank(&mut out[start..end]);
     }
@@ -102,11 +93,7 @@ fn character(bytes: &[u8]) -> usize {
                 0xe0..0xf0 => 3,
                 _ => 4,
             };
-            if bytes.get(1 + length) == Some(&b'\'') {
-                length + 2
-            } else {
-                1
-            }
+            if bytes.get(1 + length) == Some(&b'\'') { length + 2 } else { 1 }
         }
         _ => 1,
     }
@@ -124,9 +111,7 @@ fn raw_string(bytes: &[u8]) -> usize {
     if bytes.get(open) != Some(&b'"') {
         return 0;
     }
-    let close: Vec<u8> = std::iter::once(b'"')
-        .chain(std::iter::repeat_n(b'#', hashes))
-        .collect();
+    let close: Vec<u8> = std::iter::once(b'"').chain(std::iter::repeat_n(b'#', hashes)).collect();
     find(&bytes[open + 1..], &close).map_or(bytes.len(), |offset| open + 1 + offset + close.len())
 }
 

@@ -63,10 +63,7 @@ fn read(text: &str, at: usize, prefix: &mut Vec<String>, paths: &mut Vec<Path>) 
             _ => break,
         }
     }
-    paths.push(Path {
-        line,
-        segments: prefix.clone(),
-    });
+    paths.push(Path { line, segments: prefix.clone() });
     prefix.truncate(depth);
     at
 }
@@ -79,10 +76,7 @@ fn group(text: &str, open: usize, prefix: &mut Vec<String>, paths: &mut Vec<Path
         match text.as_bytes()[at] {
             b'*' => {
                 let segments = prefix.iter().cloned().chain(["*".to_owned()]).collect();
-                paths.push(Path {
-                    line: line_of(text, at),
-                    segments,
-                });
+                paths.push(Path { line: line_of(text, at), segments });
                 at += 1;
             }
             byte if is_word(byte) => {
@@ -98,25 +92,15 @@ fn group(text: &str, open: usize, prefix: &mut Vec<String>, paths: &mut Vec<Path
 /// `as name` after a member of a group is no member.
 fn skip_alias(text: &str, at: usize) -> usize {
     let next = skip_space(text, at);
-    if text[next..].starts_with("as ") {
-        word_end(text, skip_space(text, next + 3))
-    } else {
-        at
-    }
+    if text[next..].starts_with("as ") { word_end(text, skip_space(text, next + 3)) } else { at }
 }
 
 fn word_end(text: &str, at: usize) -> usize {
-    at + text.as_bytes()[at..]
-        .iter()
-        .take_while(|byte| is_word(**byte))
-        .count()
+    at + text.as_bytes()[at..].iter().take_while(|byte| is_word(**byte)).count()
 }
 
 fn skip_space(text: &str, at: usize) -> usize {
-    at + text.as_bytes()[at..]
-        .iter()
-        .take_while(|byte| byte.is_ascii_whitespace())
-        .count()
+    at + text.as_bytes()[at..].iter().take_while(|byte| byte.is_ascii_whitespace()).count()
 }
 
 #[cfg(test)]
@@ -127,10 +111,7 @@ mod tests {
     fn groups_are_expanded() {
         let text =
             "use crate::{\n    a::{B, C as D},\n    e,\n    f::*,\n};\nlet x = g::h(i);\nuse j::k as l;";
-        let paths: Vec<_> = all(text)
-            .into_iter()
-            .map(|path| (path.line, path.segments.join("::")))
-            .collect();
+        let paths: Vec<_> = all(text).into_iter().map(|path| (path.line, path.segments.join("::"))).collect();
         let expected = [
             (2, "crate::a::B"),
             (2, "crate::a::C"),

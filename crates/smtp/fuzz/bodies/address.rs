@@ -11,11 +11,7 @@ pub(crate) fn run(data: &[u8]) {
         if let Ok(path) = Path::parse(text, smtputf8) {
             let again = format!("<{path}>");
             assert_eq!(Path::parse(&again, smtputf8), Ok(path), "{text}");
-            assert_eq!(
-                Path::parse_bare(&again[1..again.len() - 1], smtputf8),
-                Ok(path),
-                "{text}"
-            );
+            assert_eq!(Path::parse_bare(&again[1..again.len() - 1], smtputf8), Ok(path), "{text}");
             assert!(smtputf8 || !path.needs_utf8());
             assert!(again.len() <= PATH_BYTES_MAX && path.local().len() <= LOCAL_BYTES_MAX);
             assert!(!again.contains(['\r', '\n', '\0']));

@@ -18,10 +18,7 @@ pub(crate) fn run(data: &[u8]) {
     }
     assert_eq!(unstuff(&wire, bytes), Some(expected));
     assert_eq!(unstuff(body, bytes), unstuff(body, usize::MAX));
-    let rules = BodyRules {
-        line_bytes_max: usize::from(choice),
-        ..BodyRules::default()
-    };
+    let rules = BodyRules { line_bytes_max: usize::from(choice), ..BodyRules::default() };
     let found = check(body, &rules);
     assert_eq!(found.is_ok(), is_good(body, rules.line_bytes_max), "{found:?}");
     if let Err(BodyError::BareLineEnding { offset } | BodyError::Nul { offset }) = found {

@@ -24,10 +24,7 @@ fn trace(input: &[u8], read_bytes: usize) -> String {
         messages_max: 8,
         errors_max: 16,
     };
-    let mut session = Session::new(Arc::new(Config {
-        limits,
-        ..Config::default()
-    }));
+    let mut session = Session::new(Arc::new(Config { limits, ..Config::default() }));
     let (mut trace, mut out) = (String::new(), Vec::new());
     session.greet(&mut out);
     let (mut start, mut end, mut said) = (0, 0, 0);
@@ -52,10 +49,6 @@ fn trace(input: &[u8], read_bytes: usize) -> String {
         }
     }
     // The reply to EHLO is longer than what it answers, and comes from the caller's answer.
-    assert!(
-        said <= 40 * input.len() + 2048,
-        "{said} bytes of output for {} of input",
-        input.len()
-    );
+    assert!(said <= 40 * input.len() + 2048, "{said} bytes of output for {} of input", input.len());
     trace
 }

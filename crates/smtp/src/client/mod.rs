@@ -39,11 +39,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self {
-            ehlo_domain: "localhost".into(),
-            pipelining: true,
-            chunking: true,
-        }
+        Self { ehlo_domain: "localhost".into(), pipelining: true, chunking: true }
     }
 }
 

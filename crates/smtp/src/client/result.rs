@@ -53,13 +53,7 @@ impl TransactionResult {
 
     /// Empties the result for a transaction of so many recipients.
     pub(super) fn reset(&mut self, recipients: usize) {
-        let Self {
-            mail,
-            recipients: slots,
-            body,
-            closing,
-            spare,
-        } = self;
+        let Self { mail, recipients: slots, body, closing, spare } = self;
         let old = [mail.take(), body.take(), closing.take()];
         for reply in slots.drain(..).chain(old).flatten() {
             keep(spare, reply);

@@ -31,11 +31,7 @@ impl Session {
     /// A session that waits for the banner.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self {
-            context: Context::new(config),
-            parser: ReplyParser::new(),
-            state: State::Banner,
-        }
+        Self { context: Context::new(config), parser: ReplyParser::new(), state: State::Banner }
     }
 
     /// Begins a transaction, with RSET in front where the last one left remains.
@@ -59,20 +55,10 @@ impl Session {
         if plan.pipelined {
             write_commands(transaction, plan, &context.capabilities, rset_needed, out);
         } else {
-            write_commands(
-                transaction,
-                plan,
-                &context.capabilities,
-                rset_needed,
-                &mut context.script,
-            );
+            write_commands(transaction, plan, &context.capabilities, rset_needed, &mut context.script);
             context.release_line(out);
         }
-        self.state = if rset_needed {
-            State::Rset(ExpectRset(plan))
-        } else {
-            State::Mail(ExpectMail(plan))
-        };
+        self.state = if rset_needed { State::Rset(ExpectRset(plan)) } else { State::Mail(ExpectMail(plan)) };
         if plan.pipelined && plan.chunking {
             context.body_due = Some(BodyForm::Verbatim);
             return Ok(Next::WriteBody(BodyForm::Verbatim));
@@ -96,16 +82,10 @@ impl Session {
             if let Some(next) = self.halt(rest) {
                 return Ok((consumed, next));
             }
-            let (bytes, complete) = self
-                .parser
-                .read(rest)
-                .inspect_err(|_| self.state = State::Closed)?;
+            let (bytes, complete) = self.parser.read(rest).inspect_err(|_| self.state = State::Closed)?;
             consumed += bytes;
             if !complete {
-                return Ok((
-                    consumed,
-                    self.context.body_due.map_or(Next::Read, Next::WriteBody),
-                ));
+                return Ok((consumed, self.context.body_due.map_or(Next::Read, Next::WriteBody)));
             }
             let reply = self.parser.take(self.context.result.buffer());
             // A failed step leaves the session closed.
@@ -163,11 +143,7 @@ impl Session {
     /// What the session waits for; the index into [`DEADLINES`].
     #[must_use]
     pub fn phase(&self) -> Phase {
-        if self.context.body_due.is_some() {
-            Phase::Body
-        } else {
-            self.state.phase()
-        }
+        if self.context.body_due.is_some() { Phase::Body } else { self.state.phase() }
     }
 
     /// Where the session takes no reply now, what the caller does instead.
@@ -182,10 +158,7 @@ impl Session {
 
     fn check(&self, transaction: &Transaction<'_>) -> Result<(), BeginError> {
         let capabilities = &self.context.capabilities;
-        if let Some(limit) = capabilities
-            .size_limit()
-            .filter(|&limit| transaction.body_bytes > limit)
-        {
+        if let Some(limit) = capabilities.size_limit().filter(|&limit| transaction.body_bytes > limit) {
             return Err(BeginError::SizeExceeded { limit });
         }
         if transaction.eight_bit && !capabilities.eight_bit_mime {
@@ -226,11 +199,7 @@ fn write_commands(
         out.extend_from_slice(b"RSET\r\n");
     }
     let size = capabilities.size.map(|_| transaction.body_bytes);
-    let body = if transaction.eight_bit {
-        BodyKind::EightBitMime
-    } else {
-        BodyKind::SevenBit
-    };
+    let body = if transaction.eight_bit { BodyKind::EightBitMime } else { BodyKind::SevenBit };
     command::write_mail(transaction.from, size, body, transaction.smtputf8, out);
     for to in transaction.recipients {
         command::write_rcpt(to, out);

@@ -102,17 +102,11 @@ impl Advance {
     }
 
     fn ready(rset_needed: bool) -> Self {
-        Self {
-            state: State::Idle(Idle { rset_needed }),
-            next: Some(Next::Ready),
-        }
+        Self { state: State::Idle(Idle { rset_needed }), next: Some(Next::Ready) }
     }
 
     fn closed() -> Self {
-        Self {
-            state: State::Closed,
-            next: Some(Next::Closed),
-        }
+        Self { state: State::Closed, next: Some(Next::Closed) }
     }
 }
 
@@ -196,11 +190,7 @@ impl ExpectMail {
             return Advance::ready(true);
         }
         context.release_line(out);
-        Advance::on(State::Recipient(ExpectRecipient {
-            plan,
-            index: 0,
-            accepted: 0,
-        }))
+        Advance::on(State::Recipient(ExpectRecipient { plan, index: 0, accepted: 0 }))
     }
 }
 
@@ -209,11 +199,7 @@ impl ExpectRecipient {
         self.accepted += usize::from(reply.is_positive());
         context.result.recipients[self.index] = Some(reply);
         self.index += 1;
-        let Self {
-            plan,
-            index,
-            accepted,
-        } = self;
+        let Self { plan, index, accepted } = self;
         if index < plan.recipients {
             context.release_line(out);
             return Advance::on(State::Recipient(self));
@@ -225,17 +211,12 @@ impl ExpectRecipient {
         if !plan.chunking {
             return Advance::on(State::GoAhead(ExpectGoAhead { accepted }));
         }
-        let state = State::Final(ExpectFinal {
-            form: BodyForm::Verbatim,
-        });
+        let state = State::Final(ExpectFinal { form: BodyForm::Verbatim });
         if plan.pipelined {
             return Advance::on(state);
         }
         context.body_due = Some(BodyForm::Verbatim);
-        Advance {
-            state,
-            next: Some(Next::WriteBody(BodyForm::Verbatim)),
-        }
+        Advance { state, next: Some(Next::WriteBody(BodyForm::Verbatim)) }
     }
 }
 
@@ -254,10 +235,7 @@ impl ExpectGoAhead {
             return Advance::on(state);
         }
         context.body_due = Some(form);
-        Advance {
-            state,
-            next: Some(Next::WriteBody(form)),
-        }
+        Advance { state, next: Some(Next::WriteBody(form)) }
     }
 }
 

@@ -61,11 +61,7 @@ impl ExpectData {
             (consumed, Unstuffed::Body(bytes)) => {
                 let body = self.within_limit(bytes, connection.config.limits.message_bytes_max);
                 let event = (!body.is_empty()).then_some(Event::Body(body));
-                Advance {
-                    state: State::Data(self),
-                    consumed,
-                    event,
-                }
+                Advance { state: State::Data(self), consumed, event }
             }
         }
     }
@@ -101,10 +97,7 @@ impl ExpectChunk {
 
     /// Notes that `bytes` octets of the chunk have come.
     pub(super) fn take(&mut self, bytes: u64) {
-        debug_assert!(
-            bytes <= self.bytes_remaining,
-            "caller took more octets than the chunk has"
-        );
+        debug_assert!(bytes <= self.bytes_remaining, "caller took more octets than the chunk has");
         self.bytes_remaining = self.bytes_remaining.saturating_sub(bytes);
         self.bytes_received = self.bytes_received.saturating_add(bytes);
     }
@@ -115,18 +108,8 @@ impl ExpectChunk {
             return connection.body_end(0);
         }
         connection.reply(&replies::CHUNK_OK, out);
-        let Self {
-            transaction,
-            bytes_received,
-            ..
-        } = self;
-        Advance::on(
-            State::NextChunk(ExpectNextChunk {
-                transaction,
-                bytes_received,
-            }),
-            0,
-        )
+        let Self { transaction, bytes_received, .. } = self;
+        Advance::on(State::NextChunk(ExpectNextChunk { transaction, bytes_received }), 0)
     }
 }
 

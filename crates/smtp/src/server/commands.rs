@@ -128,11 +128,7 @@ impl ExpectRecipient {
         }
         connection.reply(&replies::GO_AHEAD, out);
         let bytes_expected = self.transaction.bytes_declared;
-        Advance::event(
-            State::Data(ExpectData::default()),
-            consumed,
-            Event::BodyStart { bytes_expected },
-        )
+        Advance::event(State::Data(ExpectData::default()), consumed, Event::BodyStart { bytes_expected })
     }
 
     /// The octets of a chunk follow whatever is wrong with it, so a refusal swallows them first (RFC 3030 2).
@@ -145,12 +141,7 @@ impl ExpectRecipient {
         }
         let transaction = self.transaction;
         let bytes_expected = bytes.max(transaction.bytes_declared);
-        let chunk = ExpectChunk {
-            transaction,
-            bytes_received: 0,
-            bytes_remaining: bytes,
-            last,
-        };
+        let chunk = ExpectChunk { transaction, bytes_received: 0, bytes_remaining: bytes, last };
         Advance::event(State::Chunk(chunk), consumed, Event::BodyStart { bytes_expected })
     }
 }
@@ -175,16 +166,8 @@ impl ExpectNextChunk {
                 if total > connection.config.limits.message_bytes_max {
                     return swallow(bytes, AfterSwallow::TooLarge, consumed);
                 }
-                let Self {
-                    transaction,
-                    bytes_received,
-                } = self;
-                let chunk = ExpectChunk {
-                    transaction,
-                    bytes_received,
-                    bytes_remaining: bytes,
-                    last,
-                };
+                let Self { transaction, bytes_received } = self;
+                let chunk = ExpectChunk { transaction, bytes_received, bytes_remaining: bytes, last };
                 Advance::on(State::Chunk(chunk), consumed)
             }
             other => connection.anytime(other, CommandState::NextChunk(self), consumed, out),
@@ -202,13 +185,7 @@ impl ExpectLineEnd {
 }
 
 fn swallow<'i>(bytes_remaining: u64, then: AfterSwallow, consumed: usize) -> Advance<'i> {
-    Advance::on(
-        State::Swallow(SwallowChunk {
-            bytes_remaining,
-            then,
-        }),
-        consumed,
-    )
+    Advance::on(State::Swallow(SwallowChunk { bytes_remaining, then }), consumed)
 }
 
 impl Transaction {
@@ -228,10 +205,7 @@ impl Connection {
             Line::Complete { consumed, text } => (consumed, text),
             Line::Partial => return Read::Partial,
             Line::Bare { consumed } => {
-                return Read::Bad {
-                    consumed,
-                    error: PeerMisbehaved::BareLineEnding,
-                };
+                return Read::Bad { consumed, error: PeerMisbehaved::BareLineEnding };
             }
             Line::TooLong { consumed } => return Read::TooLong { consumed },
         };
@@ -284,10 +258,7 @@ impl Connection {
             self.reply(&replies::TOO_MANY_MESSAGES, out);
             return Advance::close(consumed, Event::Close);
         }
-        if params
-            .size
-            .is_some_and(|size| size > self.config.limits.message_bytes_max)
-        {
+        if params.size.is_some_and(|size| size > self.config.limits.message_bytes_max) {
             let state = ExpectMail { after_refusal: true };
             return self.refuse(PeerMisbehaved::SizeTooLarge, state.into(), consumed, out);
         }
@@ -296,11 +267,7 @@ impl Connection {
             smtputf8: params.smtputf8,
             ..Transaction::default()
         };
-        Advance::ask(
-            Question::Mail(transaction),
-            consumed,
-            Event::Mail { from, params },
-        )
+        Advance::ask(Question::Mail(transaction), consumed, Event::Mail { from, params })
     }
 
     /// The commands that are in order in every state.
@@ -318,11 +285,7 @@ impl Connection {
                 return Advance::event(ExpectMail::default().into(), 0, Event::Reset);
             }
             Command::Ehlo { domain, extended } => {
-                return Advance::ask(
-                    Question::Ehlo { extended },
-                    consumed,
-                    Event::Ehlo { domain, extended },
-                );
+                return Advance::ask(Question::Ehlo { extended }, consumed, Event::Ehlo { domain, extended });
             }
             Command::Quit => {
                 self.reply(&replies::BYE, out);
@@ -331,11 +294,7 @@ impl Connection {
             Command::Rset => {
                 self.reply(&replies::OK, out);
                 let event = open.then_some(Event::Reset);
-                return Advance {
-                    state: ExpectMail::default().into(),
-                    consumed,
-                    event,
-                };
+                return Advance { state: ExpectMail::default().into(), consumed, event };
             }
             Command::Vrfy => &replies::CANNOT_VERIFY,
             Command::Help => &replies::COMMANDS,

@@ -22,11 +22,7 @@ pub(super) fn read(input: &[u8], bytes_max: usize) -> Line<'_> {
     let window = &input[..input.len().min(bytes_max)];
     let Some(end) = memchr::memchr(b'\n', window) else {
         let full = window.len() == bytes_max;
-        return if full {
-            Line::TooLong { consumed: bytes_max }
-        } else {
-            Line::Partial
-        };
+        return if full { Line::TooLong { consumed: bytes_max } } else { Line::Partial };
     };
     let consumed = end + 1;
     match window[..end].split_last() {
@@ -50,31 +46,13 @@ mod tests {
             (b"", Line::Partial),
             (b"NOOP", Line::Partial),
             (b"NOOP\r", Line::Partial),
-            (
-                b"\r\n",
-                Line::Complete {
-                    consumed: 2,
-                    text: b"",
-                },
-            ),
-            (
-                b"NOOP\r\nQUIT\r\n",
-                Line::Complete {
-                    consumed: 6,
-                    text: b"NOOP",
-                },
-            ),
+            (b"\r\n", Line::Complete { consumed: 2, text: b"" }),
+            (b"NOOP\r\nQUIT\r\n", Line::Complete { consumed: 6, text: b"NOOP" }),
             (b"NOOP\nQUIT\r\n", Line::Bare { consumed: 5 }),
             (b"\nQUIT\r\n", Line::Bare { consumed: 1 }),
             (b"NO\rOP\r\n", Line::Bare { consumed: 7 }),
             (b"NOOP\r\r\n", Line::Bare { consumed: 7 }),
-            (
-                b"12345678\r\n",
-                Line::Complete {
-                    consumed: 10,
-                    text: b"12345678",
-                },
-            ),
+            (b"12345678\r\n", Line::Complete { consumed: 10, text: b"12345678" }),
             (b"123456789\r\n", Line::TooLong { consumed: 10 }),
         ];
         for (input, expected) in table {

@@ -173,9 +173,6 @@ impl Event<'_> {
     /// Whether the caller has to answer.
     #[must_use]
     pub fn is_question(&self) -> bool {
-        matches!(
-            self,
-            Self::Ehlo { .. } | Self::Mail { .. } | Self::Rcpt { .. } | Self::BodyEnd
-        )
+        matches!(self, Self::Ehlo { .. } | Self::Mail { .. } | Self::Rcpt { .. } | Self::BodyEnd)
     }
 }

@@ -11,43 +11,25 @@ pub(crate) static RECIPIENT_OK: Reply = Reply::new(250, (2, 1, 5), "OK");
 pub(crate) static CHUNK_OK: Reply = Reply::new(250, (2, 0, 0), "chunk received");
 pub(crate) static GO_AHEAD: Reply = Reply::plain(354, "send the message, end with CRLF.CRLF");
 pub(crate) static BYE: Reply = Reply::new(221, (2, 0, 0), "goodbye");
-pub(crate) static CANNOT_VERIFY: Reply = Reply::new(
-    252,
-    (2, 0, 0),
-    "addresses are not verified; send the message and see",
-);
-pub(crate) static COMMANDS: Reply = Reply::new(
-    214,
-    (2, 0, 0),
-    "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT",
-);
+pub(crate) static CANNOT_VERIFY: Reply =
+    Reply::new(252, (2, 0, 0), "addresses are not verified; send the message and see");
+pub(crate) static COMMANDS: Reply =
+    Reply::new(214, (2, 0, 0), "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT");
 
 pub(crate) static LINE_TOO_LONG: Reply = Reply::new(500, (5, 2, 3), "line too long");
-pub(crate) static BARE_LINE_ENDING: Reply = Reply::new(
-    500,
-    (5, 5, 2),
-    "bare CR or LF; a command ends in CRLF and holds neither",
-);
+pub(crate) static BARE_LINE_ENDING: Reply =
+    Reply::new(500, (5, 5, 2), "bare CR or LF; a command ends in CRLF and holds neither");
 pub(crate) static NOT_TEXT: Reply = Reply::new(500, (5, 5, 2), "command is not text");
 pub(crate) static UNKNOWN_COMMAND: Reply = Reply::new(500, (5, 5, 1), "unknown command; HELP lists ours");
 pub(crate) static SYNTAX: Reply = Reply::new(501, (5, 5, 4), "argument is missing or malformed");
-pub(crate) static BAD_SENDER: Reply = Reply::new(
-    501,
-    (5, 1, 7),
-    "bad sender address; write MAIL FROM:<local@domain>",
-);
-pub(crate) static BAD_RECIPIENT: Reply = Reply::new(
-    501,
-    (5, 1, 3),
-    "bad recipient address; write RCPT TO:<local@domain>",
-);
+pub(crate) static BAD_SENDER: Reply =
+    Reply::new(501, (5, 1, 7), "bad sender address; write MAIL FROM:<local@domain>");
+pub(crate) static BAD_RECIPIENT: Reply =
+    Reply::new(501, (5, 1, 3), "bad recipient address; write RCPT TO:<local@domain>");
 pub(crate) static UTF8_NEEDED: Reply =
     Reply::new(553, (5, 6, 7), "address is not ASCII; ask for SMTPUTF8 in MAIL");
-pub(crate) static UNKNOWN_PARAMETER: Reply = Reply::new(
-    555,
-    (5, 5, 4),
-    "parameter not supported; use those that EHLO lists",
-);
+pub(crate) static UNKNOWN_PARAMETER: Reply =
+    Reply::new(555, (5, 5, 4), "parameter not supported; use those that EHLO lists");
 pub(crate) static SIZE_TOO_LARGE: Reply =
     Reply::new(552, (5, 3, 4), "message is larger than the SIZE that EHLO lists");
 pub(crate) static NEED_MAIL: Reply = Reply::new(503, (5, 5, 1), "MAIL first");
@@ -56,24 +38,15 @@ pub(crate) static NEED_RECIPIENT: Reply =
 pub(crate) static NO_RECIPIENT_ACCEPTED: Reply = Reply::new(554, (5, 5, 1), "no recipient was accepted");
 pub(crate) static NESTED_MAIL: Reply =
     Reply::new(503, (5, 5, 1), "a transaction is open; finish it or send RSET");
-pub(crate) static CHUNKS_OPEN: Reply = Reply::new(
-    503,
-    (5, 5, 1),
-    "a message is being sent by BDAT; finish it or send RSET",
-);
+pub(crate) static CHUNKS_OPEN: Reply =
+    Reply::new(503, (5, 5, 1), "a message is being sent by BDAT; finish it or send RSET");
 pub(crate) static CHUNK_SIZE_UNREADABLE: Reply = Reply::new(
     501,
     (5, 5, 4),
     "BDAT needs a number of octets; closing, as what follows cannot be told apart",
 );
-pub(crate) static TOO_MANY_RECIPIENTS: Reply = Reply::new(
-    452,
-    (4, 5, 3),
-    "too many recipients; send the others in a further transaction",
-);
-pub(crate) static TOO_MANY_MESSAGES: Reply = Reply::new(
-    421,
-    (4, 5, 3),
-    "too many messages on this connection; connect again",
-);
+pub(crate) static TOO_MANY_RECIPIENTS: Reply =
+    Reply::new(452, (4, 5, 3), "too many recipients; send the others in a further transaction");
+pub(crate) static TOO_MANY_MESSAGES: Reply =
+    Reply::new(421, (4, 5, 3), "too many messages on this connection; connect again");
 pub(crate) static TOO_MANY_ERRORS: Reply = Reply::new(421, (4, 7, 0), "too many errors; closing");

@@ -21,10 +21,7 @@ impl Session {
     /// A session that has not greeted yet.
     #[must_use]
     pub fn new(config: Arc<Config>) -> Self {
-        Self {
-            connection: Connection::new(config),
-            state: State::Greeting,
-        }
+        Self { connection: Connection::new(config), state: State::Greeting }
     }
 
     /// Queues 220. [`Self::handle`] does it where this was not called.

@@ -83,19 +83,11 @@ pub(super) struct Advance<'i> {
 
 impl<'i> Advance<'i> {
     pub(super) fn on(state: State, consumed: usize) -> Self {
-        Self {
-            state,
-            consumed,
-            event: None,
-        }
+        Self { state, consumed, event: None }
     }
 
     pub(super) fn event(state: State, consumed: usize, event: Event<'i>) -> Self {
-        Self {
-            state,
-            consumed,
-            event: Some(event),
-        }
+        Self { state, consumed, event: Some(event) }
     }
 
     pub(super) fn need_more(state: State, consumed: usize) -> Self {
@@ -195,21 +187,12 @@ impl ExpectAnswer {
 
 impl Connection {
     pub(super) fn new(config: Arc<Config>) -> Self {
-        Self {
-            config,
-            errors: 0,
-            messages: 0,
-        }
+        Self { config, errors: 0, messages: 0 }
     }
 
     pub(super) fn greet(&self, out: &mut Vec<u8>) {
-        let parts: [&[u8]; 5] = [
-            b"220 ",
-            self.config.hostname.as_bytes(),
-            b" ",
-            self.config.banner.as_bytes(),
-            b"\r\n",
-        ];
+        let parts: [&[u8]; 5] =
+            [b"220 ", self.config.hostname.as_bytes(), b" ", self.config.banner.as_bytes(), b"\r\n"];
         for part in parts {
             out.extend_from_slice(part);
         }

@@ -41,10 +41,7 @@ pub(crate) struct Step {
 }
 
 /// Reads one file.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the protocol knows no files, but its tests are kept in them"
-)]
+#[expect(clippy::disallowed_methods, reason = "the protocol knows no files, but its tests are kept in them")]
 pub(crate) fn load(path: &Path) -> Result<Vec<Step>, String> {
     let text = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
     parse(&text).map_err(|error| format!("{}:{error}", path.display()))
@@ -67,10 +64,7 @@ fn parse_line(line: &str) -> Result<Option<Action>, String> {
         "limit:" => {
             let (name, value) = rest.split_once('=').ok_or("limit: needs NAME=NUMBER")?;
             let value = value.parse().map_err(|_| format!("{value} is not a number"))?;
-            Action::Limit {
-                name: name.into(),
-                value,
-            }
+            Action::Limit { name: name.into(), value }
         }
         "C:" => Action::Send(format!("{rest}\r\n").into_bytes()),
         "C<<" => Action::Send(unescape(rest)?),
@@ -89,10 +83,8 @@ fn parse_line(line: &str) -> Result<Option<Action>, String> {
 }
 
 fn unescape(quoted: &str) -> Result<Vec<u8>, String> {
-    let inner = quoted
-        .strip_prefix('"')
-        .and_then(|text| text.strip_suffix('"'))
-        .ok_or("text needs quotes")?;
+    let inner =
+        quoted.strip_prefix('"').and_then(|text| text.strip_suffix('"')).ok_or("text needs quotes")?;
     let mut bytes = Vec::new();
     let mut rest = inner.bytes();
     while let Some(byte) = rest.next() {

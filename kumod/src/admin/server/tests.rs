@@ -35,55 +35,25 @@ impl Server {
         let alive = Arc::new(AtomicBool::new(true));
         let asked = Arc::clone(&alive);
         let liveness: Liveness = Arc::new(move || {
-            if asked.load(Ordering::Relaxed) {
-                Ok(())
-            } else {
-                Err("the spool is full".to_owned())
-            }
+            if asked.load(Ordering::Relaxed) { Ok(()) } else { Err("the spool is full".to_owned()) }
         });
-        let state = AdminState {
-            metrics: Arc::clone(&metrics),
-            liveness,
-        };
-        let config = HttpListener {
-            trusted_hosts: CidrSet::parse(trusted_hosts).unwrap(),
-            ..HttpListener::default()
-        };
+        let state = AdminState { metrics: Arc::clone(&metrics), liveness };
+        let config =
+            HttpListener { trusted_hosts: CidrSet::parse(trusted_hosts).unwrap(), ..HttpListener::default() };
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async move { drop(stopped.await) };
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
-            runtime
-                .block_on(serve_with(listener, config, state, shutdown, limits))
-                .unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(serve_with(listener, config, state, shutdown, limits)).unwrap();
         });
-        Self {
-            address,
-            metrics,
-            alive,
-            stop: Some(stop),
-            thread: Some(thread),
-        }
+        Self { address, metrics, alive, stop: Some(stop), thread: Some(thread) }
     }
 
     fn get(&self, path: &str) -> (u16, String, String) {
-        let agent: ureq::Agent = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .build()
-            .into();
-        let mut response = agent
-            .get(format!("http://{}{path}", self.address))
-            .call()
-            .unwrap();
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let mut response = agent.get(format!("http://{}{path}", self.address)).call().unwrap();
         let kind = response.headers()["content-type"].to_str().unwrap().to_owned();
-        (
-            response.status().as_u16(),
-            kind,
-            response.body_mut().read_to_string().unwrap(),
-        )
+        (response.status().as_u16(), kind, response.body_mut().read_to_string().unwrap())
     }
 
     fn connect(&self) -> TcpStream {
@@ -121,24 +91,13 @@ fn metrics_come_as_text_and_as_json_and_can_be_filtered() {
     server.metrics.total_messages_received.inc_by(5);
     let (status, kind, text) = server.get("/metrics");
     assert_eq!((status, kind.as_str()), (200, METRICS_TYPE));
-    assert!(
-        text.contains("total_messages_received{service=\"esmtp_listener\"} 5\n"),
-        "{text}"
-    );
+    assert!(text.contains("total_messages_received{service=\"esmtp_listener\"} 5\n"), "{text}");
     let (_, kind, body) = server.get("/metrics.json?prefix=total_messages_received");
     assert_eq!(kind, "application/json");
     let value: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(value.as_object().unwrap().len(), 1);
-    assert_eq!(
-        value["total_messages_received"]["value"]["service"]["esmtp_listener"],
-        5
-    );
-    assert!(
-        !server
-            .get("/metrics?prefix=message_")
-            .2
-            .contains("total_messages")
-    );
+    assert_eq!(value["total_messages_received"]["value"]["service"]["esmtp_listener"], 5);
+    assert!(!server.get("/metrics?prefix=message_").2.contains("total_messages"));
 }
 
 #[test]
@@ -147,10 +106,7 @@ fn only_trusted_hosts_see_metrics_and_others_learn_why() {
     for path in ["/metrics", "/metrics.json"] {
         let (status, kind, body) = server.get(path);
         assert_eq!((status, kind.as_str()), (403, "application/json"));
-        assert!(
-            body.contains("127.0.0.1") && body.contains("trusted_hosts"),
-            "{body}"
-        );
+        assert!(body.contains("127.0.0.1") && body.contains("trusted_hosts"), "{body}");
     }
 }
 
@@ -160,24 +116,15 @@ fn other_paths_and_methods_are_refused_in_json() {
     let (status, kind, body) = server.get("/api/admin/bounce/v1");
     assert_eq!((status, kind.as_str()), (404, "application/json"));
     assert!(body.contains("/api/admin/bounce/v1"), "{body}");
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .build()
-        .into();
-    let mut response = agent
-        .post(format!("http://{}/metrics", server.address))
-        .send("x")
-        .unwrap();
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let mut response = agent.post(format!("http://{}/metrics", server.address)).send("x").unwrap();
     let body = response.body_mut().read_to_string().unwrap();
     assert!(response.status() == 405 && body.contains("POST"), "{body}");
 }
 
 #[test]
 fn a_client_that_never_ends_its_request_is_cut_off() {
-    let limits = ClientLimits {
-        request_time_max: Duration::from_millis(20),
-        ..ClientLimits::default()
-    };
+    let limits = ClientLimits { request_time_max: Duration::from_millis(20), ..ClientLimits::default() };
     let server = Server::with(&["127.0.0.1"], limits);
     let mut silent = server.connect();
     let mut slow = server.connect();
@@ -191,19 +138,14 @@ fn a_client_that_never_ends_its_request_is_cut_off() {
 
 #[test]
 fn a_client_that_never_reads_its_answer_is_cut_off() {
-    let limits = ClientLimits {
-        answer_time_max: Duration::from_millis(20),
-        ..ClientLimits::default()
-    };
+    let limits = ClientLimits { answer_time_max: Duration::from_millis(20), ..ClientLimits::default() };
     let server = Server::with(&["127.0.0.1"], limits);
     server.metrics.register_source(Box::new(|| {
         let sample = |number: i64| Sample::gauge("filler", "Much text", number).label("x", "x".repeat(1000));
         (0..20_000).map(sample).collect()
     }));
     let mut greedy = server.connect();
-    greedy
-        .write_all(b"GET /metrics?prefix=filler HTTP/1.1\r\nHost: x\r\n\r\n")
-        .unwrap();
+    greedy.write_all(b"GET /metrics?prefix=filler HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     while server.metrics.total_connection_count.http_listener.get() == 0 {
         std::thread::yield_now();
     }
@@ -214,10 +156,7 @@ fn a_client_that_never_reads_its_answer_is_cut_off() {
 fn a_request_that_is_too_long_is_cut_off() {
     let server = Server::start();
     let mut stream = server.connect();
-    let long = format!(
-        "GET /metrics HTTP/1.1\r\nX: {}",
-        "x".repeat(2 * REQUEST_BYTES_MAX)
-    );
+    let long = format!("GET /metrics HTTP/1.1\r\nX: {}", "x".repeat(2 * REQUEST_BYTES_MAX));
     drop(stream.write_all(long.as_bytes()));
     drop(stream.read_to_end(&mut Vec::new()));
     server.wait_for_connections(0);
@@ -225,25 +164,17 @@ fn a_request_that_is_too_long_is_cut_off() {
 
 #[test]
 fn connections_over_the_limit_wait_their_turn() {
-    let limits = ClientLimits {
-        connections_max: 1,
-        ..ClientLimits::default()
-    };
+    let limits = ClientLimits { connections_max: 1, ..ClientLimits::default() };
     let server = Server::with(&["127.0.0.1"], limits);
     let first = server.connect();
     server.wait_for_connections(1);
     let mut second = server.connect();
-    second
-        .write_all(b"GET /api/check-liveness/v1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        .unwrap();
+    second.write_all(b"GET /api/check-liveness/v1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
     assert_eq!(server.metrics.total_connection_count.http_listener.get(), 1);
     drop(first);
     let mut answer = String::new();
     second.read_to_string(&mut answer).unwrap();
-    assert!(
-        answer.starts_with("HTTP/1.1 200") && answer.ends_with("OK"),
-        "{answer}"
-    );
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("OK"), "{answer}");
 }
 
 #[test]

@@ -17,10 +17,7 @@ struct Zone {
 impl Zone {
     async fn start() -> Arc<Self> {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let zone = Arc::new(Self {
-            asked: Mutex::default(),
-            address: socket.local_addr().unwrap(),
-        });
+        let zone = Arc::new(Self { asked: Mutex::default(), address: socket.local_addr().unwrap() });
         let server = Arc::clone(&zone);
         tokio::spawn(async move {
             let mut packet = [0; 4096];
@@ -40,23 +37,13 @@ impl Zone {
 
     fn dns_with(&self, timeout: Duration) -> Dns {
         let nameservers = vec![self.address];
-        Dns::new(DnsOptions {
-            nameservers,
-            timeout,
-            ..DnsOptions::default()
-        })
-        .unwrap()
+        Dns::new(DnsOptions { nameservers, timeout, ..DnsOptions::default() }).unwrap()
     }
 
     fn reply(&self, request: &Message) -> Option<Message> {
         let query: &Query = &request.queries[0];
         let name = query.name().to_ascii();
-        *self
-            .asked
-            .lock()
-            .unwrap()
-            .entry((name.clone(), query.query_type()))
-            .or_default() += 1;
+        *self.asked.lock().unwrap().entry((name.clone(), query.query_type())).or_default() += 1;
         let (code, records) = records(&name, query.query_type())?;
         let mut response = Message::response(request.metadata.id, OpCode::Query);
         response.metadata.response_code = code;
@@ -67,21 +54,13 @@ impl Zone {
             let soa = SOA::new(root.clone(), root.clone(), 1, 60, 60, 60, 60);
             response.add_authority(Record::from_rdata(root, 60, RData::SOA(soa)));
         }
-        response.add_answers(
-            records
-                .into_iter()
-                .map(|data| Record::from_rdata(query.name().clone(), 300, data)),
-        );
+        response
+            .add_answers(records.into_iter().map(|data| Record::from_rdata(query.name().clone(), 300, data)));
         Some(response)
     }
 
     fn asked(&self, name: &str, kind: RecordType) -> usize {
-        self.asked
-            .lock()
-            .unwrap()
-            .get(&(name.to_owned(), kind))
-            .copied()
-            .unwrap_or(0)
+        self.asked.lock().unwrap().get(&(name.to_owned(), kind)).copied().unwrap_or(0)
     }
 }
 
@@ -134,10 +113,7 @@ async fn addresses_of_both_families_are_found_v4_first() {
     let addresses = dns.addresses("mx1.two.test").await.unwrap();
     let families: Vec<bool> = addresses.iter().map(IpAddr::is_ipv6).collect();
     assert_eq!(families, [false, false, true]);
-    assert_eq!(
-        dns.addresses("six.test").await.unwrap(),
-        ["2001:db8::1".parse::<IpAddr>().unwrap()]
-    );
+    assert_eq!(dns.addresses("six.test").await.unwrap(), ["2001:db8::1".parse::<IpAddr>().unwrap()]);
     assert_eq!(dns.addresses("crowd.test").await.unwrap().len(), ADDRESSES_MAX);
     dns.addresses("MX1.two.test.").await.unwrap();
     assert_eq!(zone.asked("mx1.two.test.", RecordType::A), 1);
@@ -148,22 +124,11 @@ async fn a_domain_without_mx_is_its_own_host_if_it_has_an_address() {
     let zone = Zone::start().await;
     let dns = zone.dns();
     let hosts = dns.mail_hosts("plain.test").await.unwrap();
-    assert_eq!(
-        (names(&hosts), hosts.site_name.as_str()),
-        (vec!["plain.test"], "plain.test")
-    );
+    assert_eq!((names(&hosts), hosts.site_name.as_str()), (vec!["plain.test"], "plain.test"));
     let bare = dns.mail_hosts("bare.test").await.unwrap_err();
-    assert_eq!(
-        bare,
-        DnsError::NoAddress {
-            host: "bare.test".to_owned()
-        }
-    );
+    assert_eq!(bare, DnsError::NoAddress { host: "bare.test".to_owned() });
     // One family failed, so nobody knows.
-    assert!(matches!(
-        dns.mail_hosts("half.test").await,
-        Err(DnsError::Temporary { .. })
-    ));
+    assert!(matches!(dns.mail_hosts("half.test").await, Err(DnsError::Temporary { .. })));
 }
 
 #[tokio::test]
@@ -177,27 +142,14 @@ async fn refusals_for_good_are_told_from_failures_and_both_are_remembered() {
         ("not a domain", 553, (5, 1, 2)),
     ] {
         let error = dns.mail_hosts(domain).await.unwrap_err();
-        assert_eq!(
-            (error.response().code, error.response().enhanced),
-            (code, Some(enhanced)),
-            "{error}"
-        );
+        assert_eq!((error.response().code, error.response().enhanced), (code, Some(enhanced)), "{error}");
         let asked = zone.asked(&format!("{domain}."), RecordType::MX);
         assert_eq!(dns.mail_hosts(domain).await.unwrap_err(), error);
-        assert_eq!(
-            zone.asked(&format!("{domain}."), RecordType::MX),
-            asked,
-            "{domain} was asked for again"
-        );
+        assert_eq!(zone.asked(&format!("{domain}."), RecordType::MX), asked, "{domain} was asked for again");
         assert_eq!(dns.cached(domain), None);
     }
     let gone = dns.addresses("gone.two.test").await.unwrap_err();
-    assert_eq!(
-        gone,
-        DnsError::NoAddress {
-            host: "gone.two.test".to_owned()
-        }
-    );
+    assert_eq!(gone, DnsError::NoAddress { host: "gone.two.test".to_owned() });
 }
 
 #[tokio::test]
@@ -205,10 +157,7 @@ async fn silence_is_a_failure_with_an_end() {
     let zone = Zone::start().await;
     let dns = zone.dns_with(Duration::from_millis(50));
     let error = dns.mail_hosts("silent.test").await.unwrap_err();
-    assert!(
-        matches!(error, DnsError::Temporary { .. }) && error.response().code == 451,
-        "{error}"
-    );
+    assert!(matches!(error, DnsError::Temporary { .. }) && error.response().code == 451, "{error}");
 }
 
 #[tokio::test]
@@ -231,22 +180,13 @@ async fn localhost_and_literals_are_answered_without_asking() {
     let zone = Zone::start().await;
     let dns = zone.dns();
     let hosts = dns.mail_hosts("mx-sink.localhost").await.unwrap();
-    assert_eq!(
-        (hosts.site_name.as_str(), hosts.loopback_by_name),
-        ("mx-sink.localhost", true)
-    );
+    assert_eq!((hosts.site_name.as_str(), hosts.loopback_by_name), ("mx-sink.localhost", true));
     let loopback = ["127.0.0.1".parse::<IpAddr>().unwrap(), "::1".parse().unwrap()];
     assert_eq!(dns.addresses("mx-sink.localhost").await.unwrap(), loopback);
     let literal = dns.cached("[::1]:2526").unwrap();
-    assert_eq!(
-        (literal.hosts[0].address, literal.hosts[0].port),
-        (Some(loopback[1]), Some(2526))
-    );
+    assert_eq!((literal.hosts[0].address, literal.hosts[0].port), (Some(loopback[1]), Some(2526)));
     assert!(zone.asked.lock().unwrap().is_empty());
     // Loopback by way of somebody's MX is not loopback by name.
     let inward = dns.mail_hosts("inward.test").await.unwrap();
-    assert_eq!(
-        (names(&inward), inward.loopback_by_name),
-        (vec!["evil.localhost"], false)
-    );
+    assert_eq!((names(&inward), inward.loopback_by_name), (vec!["evil.localhost"], false));
 }

@@ -13,26 +13,17 @@ fn record(number: u8) -> Record<'static> {
 }
 
 fn patient() -> LogLimits {
-    LogLimits {
-        flush_delay_max: Duration::from_secs(3600),
-        ..LogLimits::default()
-    }
+    LogLimits { flush_delay_max: Duration::from_secs(3600), ..LogLimits::default() }
 }
 
 fn files(dir: &Path) -> Vec<PathBuf> {
-    let mut paths: Vec<_> = fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .collect();
+    let mut paths: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     paths
 }
 
 fn lines(dir: &Path) -> Vec<String> {
-    let text: String = files(dir)
-        .iter()
-        .map(|path| fs::read_to_string(path).unwrap())
-        .collect();
+    let text: String = files(dir).iter().map(|path| fs::read_to_string(path).unwrap()).collect();
     text.lines().map(str::to_owned).collect()
 }
 
@@ -72,10 +63,7 @@ fn what_was_noted_before_stands_before_what_is_written_through() {
 #[test]
 fn the_thread_brings_a_lone_record_to_the_file() {
     let dir = tempfile::tempdir().unwrap();
-    let limits = LogLimits {
-        flush_delay_max: Duration::from_millis(1),
-        ..LogLimits::default()
-    };
+    let limits = LogLimits { flush_delay_max: Duration::from_millis(1), ..LogLimits::default() };
     let log = MailLog::open(dir.path(), limits).unwrap();
     log.note(record(1));
     while lines(dir.path()).is_empty() {
@@ -87,10 +75,7 @@ fn the_thread_brings_a_lone_record_to_the_file() {
 #[test]
 fn a_full_buffer_is_written_by_whoever_fills_it() {
     let dir = tempfile::tempdir().unwrap();
-    let limits = LogLimits {
-        buffer_bytes_max: 1500,
-        ..patient()
-    };
+    let limits = LogLimits { buffer_bytes_max: 1500, ..patient() };
     let log = MailLog::with_pen(Pen::new(dir.path(), Segment::create(dir.path()).unwrap()), limits);
     for number in 0..20 {
         log.note(record(number));
@@ -104,32 +89,19 @@ fn a_full_buffer_is_written_by_whoever_fills_it() {
 #[test]
 fn a_file_is_finished_when_the_next_lines_would_make_it_too_long() {
     let dir = tempfile::tempdir().unwrap();
-    let log = MailLog::open(
-        dir.path(),
-        LogLimits {
-            segment_bytes_max: 1000,
-            ..patient()
-        },
-    )
-    .unwrap();
+    let log = MailLog::open(dir.path(), LogLimits { segment_bytes_max: 1000, ..patient() }).unwrap();
     for _ in 0..10 {
         log.write_through(&[&[b'x'; 399][..], b"\n"].concat()).unwrap();
     }
     log.close();
-    let lengths: Vec<u64> = files(dir.path())
-        .iter()
-        .map(|path| fs::metadata(path).unwrap().len())
-        .collect();
+    let lengths: Vec<u64> = files(dir.path()).iter().map(|path| fs::metadata(path).unwrap().len()).collect();
     assert_eq!(lengths, [800; 5]);
 }
 
 #[test]
 fn an_old_file_is_finished_with_the_next_write_and_an_unused_log_leaves_none() {
     let dir = tempfile::tempdir().unwrap();
-    let limits = LogLimits {
-        segment_age_max: Some(Duration::ZERO),
-        ..patient()
-    };
+    let limits = LogLimits { segment_age_max: Some(Duration::ZERO), ..patient() };
     let log = MailLog::with_pen(Pen::new(dir.path(), Segment::create(dir.path()).unwrap()), limits);
     log.write_through(b"1\n").unwrap();
     log.write_through(b"2\n").unwrap();
@@ -143,14 +115,8 @@ fn an_old_file_is_finished_with_the_next_write_and_an_unused_log_leaves_none() {
 #[test]
 fn a_full_disk_loses_no_line_that_was_written_through_and_the_rest_is_counted() {
     let dir = tempfile::tempdir().unwrap();
-    let limits = LogLimits {
-        buffer_bytes_max: 2000,
-        ..patient()
-    };
-    let log = MailLog::with_pen(
-        Pen::new(dir.path(), Segment::broken(Path::new("/dev/full"))),
-        limits,
-    );
+    let limits = LogLimits { buffer_bytes_max: 2000, ..patient() };
+    let log = MailLog::with_pen(Pen::new(dir.path(), Segment::broken(Path::new("/dev/full"))), limits);
     let mut batch = Vec::new();
     record(1).render(&mut batch);
     record(2).render(&mut batch);
@@ -173,11 +139,7 @@ fn a_full_disk_loses_no_line_that_was_written_through_and_the_rest_is_counted() 
 #[test]
 fn many_threads_write_whole_lines() {
     let dir = tempfile::tempdir().unwrap();
-    let limits = LogLimits {
-        buffer_bytes_max: 10_000,
-        segment_bytes_max: 100_000,
-        ..patient()
-    };
+    let limits = LogLimits { buffer_bytes_max: 10_000, segment_bytes_max: 100_000, ..patient() };
     let log = MailLog::open(dir.path(), limits).unwrap();
     std::thread::scope(|scope| {
         for number in 0..4 {
@@ -206,11 +168,6 @@ fn a_folder_that_cannot_be_used_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("file");
     fs::write(&path, "").unwrap();
-    let error = MailLog::open(&path.join("logs"), patient())
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("file/logs") && error.contains("name another"),
-        "{error}"
-    );
+    let error = MailLog::open(&path.join("logs"), patient()).unwrap_err().to_string();
+    assert!(error.contains("file/logs") && error.contains("name another"), "{error}");
 }

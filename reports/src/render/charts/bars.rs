@@ -9,12 +9,7 @@ use crate::render::series::Group;
 
 const WIDTH: i32 = 1080;
 const HEIGHT: i32 = 360;
-const MARGINS: Margins = Margins {
-    left: 52,
-    right: 12,
-    top: 26,
-    bottom: 56,
-};
+const MARGINS: Margins = Margins { left: 52, right: 12, top: 26, bottom: 56 };
 
 /// Part of a group's place that its bars fill.
 const FILL: f64 = 0.72;
@@ -46,11 +41,7 @@ pub(in crate::render) fn throughput(groups: &[Group<'_>]) -> Option<Chart> {
     }
     let points = canvas.finish();
     let title = "Throughput by body size".to_owned();
-    Some(Chart {
-        svg: tidy(&svg, &title),
-        title,
-        points,
-    })
+    Some(Chart { svg: tidy(&svg, &title), title, points })
 }
 
 fn draw_group(canvas: &mut Canvas<'_>, left: f64, group: &Group<'_>, groups: f64) {
@@ -60,36 +51,14 @@ fn draw_group(canvas: &mut Canvas<'_>, left: f64, group: &Group<'_>, groups: f64
         let run = drawn.run;
         let from = first + width * f64::from(index);
         let (middle, gap) = (from + width / 2.0, width * 0.06);
-        canvas.bar(
-            (from + gap, 0.0),
-            (from + width - gap, run.mmh_delivered),
-            colour(run.kind),
-        );
+        canvas.bar((from + gap, 0.0), (from + width - gap, run.mmh_delivered), colour(run.kind));
         let label = format::three_digits(run.mmh_delivered);
-        canvas.text(
-            &label,
-            (middle, run.mmh_delivered),
-            (0, -5),
-            Hang::Above,
-            colour(run.kind),
-            13,
-        );
-        let said = (
-            (middle, run.mmh_delivered),
-            format::body(group.body_bytes),
-            format!("{label} MMH"),
-        );
+        canvas.text(&label, (middle, run.mmh_delivered), (0, -5), Hang::Above, colour(run.kind), 13);
+        let said = ((middle, run.mmh_delivered), format::body(group.body_bytes), format!("{label} MMH"));
         canvas.read_out(run.kind, &run.name, std::iter::once(said));
     }
     let middle = (left + 0.5, 0.0);
-    canvas.text(
-        &format::body(group.body_bytes),
-        middle,
-        (0, 10),
-        Hang::Below,
-        INK,
-        14,
-    );
+    canvas.text(&format::body(group.body_bytes), middle, (0, 10), Hang::Below, INK, 14);
     if let Some(ratio) = group.runs.iter().find_map(|drawn| drawn.run.floor_ratio) {
         let text = format!("kumod reaches {ratio:.2} of the floor");
         canvas.text(&text, middle, (0, 32), Hang::Below, INK, 11);
@@ -114,11 +83,7 @@ mod tests {
     #[test]
     fn steps_are_round() {
         for (largest, expected) in [(194.0, 50.0), (8.0, 2.0), (1.0, 0.2), (0.03, 0.01), (100.0, 20.0)] {
-            assert!(
-                (step(largest) - expected).abs() < 1e-9,
-                "{largest}: {}",
-                step(largest)
-            );
+            assert!((step(largest) - expected).abs() < 1e-9, "{largest}: {}", step(largest));
         }
     }
 }

@@ -68,13 +68,7 @@ impl<'s> Canvas<'s> {
         // The value axis points up, pixels count down.
         let axes = Axes::new(x.0..x.1, y.0..y.1, (across, down.end..down.start));
         let plot = page.clone().apply_coord_spec(axes);
-        Self {
-            page,
-            plot,
-            x,
-            y,
-            points: Vec::new(),
-        }
+        Self { page, plot, x, y, points: Vec::new() }
     }
 
     /// A grid line across the plot at height `y`, with its label to the left.
@@ -91,9 +85,7 @@ impl<'s> Canvas<'s> {
 
     fn rule(&self, from: (f64, f64), to: (f64, f64)) {
         let style = GRID.stroke_width(SCALE.unsigned_abs());
-        self.plot
-            .draw(&PathElement::new([from, to], style))
-            .expect(INFALLIBLE);
+        self.plot.draw(&PathElement::new([from, to], style)).expect(INFALLIBLE);
     }
 
     /// A text of `size` pixels, moved by `offset` pixels from its point.
@@ -116,24 +108,18 @@ impl<'s> Canvas<'s> {
         let font = ("sans-serif", f64::from(size * SCALE) * FONT_FACTOR).into_font();
         let style = TextStyle::from(font).color(&colour).pos(Pos::new(h, v));
         let place = (x + offset.0 * SCALE, y + offset.1 * SCALE);
-        self.page
-            .draw(&Text::new(text.to_owned(), place, style))
-            .expect(INFALLIBLE);
+        self.page.draw(&Text::new(text.to_owned(), place, style)).expect(INFALLIBLE);
     }
 
     /// A filled box between two corners.
     pub(super) fn bar(&self, from: (f64, f64), to: (f64, f64), colour: RGBColor) {
-        self.plot
-            .draw(&Rectangle::new([from, to], colour.filled()))
-            .expect(INFALLIBLE);
+        self.plot.draw(&Rectangle::new([from, to], colour.filled())).expect(INFALLIBLE);
     }
 
     /// A line through points, `width` units of the picture (a quarter of a pixel each) wide.
     pub(super) fn line(&self, points: &[(f64, f64)], colour: RGBColor, width: u32) {
         let style = colour.stroke_width(width);
-        self.plot
-            .draw(&PathElement::new(points.to_vec(), style))
-            .expect(INFALLIBLE);
+        self.plot.draw(&PathElement::new(points.to_vec(), style)).expect(INFALLIBLE);
     }
 
     /// Remembers points for the read-out: each with what to say about its place and its value.
@@ -149,8 +135,7 @@ impl<'s> Canvas<'s> {
                 json!([x, y, place, value])
             })
             .collect();
-        self.points
-            .push(json!({"k": kind.as_str(), "n": name, "p": points}));
+        self.points.push(json!({"k": kind.as_str(), "n": name, "p": points}));
     }
 
     /// Ends the picture; gives the points of the read-out as JSON.
@@ -162,14 +147,9 @@ impl<'s> Canvas<'s> {
 
 /// The SVG text without what repeats, and with a name for those who cannot see it.
 pub(super) fn tidy(svg: &str, name: &str) -> String {
-    let svg = svg
-        .replace(" opacity=\"1\"", "")
-        .replace(" font-family=\"sans-serif\"", "");
+    let svg = svg.replace(" opacity=\"1\"", "").replace(" font-family=\"sans-serif\"", "");
     let svg = svg.replace("\n</text>", "</text>").replace(">\n", ">");
     // The name stands first in the picture: it is escaped here, since it did not pass through plotters.
-    let name = name
-        .replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('"', "&quot;");
+    let name = name.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
     svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{name}\" "), 1)
 }

@@ -12,12 +12,7 @@ use crate::run::Kind;
 
 const WIDTH: i32 = 352;
 const HEIGHT: i32 = 264;
-const MARGINS: Margins = Margins {
-    left: 56,
-    right: 12,
-    top: 24,
-    bottom: 28,
-};
+const MARGINS: Margins = Margins { left: 56, right: 12, top: 24, bottom: 28 };
 
 /// Which of the two latencies.
 #[derive(Clone, Copy)]
@@ -44,18 +39,11 @@ pub(in crate::render) fn spectra(groups: &[Group<'_>], side: Side) -> Vec<Chart>
         return Vec::new();
     }
     let nines = both().map(|point| point.0.log10()).fold(1.0, f64::max);
-    let low = both()
-        .map(|point| point.1.log10())
-        .fold(f64::INFINITY, f64::min)
-        .floor();
-    let high = both()
-        .map(|point| point.1.log10())
-        .fold(low + 1.0, f64::max)
-        .ceil();
+    let low = both().map(|point| point.1.log10()).fold(f64::INFINITY, f64::min).floor();
+    let high = both().map(|point| point.1.log10()).fold(low + 1.0, f64::max).ceil();
     let axes = ((0.0, nines), (low, high));
-    let drawable = groups
-        .iter()
-        .filter(|group| group.runs.iter().any(|drawn| !side.points(drawn).is_empty()));
+    let drawable =
+        groups.iter().filter(|group| group.runs.iter().any(|drawn| !side.points(drawn).is_empty()));
     drawable.map(|group| spectrum(group, side, axes)).collect()
 }
 
@@ -72,41 +60,25 @@ fn spectrum(group: &Group<'_>, side: Side, (x, y): ((f64, f64), (f64, f64))) -> 
         canvas.grid_up(nines, percentile_mark(nines));
         nines += 1.0;
     }
-    canvas.text(
-        "latency by percentile",
-        (x.0, y.1),
-        (-50, -10),
-        Hang::Right,
-        INK,
-        11,
-    );
+    canvas.text("latency by percentile", (x.0, y.1), (-50, -10), Hang::Right, INK, 11);
     for drawn in behind_first(group) {
         let points = side.points(drawn);
         let logarithms: Vec<(f64, f64)> = points.iter().map(|(x, y)| (x.log10(), y.log10())).collect();
         canvas.line(&logarithms, colour(drawn.run.kind), width(drawn.run.kind));
-        let said = logarithms.iter().zip(points).map(|(at, point)| {
-            (
-                *at,
-                format!("{} %", percentile(point.0)),
-                format::latency(point.1),
-            )
-        });
+        let said = logarithms
+            .iter()
+            .zip(points)
+            .map(|(at, point)| (*at, format!("{} %", percentile(point.0)), format::latency(point.1)));
         canvas.read_out(drawn.run.kind, &drawn.run.name, said);
     }
     let points = canvas.finish();
     let title = format::body(group.body_bytes);
-    Chart {
-        svg: tidy(&svg, &format!("Latency spectrum, {title}")),
-        title,
-        points,
-    }
+    Chart { svg: tidy(&svg, &format!("Latency spectrum, {title}")), title, points }
 }
 
 /// Delivered messages per second of every body size.
 pub(in crate::render) fn rates(groups: &[Group<'_>]) -> Vec<Chart> {
-    let drawable = groups
-        .iter()
-        .filter(|group| group.runs.iter().any(|drawn| drawn.rate.len() > 1));
+    let drawable = groups.iter().filter(|group| group.runs.iter().any(|drawn| drawn.rate.len() > 1));
     drawable.map(rate).collect()
 }
 
@@ -127,32 +99,17 @@ fn rate(group: &Group<'_>) -> Chart {
         let value = index as f64 * step_x;
         canvas.grid_up(value, &format!("{} s", format::short(value)));
     }
-    canvas.text(
-        "messages per second",
-        (0.0, top),
-        (-50, -10),
-        Hang::Right,
-        INK,
-        11,
-    );
+    canvas.text("messages per second", (0.0, top), (-50, -10), Hang::Right, INK, 11);
     for drawn in behind_first(group) {
         canvas.line(&drawn.rate, colour(drawn.run.kind), width(drawn.run.kind));
         let said = drawn.rate.iter().map(|at| {
-            (
-                *at,
-                format!("{} s", format::short(at.0)),
-                format!("{}/s", format::count(format::whole(at.1))),
-            )
+            (*at, format!("{} s", format::short(at.0)), format!("{}/s", format::count(format::whole(at.1))))
         });
         canvas.read_out(drawn.run.kind, &drawn.run.name, said);
     }
     let points = canvas.finish();
     let title = format::body(group.body_bytes);
-    Chart {
-        svg: tidy(&svg, &format!("Delivered messages per second, {title}")),
-        title,
-        points,
-    }
+    Chart { svg: tidy(&svg, &format!("Delivered messages per second, {title}")), title, points }
 }
 
 /// Runs in drawing order: kumod last, so that nothing covers it.
@@ -168,21 +125,14 @@ fn width(kind: Kind) -> u32 {
 /// `0` is HDR's left edge, then one more nine at each mark.
 fn percentile_mark(nines: f64) -> &'static str {
     let marks = ["0", "90", "99", "99.9", "99.99", "99.999", "99.9999"];
-    marks
-        .get(usize::try_from(format::whole(nines)).unwrap_or(0))
-        .copied()
-        .unwrap_or("")
+    marks.get(usize::try_from(format::whole(nines)).unwrap_or(0)).copied().unwrap_or("")
 }
 
 /// The percentile at 1/(1 - percentile), with as many digits as it takes to tell it from 100.
 fn percentile(inverse: f64) -> String {
     let digits = usize::try_from(format::whole(inverse.log10())).unwrap_or(0);
     let text = format!("{:.*}", digits, 100.0 * (1.0 - 1.0 / inverse));
-    if text.contains('.') {
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
-    } else {
-        text
-    }
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
 /// A power of ten of microseconds, in the unit that fits.
@@ -212,26 +162,14 @@ mod tests {
 
     #[test]
     fn percentiles_keep_their_nines() {
-        for (inverse, text) in [
-            (1.0, "0"),
-            (2.0, "50"),
-            (10.0, "90"),
-            (1000.0, "99.9"),
-            (1e5, "99.999"),
-        ] {
+        for (inverse, text) in [(1.0, "0"), (2.0, "50"), (10.0, "90"), (1000.0, "99.9"), (1e5, "99.999")] {
             assert_eq!(percentile(inverse), text);
         }
     }
 
     #[test]
     fn powers_of_ten_have_units() {
-        for (power, text) in [
-            (0.0, "1 µs"),
-            (2.0, "100 µs"),
-            (3.0, "1 ms"),
-            (6.0, "1 s"),
-            (7.0, "10 s"),
-        ] {
+        for (power, text) in [(0.0, "1 µs"), (2.0, "100 µs"), (3.0, "1 ms"), (6.0, "1 s"), (7.0, "10 s")] {
             assert_eq!(power_of_ten_us(power), text);
         }
     }

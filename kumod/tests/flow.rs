@@ -1,0 +1,230 @@
+//! Mail on its way through kumod, from a client to a next hop that behaves: nothing is lost, doubled or changed, and the log tells of it.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::net::SocketAddr;
+use std::thread;
+
+use serde_json::Value;
+use support::client::Client;
+use support::home::{Home, Kumod};
+use support::scripted::{Answer, Scripted};
+use support::{audit, until};
+use traffic_gen::{Plan, Report};
+
+const MESSAGES: u64 = 2000;
+/// Default of `connection_limit`.
+const CONNECTIONS_PER_SITE_MAX: u64 = 32;
+
+/// A quiet machine's worth of load: the tests of a crate run side by side.
+fn plan(target: SocketAddr) -> Plan {
+    let mut plan = Plan::messages(target, MESSAGES);
+    plan.concurrency = 16;
+    plan.body_bytes = 3000;
+    plan
+}
+
+fn pass_through(kumod: &Kumod, sink: &sink::Server) -> Report {
+    let report = traffic_gen::run(plan(kumod.smtp()));
+    assert_eq!((report.sent, report.failed, report.unknown), (MESSAGES, 0, 0), "{:?}", report.errors);
+    kumod.drained();
+    let stats = sink.stats();
+    assert_eq!(
+        (stats.accepted, stats.distinct, stats.duplicated, stats.corrupted),
+        (MESSAGES, MESSAGES, 0, 0)
+    );
+    audit::assert_none_lost(&report, sink);
+    report
+}
+
+#[test]
+fn all_mail_goes_to_the_relay_over_few_connections() {
+    let (home, sink) = (Home::new(), support::sink());
+    let kumod = home.start(&["--relay-to", &sink.smtp_addr.to_string()]);
+    assert_eq!(kumod.get("/api/check-liveness/v1"), (200, "OK".to_owned()));
+    pass_through(&kumod, &sink);
+    let connections = sink.stats().connections_total;
+    assert!((1..=CONNECTIONS_PER_SITE_MAX).contains(&connections), "{connections} connections");
+    for metric in ["total_messages_received", "total_messages_delivered"] {
+        assert_eq!(kumod.metric(metric), MESSAGES);
+    }
+    assert_eq!((kumod.metric("total_messages_fail"), kumod.metric("total_messages_transfail")), (0, 0));
+    let (status, text) = kumod.get("/metrics");
+    assert_eq!(status, 200);
+    assert!(text.contains(&format!("\ntotal_messages_delivered {MESSAGES}\n")), "{text}");
+    assert!(kumod.metric("spool_barriers_total") > 0);
+    kumod.stop();
+    for kind in ["Reception", "Delivery"] {
+        let records = home.records();
+        assert_eq!(records.iter().filter(|record| record["type"] == kind).count() as u64, MESSAGES, "{kind}");
+    }
+}
+
+#[test]
+fn localhost_domains_are_found_without_dns() {
+    let (home, sink) = (Home::new(), support::sink());
+    let kumod = home.start(&["--smtp-port", &sink.smtp_addr.port().to_string()]);
+    pass_through(&kumod, &sink);
+    kumod.stop();
+    let queues: std::collections::BTreeSet<String> =
+        home.records().iter().map(|record| record["queue"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(queues.len(), 4, "a scheduled queue for each of the generator's domains: {queues:?}");
+    assert!(queues.iter().all(|queue| queue.ends_with(".mx-sink.localhost")), "{queues:?}");
+}
+
+/// The fields that readers of KumoMTA's log rely on.
+const FIELDS: [&str; 28] = [
+    "type",
+    "id",
+    "sender",
+    "recipient",
+    "queue",
+    "site",
+    "size",
+    "response",
+    "peer_address",
+    "timestamp",
+    "created",
+    "num_attempts",
+    "bounce_classification",
+    "egress_pool",
+    "egress_source",
+    "source_address",
+    "feedback_report",
+    "meta",
+    "headers",
+    "delivery_protocol",
+    "reception_protocol",
+    "nodeid",
+    "tls_cipher",
+    "tls_protocol_version",
+    "tls_peer_subject_name",
+    "event_time",
+    "created_time",
+    "session_id",
+];
+
+#[test]
+fn a_message_keeps_its_bytes_and_leaves_its_records() {
+    let (home, next_hop) = (Home::new(), Scripted::good());
+    let kumod = home.start(&["--relay-to", &next_hop.address.to_string()]);
+    let message = b"Subject: caf\xc3\xa9\r\n\r\n.\r\n..two\r\nno end";
+    let mut client = Client::greeted(kumod.smtp());
+    let reply = client.send(&["b@there.test"], message);
+    client.quit();
+    let id = reply.strip_prefix("250 2.0.0 OK ids=").unwrap_or_else(|| panic!("{reply}"));
+    assert!(id.len() == 32 && id.bytes().all(|digit| digit.is_ascii_hexdigit()), "{id}");
+
+    let arrival = next_hop.wait_for(1).remove(0);
+    assert_eq!(arrival.original(), message);
+    assert_eq!(
+        (arrival.sender.as_str(), &arrival.recipients[..]),
+        ("sender@client.test", &["b@there.test".to_owned()][..])
+    );
+    let received = message::header::find(&arrival.raw, "Received").unwrap().into_owned();
+    for part in ["from client.test", "127.0.0.1", "by mx.test", "ESMTP", id, "for <b@there.test>", "; "] {
+        assert!(received.contains(part), "{part} is missing in {received}");
+    }
+
+    kumod.drained();
+    kumod.stop();
+    let (reception, delivery) =
+        (home.record("Reception", "b@there.test"), home.record("Delivery", "b@there.test"));
+    for record in [&reception, &delivery] {
+        let missing: Vec<_> = FIELDS.iter().filter(|field| record.get(**field).is_none()).collect();
+        assert!(missing.is_empty(), "{missing:?} of {record}");
+        assert_eq!(
+            (&record["id"], &record["sender"]),
+            (&Value::from(id), &Value::from("sender@client.test"))
+        );
+        assert_eq!(
+            (&record["queue"], &record["size"]),
+            (&Value::from("there.test"), &Value::from(arrival.raw.len()))
+        );
+        assert_eq!(record["peer_address"]["addr"], "127.0.0.1");
+    }
+    assert_eq!(
+        (&reception["reception_protocol"], &reception["num_attempts"]),
+        (&Value::from("ESMTP"), &Value::from(0))
+    );
+    assert_eq!(
+        (&delivery["delivery_protocol"], &delivery["num_attempts"]),
+        (&Value::from("ESMTP"), &Value::from(1))
+    );
+    assert_eq!(
+        (&delivery["response"]["code"], &delivery["response"]["content"]),
+        (&Value::from(250), &Value::from("taken"))
+    );
+}
+
+#[test]
+fn recipients_of_one_transaction_share_the_body() {
+    const RECIPIENTS: usize = 40;
+    let (home, next_hop) = (Home::new(), Scripted::good());
+    let kumod = home.start(&["--relay-to", &next_hop.address.to_string()]);
+    let line = [&[b'x'; 98][..], b"\r\n"].concat();
+    let message = [b"Subject: large\r\n\r\n", &line.repeat(20_000)[..]].concat();
+    let recipients: Vec<String> = (0..RECIPIENTS).map(|number| format!("user{number}@there.test")).collect();
+    let before = kumod.metric("spool_bytes_written_total");
+    let mut client = Client::greeted(kumod.smtp());
+    let reply = client.send(&recipients.iter().map(String::as_str).collect::<Vec<_>>(), &message);
+    assert_eq!(reply.split(',').count(), RECIPIENTS, "an id for each recipient: {reply}");
+    let written = kumod.metric("spool_bytes_written_total") - before;
+    assert!(written < 2 * message.len() as u64, "{written} bytes written for a body of {}", message.len());
+
+    let arrivals = next_hop.wait_for(RECIPIENTS);
+    kumod.drained();
+    let mut arrived: Vec<&String> = arrivals.iter().flat_map(|arrival| &arrival.recipients).collect();
+    let mut wanted: Vec<&String> = recipients.iter().collect();
+    (arrived.sort(), wanted.sort());
+    assert_eq!(arrived, wanted);
+    assert!(arrivals.iter().all(|arrival| arrival.original() == message));
+    kumod.stop();
+}
+
+/// A server from before 1995: no PIPELINING, no CHUNKING.
+#[test]
+fn an_old_next_hop_gets_the_same_bytes_with_stuffed_dots() {
+    let (home, next_hop) = (Home::new(), Scripted::start(&[], |_, _| Answer::Accept));
+    let kumod = home.start(&["--relay-to", &next_hop.address.to_string()]);
+    let message = b"Subject: dots\r\n\r\n.\r\n..\r\n.a\r\nb.\r\n\r\n";
+    let mut client = Client::greeted(kumod.smtp());
+    for _ in 0..3 {
+        assert!(client.send(&["b@there.test"], message).starts_with("250 "));
+    }
+    let arrivals = next_hop.wait_for(3);
+    kumod.drained();
+    for arrival in &arrivals {
+        assert!(arrival.by_data);
+        assert!(
+            arrival.raw.ends_with(b"\r\n\r\n..\r\n...\r\n..a\r\nb.\r\n\r\n.\r\n"),
+            "{}",
+            arrival.raw.escape_ascii()
+        );
+        assert_eq!(arrival.original(), message);
+    }
+    kumod.stop();
+}
+
+#[test]
+fn a_graceful_stop_loses_nothing_and_sends_nothing_twice() {
+    let (home, sink) = (Home::new(), support::sink());
+    let relay_to = sink.smtp_addr.to_string();
+    let kumod = home.start(&["--relay-to", &relay_to]);
+    let mut endless = plan(kumod.smtp());
+    endless.message_count = Some(u64::MAX / 2);
+    let traffic = thread::spawn(move || traffic_gen::run(endless));
+    until("mail at the sink", || sink.stats().accepted > 500);
+    kumod.stop();
+    let report = traffic.join().unwrap();
+    assert!(report.sent > 500, "{:?}", report.errors);
+
+    let again = home.start(&["--relay-to", &relay_to]);
+    again.drained();
+    again.stop();
+    audit::assert_none_lost(&report, &sink);
+    assert_eq!(report.unknown, 0, "a client in the middle of a message gets its answer: {:?}", report.errors);
+    assert_eq!(sink.stats().duplicated, 0);
+}
