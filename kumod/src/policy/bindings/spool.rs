@@ -14,9 +14,6 @@ use super::{fail, options, record};
 const SPOOL: &str = "kumo.define_spool";
 const LOGS: &str = "kumo.configure_local_logs";
 
-/// Our log lies in this folder under the path of `data`, apart from whatever another store left there.
-const SPOOL_FOLDER: &str = "segments";
-
 /// KumoMTA's floors, which must not be taken for working ones.
 const SPOOL_UNSERVED: [&str; 2] = ["min_free_inodes", "min_free_space"];
 const LOGS_UNSERVED: [&str; 9] = [
@@ -82,7 +79,7 @@ fn define_spool(lua: &Lua, given: Value) -> mlua::Result<()> {
         if place.is_some() {
             return Err(format!("the spool '{}' is defined already", name.text()));
         }
-        *place = Some(path.join(SPOOL_FOLDER));
+        *place = Some(path.clone());
         Ok(())
     })?;
     mention(name, &path, &spool);

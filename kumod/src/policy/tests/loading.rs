@@ -29,7 +29,7 @@ fn the_ready_made_sink_discards_and_the_relay_leaves_mail_alone() {
     let (relay, config) = load_path(&folder.join("relay.lua")).unwrap();
     assert_eq!(config.smtp_listeners[0].listen.to_string(), "127.0.0.1:2025");
     assert_eq!(config.http_listeners[0].listen.to_string(), "127.0.0.1:8000");
-    assert_eq!(config.spool.dir, Path::new("/var/spool/kumod/data/segments"));
+    assert_eq!(config.spool.dir, Path::new("/var/spool/kumod/data"));
     assert!(!relay.handles_message_received());
     let path = relay.egress_path_config("example.com", "unspecified", "mx.example.com").unwrap().unwrap();
     assert_eq!(path.connection_limit.0, 4);
@@ -53,7 +53,7 @@ fn what_init_names_replaces_the_flags() {
             kumo.start_esmtp_listener { listen = '[::1]:2525' }
         end)";
     let (policy, config) = load(source).unwrap();
-    assert_eq!(config.spool.dir, Path::new("/spool/data/segments"));
+    assert_eq!(config.spool.dir, Path::new("/spool/data"));
     assert_eq!(config.log_dir, Path::new("/logs"));
     assert_eq!(config.smtp_listeners.len(), 2);
     assert_eq!(config.smtp_listeners[0].hostname.as_deref(), Some("mail.example.com"));
