@@ -51,9 +51,9 @@ impl Suite {
             Self::Quick => Timing {
                 rounds: 3,
                 warm_up: seconds(2),
-                floor: seconds(3),
-                direct: seconds(3),
-                kumod: seconds(4),
+                floor: seconds(6),
+                direct: seconds(6),
+                kumod: seconds(6),
             },
             Self::Full => Timing {
                 rounds: 3,
