@@ -18,7 +18,7 @@ use benches::{crash, floor, table, traffic};
 use clap::{Parser, Subcommand};
 
 const EXAMPLES: &str = "Examples:
-  lab                              the quick suite: about two minutes
+  lab                              the quick suite: about three minutes
   lab --suite full                 longer runs, about seven minutes
   lab --body-size 100k             one body size
   lab --floor                      what this machine can do at all

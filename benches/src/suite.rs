@@ -29,7 +29,7 @@ const STEAL_MAX: f64 = 0.02;
 /// How thorough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Suite {
-    /// About two minutes.
+    /// About three minutes.
     Quick,
     /// About seven minutes; longer runs.
     Full,

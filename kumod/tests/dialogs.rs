@@ -199,5 +199,5 @@ fn half_a_body_is_no_message() {
     let arrivals = next_hop.arrivals();
     assert_eq!(arrivals.len(), 1);
     assert_eq!(arrivals[0].original(), b"Subject: whole\r\n\r\n");
-    assert_eq!(kumod.metric("total_messages_received"), 1);
+    assert_eq!(kumod.metric_of("total_messages_received", "esmtp_listener"), 1);
 }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::thread;
 
 use serde_json::Value;
-use support::client::Client;
+use support::client::{Client, transaction};
 use support::home::{Home, Kumod};
 use support::scripted::{Answer, Scripted};
 use support::{audit, until};
@@ -47,13 +47,18 @@ fn all_mail_goes_to_the_relay_over_few_connections() {
     pass_through(&kumod, &sink);
     let connections = sink.stats().connections_total;
     assert!((1..=CONNECTIONS_PER_SITE_MAX).contains(&connections), "{connections} connections");
-    for metric in ["total_messages_received", "total_messages_delivered"] {
-        assert_eq!(kumod.metric(metric), MESSAGES);
+    for (metric, service) in
+        [("total_messages_received", "esmtp_listener"), ("total_messages_delivered", "smtp_client")]
+    {
+        assert_eq!(kumod.metric_of(metric, service), MESSAGES);
     }
-    assert_eq!((kumod.metric("total_messages_fail"), kumod.metric("total_messages_transfail")), (0, 0));
+    for metric in ["total_messages_fail", "total_messages_transfail"] {
+        assert_eq!(kumod.metric_of(metric, "smtp_client"), 0, "{metric}");
+    }
     let (status, text) = kumod.get("/metrics");
     assert_eq!(status, 200);
-    assert!(text.contains(&format!("\ntotal_messages_delivered {MESSAGES}\n")), "{text}");
+    let line = format!("\ntotal_messages_delivered{{service=\"smtp_client\"}} {MESSAGES}\n");
+    assert!(text.contains(&line), "{text}");
     assert!(kumod.metric("spool_barriers_total") > 0);
     kumod.stop();
     for kind in ["Reception", "Delivery"] {
@@ -124,7 +129,7 @@ fn a_message_keeps_its_bytes_and_leaves_its_records() {
         ("sender@client.test", &["b@there.test".to_owned()][..])
     );
     let received = message::header::find(&arrival.raw, "Received").unwrap().into_owned();
-    for part in ["from client.test", "127.0.0.1", "by mx.test", "ESMTP", id, "for <b@there.test>", "; "] {
+    for part in ["from client.test", "127.0.0.1", "by mx.test", "ESMTP", id, "for <b@there.test>;"] {
         assert!(received.contains(part), "{part} is missing in {received}");
     }
 
@@ -169,8 +174,11 @@ fn recipients_of_one_transaction_share_the_body() {
     let recipients: Vec<String> = (0..RECIPIENTS).map(|number| format!("user{number}@there.test")).collect();
     let before = kumod.metric("spool_bytes_written_total");
     let mut client = Client::greeted(kumod.smtp());
-    let reply = client.send(&recipients.iter().map(String::as_str).collect::<Vec<_>>(), &message);
-    assert_eq!(reply.split(',').count(), RECIPIENTS, "an id for each recipient: {reply}");
+    client.write(&transaction(&recipients.iter().map(String::as_str).collect::<Vec<_>>(), &message));
+    assert!((0..=RECIPIENTS).all(|_| client.code() == 250));
+    let text = client.reply_text();
+    let ids = text.strip_prefix("OK ids=").unwrap_or_else(|| panic!("{text}")).split(',');
+    assert_eq!(ids.filter(|id| id.len() == 32).count(), RECIPIENTS, "an id for each recipient: {text}");
     let written = kumod.metric("spool_bytes_written_total") - before;
     assert!(written < 2 * message.len() as u64, "{written} bytes written for a body of {}", message.len());
 
@@ -178,7 +186,8 @@ fn recipients_of_one_transaction_share_the_body() {
     kumod.drained();
     let mut arrived: Vec<&String> = arrivals.iter().flat_map(|arrival| &arrival.recipients).collect();
     let mut wanted: Vec<&String> = recipients.iter().collect();
-    (arrived.sort(), wanted.sort());
+    arrived.sort();
+    wanted.sort();
     assert_eq!(arrived, wanted);
     assert!(arrivals.iter().all(|arrival| arrival.original() == message));
     kumod.stop();

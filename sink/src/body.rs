@@ -1,7 +1,8 @@
 //! One message body on its way to nowhere: header found, sum taken, bytes counted, nothing kept.
 //!
-//! The header is parsed where it arrives when it arrives in one piece; otherwise its pieces are held, up to a limit, in a buffer that
-//! the connection reuses. A header beyond the limit, or one without `X-Traffic-Gen`, makes a message that only counts as accepted.
+//! The header is parsed where it arrives when it arrives in one piece; otherwise its pieces are held, up to
+//! a limit, in a buffer that the connection reuses. A header beyond the limit, or one without
+//! `X-Traffic-Gen`, makes a message that only counts as accepted.
 
 use message::header::blank_line;
 use message::traffic::{TrafficHeader, body_crc_append, find_in};
@@ -61,11 +62,7 @@ impl BodyReader {
     /// The message is complete.
     pub(crate) fn finish(&self) -> Arrived {
         let intact = self.traffic.is_none_or(|traffic| traffic.crc == self.crc);
-        Arrived {
-            bytes: self.bytes,
-            traffic: self.traffic,
-            intact,
-        }
+        Arrived { bytes: self.bytes, traffic: self.traffic, intact }
     }
 
     fn feed_header(&mut self, part: &[u8]) {
@@ -116,9 +113,7 @@ impl BodyReader {
 }
 
 fn last_line_start(text: &[u8]) -> usize {
-    text.iter()
-        .rposition(|byte| *byte == b'\n')
-        .map_or(0, |line_end| line_end + 1)
+    text.iter().rposition(|byte| *byte == b'\n').map_or(0, |line_end| line_end + 1)
 }
 
 #[cfg(test)]
@@ -129,13 +124,7 @@ mod tests {
     use super::*;
 
     fn message(body: &[u8], crc: u32) -> Vec<u8> {
-        let header = TrafficHeader {
-            run: RunId::new("r").unwrap(),
-            conn: 1,
-            seq: 2,
-            sent_ns: 3,
-            crc,
-        };
+        let header = TrafficHeader { run: RunId::new("r").unwrap(), conn: 1, seq: 2, sent_ns: 3, crc };
         let mut message = b"Received: from a\r\n\tby b\r\nSubject: s\r\n".to_vec();
         header.write(&mut message);
         message.extend_from_slice(b"To: <a@b>\r\n\r\n");
@@ -164,19 +153,15 @@ mod tests {
     fn a_header_without_end_is_given_up() {
         let long = [b'a'; HEADER_BYTES_MAX];
         let arrived = read(&[&long, &long, b"\r\n\r\n"]);
-        assert_eq!(
-            arrived,
-            Arrived {
-                bytes: 2 * HEADER_BYTES_MAX as u64 + 4,
-                traffic: None,
-                intact: true
-            }
-        );
+        assert_eq!(arrived, Arrived { bytes: 2 * HEADER_BYTES_MAX as u64 + 4, traffic: None, intact: true });
     }
 
     proptest! {
         #[test]
-        fn any_split_gives_the_same(body in "[a-z\r\n]{0,60}", cuts in proptest::collection::vec(0usize..300, 0..20)) {
+        fn any_split_gives_the_same(
+            body in "[a-z\r\n]{0,60}",
+            cuts in proptest::collection::vec(0usize..300, 0..20),
+        ) {
             let whole = message(body.as_bytes(), body_crc(body.as_bytes()));
             let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(whole.len())).collect();
             cuts.extend([0, whole.len()]);

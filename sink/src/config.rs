@@ -1,6 +1,7 @@
 //! What the operator may choose, and the limits that nobody chooses.
 //!
-//! Owns the defaults. It refuses nothing itself; a port in use or an address that is not ours is found when the server starts.
+//! Owns the defaults. It refuses nothing itself; a port in use or an address that is not ours is found when
+//! the server starts.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::thread::available_parallelism;
@@ -8,8 +9,12 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Files kept free for the HTTP side, the runtimes and the report, so that statistics can be read while connections wait.
-pub(crate) const FILES_RESERVED: usize = 64;
+/// Files kept free for the HTTP side and the report, so that statistics can be read while connections wait.
+const FILES_RESERVED: usize = 32;
+
+/// Files that each worker needs beside its connections: listener, event queue, and the one connection that
+/// it may be over the limit.
+const FILES_RESERVED_PER_WORKER: usize = 8;
 
 /// What a sink is started with.
 #[derive(Clone, Debug)]
@@ -22,11 +27,14 @@ pub struct Config {
     pub hostname: String,
     /// Threads that serve SMTP, each with its own listener.
     pub workers: usize,
-    /// Connections that the kernel keeps ready for each listener; it clamps the number to `net.core.somaxconn`.
+    /// Connections that the kernel keeps ready for each listener; it clamps the number to
+    /// `net.core.somaxconn`.
     pub backlog: i32,
-    /// How long a connection may say nothing (RFC 5321 4.5.3.2.7 asks for five minutes). Measured in whole seconds.
+    /// How long a connection may say nothing (RFC 5321 4.5.3.2.7 asks for five minutes). Measured in whole
+    /// seconds.
     pub idle_timeout: Duration,
-    /// Connections served at once; the rest waits in the backlog.
+    /// Connections served at once; the rest waits in the backlog. Each worker looks before it accepts, so
+    /// all together may be over by one connection per worker.
     pub connections_max: usize,
     /// Memory that the ledgers of all runs may take, in bytes.
     pub ledger_bytes_max: usize,
@@ -36,15 +44,16 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
+        // The number knows about cgroup quotas and CPU affinity, which is what we may really use.
+        let workers = available_parallelism().map_or(1, usize::from);
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 2026)),
             http: SocketAddr::from((Ipv4Addr::LOCALHOST, 8002)),
             hostname: "sink.localhost".to_owned(),
-            // The number knows about cgroup quotas and CPU affinity, which is what we may really use.
-            workers: available_parallelism().map_or(1, usize::from),
+            workers,
             backlog: 4096,
             idle_timeout: Duration::from_secs(300),
-            connections_max: connections_that_fit(),
+            connections_max: connections_that_fit(workers),
             ledger_bytes_max: 1 << 30,
             message_bytes_max: 1 << 31,
         }
@@ -55,11 +64,7 @@ impl Config {
     /// The defaults on two free loopback ports, for tests and for programs that run a sink inside.
     pub fn on_free_ports() -> Self {
         let free = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        Self {
-            listen: free,
-            http: free,
-            ..Self::default()
-        }
+        Self { listen: free, http: free, ..Self::default() }
     }
 
     pub(crate) fn protocol(&self) -> smtp::server::Config {
@@ -77,17 +82,12 @@ impl Config {
     }
 }
 
-/// Raises the soft limit of open files to the hard one and returns what is in force. For the whole process, so only a `main` calls it.
+/// Raises the soft limit of open files to the hard one and returns what is in force. For the whole process,
+/// so only a `main` calls it.
 pub fn file_limit_raise() -> usize {
     let limit = getrlimit(Resource::Nofile);
     // A refusal leaves the old limit in force, which is then what we report.
-    let _ = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        },
-    );
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     file_limit()
 }
 
@@ -97,6 +97,7 @@ fn file_limit() -> usize {
         .map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
 }
 
-fn connections_that_fit() -> usize {
-    file_limit().saturating_sub(FILES_RESERVED).max(1)
+/// How many connections fit under the limit of open files, at least 1.
+pub fn connections_that_fit(workers: usize) -> usize {
+    file_limit().saturating_sub(FILES_RESERVED + workers * FILES_RESERVED_PER_WORKER).max(1)
 }

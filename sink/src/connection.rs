@@ -1,8 +1,9 @@
 //! One SMTP connection: bytes in, replies out, nothing kept.
 //!
-//! All connections of a worker read into one buffer of the thread; only the beginning of a command that has not arrived in full stays
-//! with the connection. All replies to what one read brought leave in one write, and nothing more is read until they have left, so a
-//! peer that never reads costs at most one buffer of replies. A connection that is silent too long is closed by the worker.
+//! All connections of a worker read into one buffer of the thread; only the beginning of a command that has
+//! not arrived in full stays with the connection. All replies to what one read brought leave in one write,
+//! and nothing more is read until they have left, so a peer that never reads costs at most one buffer of
+//! replies. A connection that is silent too long is closed by the worker.
 
 use std::cell::RefCell;
 use std::io;
@@ -20,7 +21,8 @@ use crate::body::BodyReader;
 use crate::ledger::fingerprint;
 use crate::worker::{Worker, now_ns};
 
-/// What a worker reads at once, in bytes. Large enough for a body of 100 KB in one call, small enough to stay in the second level cache.
+/// What a worker reads at once, in bytes. Large enough for a body of 100 KB in one call, small enough to
+/// stay in the second level cache.
 const READ_BYTES: usize = 128 << 10;
 
 /// What a connection keeps allocated between two reads, in bytes.
@@ -137,8 +139,7 @@ impl Connection {
                 }
                 Event::BodyStart { .. } => self.body.start(),
                 Event::BodyEnd => {
-                    self.worker
-                        .record(&self.body.finish(), &self.recipients, now_ns());
+                    self.worker.record(&self.body.finish(), &self.recipients, now_ns());
                     self.session.accept_with(&ACCEPTED, &mut self.replies);
                 }
                 Event::Ehlo { .. } => self.session.accept(&mut self.replies),

@@ -1,7 +1,7 @@
 //! Who may come in: the count of open connections of all workers, and the wait for a free file.
 //!
-//! When no file is left, an acceptor waits here until a connection closes, and looks again once a second in case the file was taken
-//! by someone else. It never spins, and it never closes a connection to make room.
+//! When no file is left, an acceptor waits here until a connection closes, and looks again once a second in
+//! case the file was taken by someone else. It never spins, and it never closes a connection to make room.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -58,7 +58,9 @@ impl Gate {
     pub(crate) fn leave(&self) {
         self.open.fetch_sub(1, Ordering::SeqCst);
         if self.starved.load(Ordering::SeqCst) > 0 {
-            self.freed.notify_one();
+            // Only the worker whose listener has a connection waiting can use the place, and nobody knows
+            // which one that is.
+            self.freed.notify_waiters();
         }
     }
 
@@ -70,9 +72,12 @@ impl Gate {
                 self.open()
             );
         }
+        let freed = self.freed.notified();
+        tokio::pin!(freed);
+        freed.as_mut().enable();
         self.starved.fetch_add(1, Ordering::SeqCst);
         // Both ends of the wait mean the same: look again.
-        let _ = tokio::time::timeout(RETRY, self.freed.notified()).await;
+        let _ = tokio::time::timeout(RETRY, freed).await;
         self.starved.fetch_sub(1, Ordering::SeqCst);
     }
 }

@@ -1,7 +1,7 @@
 //! The statistics over HTTP, on a thread of its own.
 //!
-//! `GET /stats`, `GET /ledger/<run>` and `GET /hlog/<run>`. A run that nobody has heard of is 404 with a JSON error. Merging takes
-//! time in proportion to the ledger and happens here, never on a worker.
+//! `GET /stats`, `GET /ledger/<run>` and `GET /hlog/<run>`. A run that nobody has heard of is 404 with a
+//! JSON error. Merging takes time in proportion to the ledger and happens here, never on a worker.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -43,19 +43,13 @@ async fn stats(State(shared): State<Arc<Shared>>) -> Response {
 }
 
 async fn ledger(State(shared): State<Arc<Shared>>, Path(run): Path<String>) -> Response {
-    let report = run
-        .parse()
-        .ok()
-        .and_then(|run| LedgerReport::new(&shared.tallies(), run));
+    let report = run.parse().ok().and_then(|run| LedgerReport::new(&shared.tallies(), run));
     report.map_or_else(|| unknown(&run), |report| Json(report).into_response())
 }
 
 async fn hlog(State(shared): State<Arc<Shared>>, Path(run): Path<String>) -> Response {
     let log = run.parse::<RunId>().ok().and_then(|run| hlog_of(&shared, run));
-    log.map_or_else(
-        || unknown(&run),
-        |log| ([(header::CONTENT_TYPE, "text/plain")], log).into_response(),
-    )
+    log.map_or_else(|| unknown(&run), |log| ([(header::CONTENT_TYPE, "text/plain")], log).into_response())
 }
 
 /// One interval from the first to the last arrival of the run.

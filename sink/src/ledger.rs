@@ -1,9 +1,10 @@
 //! Which sequence numbers of a run have arrived, and for whom.
 //!
-//! Owns, for one run on one worker, a table with one 32-bit fingerprint of the recipient per sequence number, in chunks; further
-//! recipients of the same number go to a set beside it. A number seen again for the same recipient is a duplicate. Numbers are chosen by
-//! the sender, so the table grows only while it is dense and within a budget; what it refuses is counted as untracked, never guessed.
-//! Workers do not share a table: [`merge`] finds what two of them have both seen.
+//! Owns, for one run on one worker, a table with one 32-bit fingerprint of the recipient per sequence
+//! number, in chunks; further recipients of the same number go to a set beside it. A number seen again for
+//! the same recipient is a duplicate. Numbers are chosen by the sender, so the table grows only while it is
+//! dense and within a budget; what it refuses is counted as untracked, never guessed. Workers do not share
+//! a table: [`merge`] finds what two of them have both seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,10 +18,12 @@ pub(crate) const CHUNK_BYTES: usize = CHUNK_NUMBERS * size_of::<u32>();
 /// Chunks that a run may start without having filled others: a hostile sender gets a mebibyte.
 const CHUNKS_FREE: usize = 64;
 
-/// Numbers that must have arrived for each further chunk. Far below a full chunk, because each of many workers sees only its share.
+/// Numbers that must have arrived for each further chunk. Far below a full chunk, because each of many
+/// workers sees only its share.
 const NUMBERS_PER_CHUNK_MIN: usize = 16;
 
-/// Pairs of number and recipient kept for numbers with more than one recipient, in pairs (about 100 bytes each).
+/// Pairs of number and recipient kept for numbers with more than one recipient, in pairs (about 100 bytes
+/// each).
 const FURTHER_PAIRS_MAX: usize = 1 << 20;
 
 /// Ranges that a report lists before it says that it was cut.
@@ -54,9 +57,7 @@ impl Ledger {
             Some(chunk) => chunk,
             None if room => {
                 *chunks_left -= 1;
-                self.chunks
-                    .entry(index)
-                    .or_insert_with(|| Arc::new([0; CHUNK_NUMBERS]))
+                self.chunks.entry(index).or_insert_with(|| Arc::new([0; CHUNK_NUMBERS]))
             }
             None => return Seen::Untracked,
         };
@@ -135,16 +136,10 @@ impl Merged {
 /// Puts the tables of all workers together.
 pub(crate) fn merge(ledgers: &[Ledger]) -> Merged {
     let mut merged = Merged::default();
-    let indexes: BTreeSet<u64> = ledgers
-        .iter()
-        .flat_map(|ledger| ledger.chunks.keys().copied())
-        .collect();
+    let indexes: BTreeSet<u64> = ledgers.iter().flat_map(|ledger| ledger.chunks.keys().copied()).collect();
     for index in indexes {
-        let chunks: Vec<&Chunk> = ledgers
-            .iter()
-            .filter_map(|ledger| ledger.chunks.get(&index))
-            .map(AsRef::as_ref)
-            .collect();
+        let chunks: Vec<&Chunk> =
+            ledgers.iter().filter_map(|ledger| ledger.chunks.get(&index)).map(AsRef::as_ref).collect();
         merged.shared += pairs_shared(index, &chunks, ledgers);
         for offset in 0..CHUNK_NUMBERS {
             if chunks.iter().any(|chunk| chunk[offset] != 0) {
@@ -161,17 +156,13 @@ pub(crate) fn merge(ledgers: &[Ledger]) -> Merged {
 fn pairs_shared(index: u64, chunks: &[&Chunk], ledgers: &[Ledger]) -> u64 {
     let first = index * CHUNK_NUMBERS as u64;
     let numbers = (first, 0)..=(first + (CHUNK_NUMBERS as u64 - 1), u32::MAX);
-    let further: Vec<(u64, u32)> = ledgers
-        .iter()
-        .flat_map(|ledger| ledger.further.range(numbers.clone()).copied())
-        .collect();
+    let further: Vec<(u64, u32)> =
+        ledgers.iter().flat_map(|ledger| ledger.further.range(numbers.clone()).copied()).collect();
     match chunks {
         [_] if further.is_empty() => 0,
-        [a, b] if further.is_empty() => a
-            .iter()
-            .zip(b.iter())
-            .filter(|(left, right)| left == right && **left != 0)
-            .count() as u64,
+        [a, b] if further.is_empty() => {
+            a.iter().zip(b.iter()).filter(|(left, right)| left == right && **left != 0).count() as u64
+        }
         _ => pairs_repeated(first, chunks, further),
     }
 }
@@ -185,7 +176,8 @@ fn pairs_repeated(first: u64, chunks: &[&Chunk], mut pairs: Vec<(u64, u32)>) -> 
     pairs.windows(2).filter(|pair| pair[0] == pair[1]).count() as u64
 }
 
-/// The fingerprint of a recipient; the domain counts without case (RFC 5321 2.3.11). Never 0, which means "nobody yet".
+/// The fingerprint of a recipient; the domain counts without case (RFC 5321 2.3.11). Never 0, which means
+/// "nobody yet".
 pub(crate) fn fingerprint(local: &str, domain: &str) -> u32 {
     let mut sum = crc32c::crc32c(local.as_bytes());
     for part in domain.as_bytes().chunks(64) {
@@ -199,10 +191,7 @@ pub(crate) fn fingerprint(local: &str, domain: &str) -> u32 {
 
 fn place(sequence: u64) -> (u64, usize) {
     let numbers = CHUNK_NUMBERS as u64;
-    (
-        sequence / numbers,
-        usize::try_from(sequence % numbers).unwrap_or(0),
-    )
+    (sequence / numbers, usize::try_from(sequence % numbers).unwrap_or(0))
 }
 
 #[cfg(test)]
@@ -221,20 +210,9 @@ mod tests {
         let (ann, bob) = (fingerprint("ann", "example"), fingerprint("bob", "example"));
         assert_eq!(ledger.insert(7, ann, &mut left), Seen::New);
         assert_eq!(ledger.insert(7, bob, &mut left), Seen::New);
-        assert_eq!(
-            ledger.insert(7, fingerprint("ann", "EXAMPLE"), &mut left),
-            Seen::Again
-        );
+        assert_eq!(ledger.insert(7, fingerprint("ann", "EXAMPLE"), &mut left), Seen::Again);
         assert_eq!(ledger.insert(7, bob, &mut left), Seen::Again);
-        assert_eq!(
-            merge(&[ledger]),
-            Merged {
-                distinct: 2,
-                shared: 0,
-                had: vec![(7, 7)],
-                cut: false
-            }
-        );
+        assert_eq!(merge(&[ledger]), Merged { distinct: 2, shared: 0, had: vec![(7, 7)], cut: false });
     }
 
     #[test]
@@ -265,15 +243,16 @@ mod tests {
     #[test]
     fn a_worker_that_sees_one_number_in_fifty_still_tracks_all() {
         let (mut ledger, mut left) = (Ledger::default(), BUDGET);
-        let tracked = (0..4_000_000u64)
-            .step_by(50)
-            .all(|sequence| ledger.insert(sequence, 1, &mut left) == Seen::New);
+        let tracked =
+            (0..4_000_000u64).step_by(50).all(|sequence| ledger.insert(sequence, 1, &mut left) == Seen::New);
         assert!(tracked);
     }
 
     proptest! {
         #[test]
-        fn workers_together_know_what_one_would(deliveries in proptest::collection::vec((0usize..3, 0u64..9000, 1u32..4), 0..300)) {
+        fn workers_together_know_what_one_would(
+            deliveries in proptest::collection::vec((0usize..3, 0u64..9000, 1u32..4), 0..300),
+        ) {
             let mut ledgers = vec![Ledger::default(); 3];
             let (mut left, mut pairs, mut again) = (BUDGET, BTreeSet::new(), 0);
             for &(worker, sequence, recipient) in &deliveries {

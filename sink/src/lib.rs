@@ -1,12 +1,13 @@
 //! An SMTP server that swallows all mail and remembers what it saw.
 //!
-//! It is the far end of the laboratory: every message is accepted, summed up and thrown away. What stays is a ledger of the numbers
-//! that the load generator put into `X-Traffic-Gen`, which shows lost, doubled and damaged mail to the message, and the latency from
-//! the intended send to the arrival. It refuses nothing that is SMTP. When the host runs out of files, connections wait in the
-//! backlog; when a sender sends numbers that make no sense, the ledger stops growing and says so.
+//! It is the far end of the laboratory: every message is accepted, summed up and thrown away. What stays is
+//! a ledger of the numbers that the load generator put into `X-Traffic-Gen`, which shows lost, doubled and
+//! damaged mail to the message, and the latency from the intended send to the arrival. It refuses nothing
+//! that is SMTP. When the host runs out of files, connections wait in the backlog; when a sender sends
+//! numbers that make no sense, the ledger stops growing and says so.
 //!
-//! One thread with its own runtime, listener and tally serves each core; they share nothing while mail passes. Readers merge the
-//! tallies on demand.
+//! One thread with its own runtime, listener and tally serves each core; they share nothing while mail
+//! passes. Readers merge the tallies on demand.
 
 mod body;
 mod config;
@@ -20,6 +21,6 @@ mod stats;
 mod tally;
 mod worker;
 
-pub use config::{Config, file_limit_raise};
+pub use config::{Config, connections_that_fit, file_limit_raise};
 pub use server::{Server, StartError};
 pub use stats::{LedgerReport, RunStats, Stats};

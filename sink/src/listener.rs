@@ -1,7 +1,8 @@
-//! Listening sockets: one for each worker on the same address, so that the kernel spreads connections and nothing is shared.
+//! Listening sockets: one for each worker on the same address, so that the kernel spreads connections and
+//! nothing is shared.
 //!
-//! SO_REUSEPORT would let a second sink of the same user take half of the connections without a word, so the address is first bound
-//! without it: a port in use is refused here.
+//! SO_REUSEPORT would let a second sink of the same user take half of the connections without a word, so
+//! the address is first bound without it: a port in use is refused here.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -41,11 +42,8 @@ fn open(address: SocketAddr, backlog: i32, shared: bool) -> io::Result<TcpListen
 }
 
 fn socket(address: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM.nonblocking().cloexec(),
-        Some(Protocol::TCP),
-    )?;
+    let socket =
+        Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     // A restarted sink must not wait for connections in TIME_WAIT.
     socket.set_reuse_address(true)?;
     Ok(socket)
@@ -60,18 +58,8 @@ mod tests {
         let free = "127.0.0.1:0".parse().unwrap();
         let listeners = open_shared(free, 3, 16).unwrap();
         let address = listeners[0].local_addr().unwrap();
-        assert!(
-            listeners
-                .iter()
-                .all(|listener| listener.local_addr().unwrap() == address)
-        );
-        assert_eq!(
-            open_shared(address, 2, 16).unwrap_err().kind(),
-            io::ErrorKind::AddrInUse
-        );
-        assert_eq!(
-            open_single(address, 16).unwrap_err().kind(),
-            io::ErrorKind::AddrInUse
-        );
+        assert!(listeners.iter().all(|listener| listener.local_addr().unwrap() == address));
+        assert_eq!(open_shared(address, 2, 16).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(open_single(address, 16).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 }

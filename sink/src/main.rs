@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use sink::{Config, Server, Stats, file_limit_raise};
+use sink::{Config, Server, Stats, connections_that_fit, file_limit_raise};
 use tokio::signal::unix::{SignalKind, signal};
 
 const EXAMPLES: &str = "\
@@ -19,7 +19,8 @@ Examples:
   curl -s http://127.0.0.1:8002/ledger/RUN       sequence numbers had and missing of one run of traffic-gen
   curl -s http://127.0.0.1:8002/hlog/RUN         end to end latency as an HdrHistogram interval log
 
-On start it prints, one a line on standard error, `smtp listener on ADDR`, `http listener on ADDR` and `initialization complete`.
+On start it prints, one a line on standard error,
+`smtp listener on ADDR`, `http listener on ADDR` and `initialization complete`.
 SIGTERM and SIGINT stop it.
 Exit codes: 0 stopped by a signal, 1 failed, 2 usage.";
 
@@ -43,7 +44,8 @@ struct Flags {
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(i32).range(1..))]
     backlog: i32,
     /// Close a connection that says nothing for so many seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     idle_timeout: u32,
     /// Write the statistics to this file when stopped
     #[arg(long, value_name = "FILE")]
@@ -63,9 +65,7 @@ fn main() -> ExitCode {
 }
 
 fn run(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let _entered = runtime.enter();
     // Both are caught before anybody can know that the sink runs.
     let mut terminate = signal(SignalKind::terminate())?;
@@ -90,11 +90,13 @@ fn run(flags: &Flags) -> Result<(), Box<dyn std::error::Error>> {
 impl Flags {
     fn config(&self) -> Config {
         let defaults = Config::default();
+        let workers = self.workers.map_or(defaults.workers, usize::from);
         Config {
             listen: self.listen,
             http: self.http,
             hostname: self.hostname.clone(),
-            workers: self.workers.map_or(defaults.workers, usize::from),
+            workers,
+            connections_max: connections_that_fit(workers),
             backlog: self.backlog,
             idle_timeout: Duration::from_secs(u64::from(self.idle_timeout)),
             ..defaults
@@ -109,8 +111,6 @@ fn write_report(file: &Path, stats: &Stats) -> Result<(), Box<dyn std::error::Er
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
-    let mut addresses = text
-        .to_socket_addrs()
-        .map_err(|error| format!("{error}; write it as HOST:PORT"))?;
+    let mut addresses = text.to_socket_addrs().map_err(|error| format!("{error}; write it as HOST:PORT"))?;
     addresses.next().ok_or_else(|| format!("{text} has no address"))
 }

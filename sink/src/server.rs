@@ -1,7 +1,8 @@
-//! The sink as a whole: opens the listeners, starts a thread for each worker and one for HTTP, and stops them.
+//! The sink as a whole: opens the listeners, starts a thread for each worker and one for HTTP, and stops
+//! them.
 //!
-//! A port in use or a refused thread ends the start with an error that names it, and nothing stays behind. Dropping the server stops it
-//! like [`Server::stop`], without the statistics.
+//! A port in use or a refused thread ends the start with an error that names it, and nothing stays behind.
+//! Dropping the server stops it like [`Server::stop`], without the statistics.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -76,22 +77,13 @@ pub struct Server {
 impl Server {
     /// Opens both addresses and starts serving; connections are accepted when it returns.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        let listen = |service, address| {
-            move |error| StartError::Listen {
-                service,
-                address,
-                error,
-            }
-        };
+        let listen = |service, address| move |error| StartError::Listen { service, address, error };
         let workers = config.workers.max(1);
         let listeners =
             open_shared(config.listen, workers, config.backlog).map_err(listen("smtp", config.listen))?;
         let http = open_single(config.http, HTTP_BACKLOG).map_err(listen("http", config.http))?;
         let gate = Arc::new(Gate::new(config.connections_max.max(1)));
-        let shared = Arc::new(Shared {
-            workers: make_workers(&config, workers, &gate),
-            gate,
-        });
+        let shared = Arc::new(Shared { workers: make_workers(&config, workers, &gate), gate });
         let mut server = Self {
             smtp_addr: listeners[0].local_addr()?,
             http_addr: http.local_addr()?,

@@ -1,8 +1,8 @@
 //! What readers get: the tallies of all workers put together.
 //!
-//! Field names are a promise: programs read them. Times are nanoseconds of `CLOCK_MONOTONIC`, latencies microseconds from the intended
-//! send to the arrival. Merging works on copies, so mail goes on meanwhile; two numbers of one answer may be some messages apart while
-//! mail passes, and agree once it rests.
+//! Field names are a promise: programs read them. Times are nanoseconds of `CLOCK_MONOTONIC`, latencies
+//! microseconds from the intended send to the arrival. Merging works on copies, so mail goes on meanwhile;
+//! two numbers of one answer may be some messages apart while mail passes, and agree once it rests.
 
 use std::collections::BTreeMap;
 
@@ -220,12 +220,7 @@ impl MergedRun {
             duplicated: self.counts.duplicated,
             corrupted: self.counts.corrupted,
             untracked: self.counts.untracked,
-            missing: self
-                .merged
-                .missing()
-                .iter()
-                .map(|(first, last)| (last - first).saturating_add(1))
-                .sum(),
+            missing: self.merged.missing().iter().map(|(first, last)| (last - first).saturating_add(1)).sum(),
             seq_max: self.merged.had.last().map(|(_, last)| *last),
             first_ns: self.first_ns,
             last_ns: self.last_ns,
@@ -246,6 +241,7 @@ fn by_run(tallies: &[Tally]) -> BTreeMap<RunId, Vec<&RunTally>> {
 }
 
 fn add(sum: &mut Histogram<u64>, part: &Histogram<u64>) {
-    // All histograms are made by the same function with the same bounds, which is the only thing that could be refused.
+    // All histograms are made by the same function with the same bounds, which is the only thing that could
+    // be refused.
     sum.add(part).unwrap_or_default();
 }

@@ -1,7 +1,9 @@
-//! What one worker has counted: totals, and for each run its ledger, its latencies and its arrivals per second.
+//! What one worker has counted: totals, and for each run its ledger, its latencies and its arrivals per
+//! second.
 //!
-//! The worker locks its own tally once per message, and nobody else wants it except a reader of statistics, who takes a cheap copy.
-//! Runs come and go: beyond a limit the one that has been silent longest is folded into the totals, and its ledger is gone.
+//! The worker locks its own tally once per message, and nobody else wants it except a reader of statistics,
+//! who takes a cheap copy. Runs come and go: beyond a limit the one that has been silent longest is folded
+//! into the totals, and its ledger is gone.
 
 use hdrhistogram::Histogram;
 use message::traffic::{RunId, TrafficHeader};
@@ -159,11 +161,7 @@ impl Tally {
 
     fn turn_second(&mut self, second: u64) {
         if second != self.second {
-            self.second_before_count = if second == self.second + 1 {
-                self.second_count
-            } else {
-                0
-            };
+            self.second_before_count = if second == self.second + 1 { self.second_count } else { 0 };
             self.second = second;
             self.second_count = 0;
         }
@@ -201,18 +199,8 @@ mod tests {
     use super::*;
 
     fn arrived(run: u64, seq: u64) -> Arrived {
-        let traffic = TrafficHeader {
-            run: RunId::from_random(run),
-            conn: 0,
-            seq,
-            sent_ns: 5_000,
-            crc: 0,
-        };
-        Arrived {
-            bytes: 10,
-            traffic: Some(traffic),
-            intact: true,
-        }
+        let traffic = TrafficHeader { run: RunId::from_random(run), conn: 0, seq, sent_ns: 5_000, crc: 0 };
+        Arrived { bytes: 10, traffic: Some(traffic), intact: true }
     }
 
     #[test]
@@ -226,11 +214,7 @@ mod tests {
         assert_eq!(tally.runs.len(), RUNS_MAX);
         assert_eq!(tally.runs[0].run, RunId::from_random(runs - 1));
         assert_eq!(
-            (
-                tally.totals.accepted,
-                tally.totals.duplicated,
-                tally.distinct_folded
-            ),
+            (tally.totals.accepted, tally.totals.duplicated, tally.distinct_folded),
             (2 * runs, runs, 5)
         );
         assert_eq!(tally.latency_folded.map(|histogram| histogram.len()), Some(10));
@@ -252,15 +236,7 @@ mod tests {
     #[test]
     fn mail_without_the_header_only_counts() {
         let mut tally = Tally::new(100);
-        tally.record(
-            &Arrived {
-                bytes: 7,
-                traffic: None,
-                intact: true,
-            },
-            &[1, 2],
-            0,
-        );
+        tally.record(&Arrived { bytes: 7, traffic: None, intact: true }, &[1, 2], 0);
         assert_eq!((tally.totals.accepted, tally.totals.bytes), (1, 7));
         assert!(tally.runs.is_empty());
     }

@@ -1,7 +1,8 @@
 //! One core's share: its listener, its connections, its tally.
 //!
-//! Runs on a thread of its own. Nothing here waits for another worker; what is shared (the count of connections) is touched only when a
-//! connection opens or closes. Silent connections are found by one look a second, not by a timer each.
+//! Runs on a thread of its own. Nothing here waits for another worker; what is shared (the count of
+//! connections) is touched only when a connection opens or closes. Silent connections are found by one look
+//! a second, not by a timer each.
 
 use std::collections::HashMap;
 use std::net::TcpListener;

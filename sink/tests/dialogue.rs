@@ -1,5 +1,7 @@
 //! The sink as an SMTP server: every way to send a message, and clients that misbehave.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise, in its helpers too")]
+
 use std::net::{Shutdown, TcpStream};
 
 use sink::{Config, Server};
@@ -18,10 +20,7 @@ fn a_burst_of_whole_messages_is_answered_in_order() {
     let mut client = Client::new(server.smtp_addr);
     let mut burst = b"EHLO client.example\r\n".to_vec();
     for seq in 0..50 {
-        burst.extend_from_slice(&transaction(
-            &message("burst", seq, b"x\r\n"),
-            &["a@example.test"],
-        ));
+        burst.extend_from_slice(&transaction(&message("burst", seq, b"x\r\n"), &["a@example.test"]));
     }
     burst.extend_from_slice(b"QUIT\r\n");
     let mut expected = vec![250; 1 + 50 * 3];
@@ -36,10 +35,7 @@ fn bytes_may_come_one_by_one() {
     let server = server();
     let mut client = Client::new(server.smtp_addr);
     let mut bytes = b"HELO client.example\r\n".to_vec();
-    bytes.extend_from_slice(&transaction(
-        &message("slow", 0, b"hello\r\nworld\r\n"),
-        &["a@example.test"],
-    ));
+    bytes.extend_from_slice(&transaction(&message("slow", 0, b"hello\r\nworld\r\n"), &["a@example.test"]));
     bytes.iter().for_each(|byte| client.write(&[*byte]));
     assert_eq!(client.codes(b"", 4), [250; 4]);
     let stats = server.stop();
@@ -57,30 +53,21 @@ fn data_and_several_chunks_are_the_same_message() {
     assert_eq!(client.codes(envelope, 4), [250, 250, 250, 354]);
     assert_eq!(client.codes(&stuffed, 1), [250]);
     let whole = message("ways", 1, &body.repeat(20_000));
-    assert_eq!(
-        client.codes(b"MAIL FROM:<>\r\nRCPT TO:<a@example.test>\r\n", 2),
-        [250, 250]
-    );
+    assert_eq!(client.codes(b"MAIL FROM:<>\r\nRCPT TO:<a@example.test>\r\n", 2), [250, 250]);
     for part in whole.chunks(70_001) {
         let chunk = [format!("BDAT {}\r\n", part.len()).as_bytes(), part].concat();
         assert_eq!(client.codes(&chunk, 1), [250]);
     }
     assert_eq!(client.codes(b"BDAT 0 LAST\r\n", 1), [250]);
     let stats = server.stop();
-    assert_eq!(
-        (stats.distinct, stats.corrupted, stats.runs["ways"].missing),
-        (2, 0, 0)
-    );
+    assert_eq!((stats.distinct, stats.corrupted, stats.runs["ways"].missing), (2, 0, 0));
 }
 
 #[test]
 fn nonsense_is_refused_and_the_mail_goes_on() {
     let server = server();
     let mut client = Client::new(server.smtp_addr);
-    assert_eq!(
-        client.codes(b"XYZZY\r\nDATA\r\nRCPT TO:<a@b>\r\nMAIL\r\n", 4),
-        [500, 503, 503, 501]
-    );
+    assert_eq!(client.codes(b"XYZZY\r\nDATA\r\nRCPT TO:<a@b>\r\nMAIL\r\n", 4), [500, 503, 503, 501]);
     let long = [&b"NOOP "[..], &[b'x'; 5000], b"\r\n"].concat();
     assert_eq!(client.codes(&long, 1), [500]);
     client.send(&message("after", 0, b"x\r\n"), &["a@example.test"]);
@@ -131,22 +118,10 @@ fn stopping_says_421() {
 #[test]
 fn a_port_in_use_is_named() {
     let first = server();
-    let config = Config {
-        listen: first.smtp_addr,
-        ..Config::on_free_ports()
-    };
+    let config = Config { listen: first.smtp_addr, ..Config::on_free_ports() };
     let error = Server::start(config).err().unwrap().to_string();
-    assert!(
-        error.contains(&first.smtp_addr.to_string()) && error.contains("smtp"),
-        "{error}"
-    );
-    let config = Config {
-        http: first.http_addr,
-        ..Config::on_free_ports()
-    };
+    assert!(error.contains(&first.smtp_addr.to_string()) && error.contains("smtp"), "{error}");
+    let config = Config { http: first.http_addr, ..Config::on_free_ports() };
     let error = Server::start(config).err().unwrap().to_string();
-    assert!(
-        error.contains(&first.http_addr.to_string()) && error.contains("http"),
-        "{error}"
-    );
+    assert!(error.contains(&first.http_addr.to_string()) && error.contains("http"), "{error}");
 }

@@ -1,5 +1,7 @@
 //! What the sink remembers: had and missing, doubled and damaged, over SMTP in and HTTP out.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise, in its helpers too")]
+
 use serde_json::{Value, json};
 use sink::{Config, Server};
 
@@ -24,10 +26,7 @@ fn what_arrives_is_counted_and_gaps_are_shown() {
         client.send(&message("gaps", seq, b"hello\r\n"), &["a@example.test"]);
     }
     let ledger = get(&server, "/ledger/gaps");
-    assert_eq!(
-        (&ledger["run"], &ledger["had"]),
-        (&json!("gaps"), &json!([[0, 2], [4, 5], [9, 9]]))
-    );
+    assert_eq!((&ledger["run"], &ledger["had"]), (&json!("gaps"), &json!([[0, 2], [4, 5], [9, 9]])));
     assert_eq!(ledger["missing"], json!([[3, 3], [6, 8]]));
     let first_and_last = (ledger["first_ns"].as_u64(), ledger["last_ns"].as_u64());
     assert!(first_and_last.0.is_some() && first_and_last.0 <= first_and_last.1);
@@ -38,22 +37,14 @@ fn what_arrives_is_counted_and_gaps_are_shown() {
     );
     assert_eq!(stats["bytes"], 6 * message("gaps", 0, b"hello\r\n").len());
     assert_eq!(
-        (
-            &stats["runs"]["gaps"]["missing"],
-            &stats["runs"]["gaps"]["seq_max"]
-        ),
+        (&stats["runs"]["gaps"]["missing"], &stats["runs"]["gaps"]["seq_max"]),
         (&json!(4), &json!(9))
     );
     for field in ["rate_per_s", "duplicated", "corrupted"] {
         assert!(stats[field].is_u64(), "{field}");
     }
     for field in ["p50", "p90", "p99", "p99_9", "max"] {
-        assert!(
-            stats["latency_us"][field]
-                .as_f64()
-                .is_some_and(|value| value > 0.0),
-            "{field}"
-        );
+        assert!(stats["latency_us"][field].as_f64().is_some_and(|value| value > 0.0), "{field}");
     }
 }
 
@@ -61,10 +52,7 @@ fn what_arrives_is_counted_and_gaps_are_shown() {
 fn a_number_seen_again_is_a_duplicate_for_the_same_recipient_only() {
     let server = server();
     let mut client = Client::new(server.smtp_addr);
-    client.send(
-        &message("twice", 7, b"x\r\n"),
-        &["a@example.test", "b@example.test"],
-    );
+    client.send(&message("twice", 7, b"x\r\n"), &["a@example.test", "b@example.test"]);
     assert_eq!(get(&server, "/stats")["duplicated"], 0);
     client.send(&message("twice", 7, b"x\r\n"), &["c@example.test"]);
     assert_eq!(get(&server, "/stats")["duplicated"], 0);
@@ -79,10 +67,7 @@ fn a_number_seen_again_is_a_duplicate_for_the_same_recipient_only() {
         (&json!(8), &json!(4), &json!(11))
     );
     let ledger = get(&server, "/ledger/twice");
-    assert_eq!(
-        (&ledger["duplicated"], &ledger["distinct"]),
-        (&json!(8), &json!(3))
-    );
+    assert_eq!((&ledger["duplicated"], &ledger["distinct"]), (&json!(8), &json!(3)));
 }
 
 #[test]
@@ -109,10 +94,7 @@ fn mail_without_the_header_is_swallowed_too() {
     client.send(b"", &["a@example.test"]);
     client.send(b"no header at all", &["a@example.test"]);
     let stats = get(&server, "/stats");
-    assert_eq!(
-        (&stats["accepted"], &stats["distinct"], &stats["runs"]),
-        (&json!(3), &json!(0), &json!({}))
-    );
+    assert_eq!((&stats["accepted"], &stats["distinct"], &stats["runs"]), (&json!(3), &json!(0), &json!({})));
 }
 
 #[test]
@@ -132,13 +114,7 @@ fn the_histogram_log_is_readable() {
     let url = format!("http://{}/hlog/log", server.http_addr);
     let log = ureq::get(url).call().unwrap().body_mut().read_to_vec().unwrap();
     let intervals = reports::latency::parse_hlog(&log).unwrap();
-    assert_eq!(
-        intervals
-            .iter()
-            .map(|interval| interval.histogram.len())
-            .sum::<u64>(),
-        1
-    );
+    assert_eq!(intervals.iter().map(|interval| interval.histogram.len()).sum::<u64>(), 1);
 }
 
 #[test]
@@ -148,7 +124,8 @@ fn hostile_numbers_do_not_take_the_memory_and_are_owned_up_to() {
     let mut burst = Vec::new();
     let count = 2_000u64;
     for step in 0..count {
-        let seq = step.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        // As far apart as the twelve digits of the header allow.
+        let seq = step.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 25;
         burst.extend_from_slice(&transaction(&message("wild", seq, b"x\r\n"), &["a@example.test"]));
         if step % 100 == 99 {
             assert!(client.codes(&burst, 300).iter().all(|code| *code == 250));

@@ -1,7 +1,7 @@
 //! Who sends which message: the one counter that all workers share, and the end of the run.
 //!
-//! A sequence number is given out at the moment when its message begins, so the numbers are dense and every number given out ends as
-//! sent, failed or unknown. Numbers are never given back.
+//! A sequence number is given out at the moment when its message begins, so the numbers are dense and every
+//! number given out ends as sent, failed or unknown. Numbers are never given back.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -11,17 +11,17 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub(crate) struct Claims {
     next: AtomicU64,
     limit: u64,
-    deadline_ns: u64,
+    deadline_ns: AtomicU64,
     closed: AtomicBool,
 }
 
 impl Claims {
-    /// Gives out `limit` numbers at most, and none at or after the deadline.
-    pub(crate) fn new(limit: u64, deadline_ns: u64) -> Self {
+    /// Gives out `limit` numbers at most.
+    pub(crate) fn new(limit: u64) -> Self {
         Self {
             next: AtomicU64::new(0),
             limit,
-            deadline_ns,
+            deadline_ns: AtomicU64::new(u64::MAX),
             closed: AtomicBool::new(false),
         }
     }
@@ -37,7 +37,7 @@ impl Claims {
 
     /// Whether there is anything left to begin.
     pub(crate) fn are_open(&self, now_ns: u64) -> bool {
-        now_ns < self.deadline_ns
+        now_ns < self.deadline_ns()
             && self.next.load(Ordering::Relaxed) < self.limit
             && !self.closed.load(Ordering::Relaxed)
     }
@@ -53,7 +53,12 @@ impl Claims {
     }
 
     pub(crate) fn deadline_ns(&self) -> u64 {
-        self.deadline_ns
+        self.deadline_ns.load(Ordering::Relaxed)
+    }
+
+    /// Gives out nothing at or after that time.
+    pub(crate) fn set_deadline(&self, deadline_ns: u64) {
+        self.deadline_ns.store(deadline_ns, Ordering::Relaxed);
     }
 }
 
@@ -63,17 +68,12 @@ mod tests {
 
     #[test]
     fn numbers_are_dense_and_end_with_the_limit_the_deadline_or_the_wish() {
-        let claims = Claims::new(3, 100);
-        assert_eq!(
-            [0, 0, 99, 99].map(|now_ns| claims.claim(now_ns)),
-            [Some(0), Some(1), Some(2), None]
-        );
+        let claims = Claims::new(3);
+        assert_eq!([0, 0, 99, 99].map(|now_ns| claims.claim(now_ns)), [Some(0), Some(1), Some(2), None]);
         assert_eq!(claims.begun(), 3);
-        let claims = Claims::new(u64::MAX, 100);
-        assert_eq!(
-            (claims.claim(99), claims.claim(100), claims.begun()),
-            (Some(0), None, 1)
-        );
+        let claims = Claims::new(u64::MAX);
+        claims.set_deadline(100);
+        assert_eq!((claims.claim(99), claims.claim(100), claims.begun()), (Some(0), None, 1));
         claims.close();
         assert_eq!((claims.claim(0), claims.begun()), (None, 1));
     }

@@ -1,4 +1,5 @@
-//! `CLOCK_MONOTONIC` in nanoseconds: the clock of `sent`, of latencies and of the schedule. The sink reads the same one.
+//! `CLOCK_MONOTONIC` in nanoseconds: the clock of `sent`, of latencies and of the schedule. The sink reads
+//! the same one.
 
 use rustix::time::{ClockId, clock_gettime};
 

@@ -1,8 +1,9 @@
 //! One connection to the server: greeting, then one message after the other, then QUIT.
 //!
-//! Where the server offers PIPELINING and CHUNKING a message costs one vectored write of envelope, header and body, and one read; the body
-//! is never copied. A message that has begun ends in the tally whatever happens: answered, or unknown when the connection goes first,
-//! even if the worker gives the connection up.
+//! Where the server offers PIPELINING and CHUNKING a message costs one vectored write of envelope, header
+//! and body, and one read; the body is never copied. A message that has begun ends in the tally whatever
+//! happens: answered, or unknown when the connection goes first, even if the worker gives the connection
+//! up.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -17,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::clock::now_ns;
+use crate::content::Body;
 use crate::flight::{Flight, Stage};
 use crate::tally::Final;
 use crate::template::Template;
@@ -59,20 +61,14 @@ pub(crate) async fn run(worker: Arc<Worker>, flight: Arc<Flight>, number: u64, d
     let stream = match connect(&worker).await {
         Ok(stream) => stream,
         Err(error) => {
-            return Ending::Lost {
-                kind: format!("connect: {error}"),
-                useful: false,
-            };
+            return Ending::Lost { kind: format!("connect: {error}"), useful: false };
         }
     };
     drop(turn);
     let mut connection = Connection::new(stream, worker, flight, number);
     match connection.work().await {
         Ok(()) => Ending::Done,
-        Err(kind) => Ending::Lost {
-            kind,
-            useful: connection.useful,
-        },
+        Err(kind) => Ending::Lost { kind, useful: connection.useful },
     }
 }
 
@@ -128,7 +124,10 @@ impl Connection {
                 _ => self.exchange().await?,
             };
         }
+        self.flight.enter(Stage::Idle, self.worker.second());
         self.worker.connection_ready();
+        // The semaphore gives nothing; being closed is the sign to begin.
+        let _ = self.worker.started.acquire().await;
         loop {
             let Some(due_ns) = self.due().await? else { break };
             let now_ns = now_ns();
@@ -153,7 +152,8 @@ impl Connection {
             tokio::select! {
                 biased;
                 due_ns = pacer.next_ns() => return Ok(due_ns.map(Some)),
-                // A server may end an idle connection; the message that is due next must not be spent on finding out.
+                // A server may end an idle connection; the message that is due next must not be spent on
+                // finding out.
                 _ = self.stream.readable() => {
                     if self.read().await? == Next::Closed {
                         return Err(self.closing());
@@ -163,16 +163,13 @@ impl Connection {
         }
     }
 
+    /// Sends one message and counts what became of it. `Err` when the connection did not survive it.
     async fn send(&mut self, sequence: u64, sent_ns: u64) -> Result<(), String> {
         let worker = Arc::clone(&self.worker);
         self.flight.enter(Stage::InMessage, worker.second());
         self.in_flight = Some(sent_ns);
         let mut random = worker.run.random(sequence);
-        worker
-            .run
-            .plan
-            .domains
-            .recipient(&mut random, &mut self.recipient);
+        worker.run.plan.domains.recipient(&mut random, &mut self.recipient);
         let bodies = &worker.run.content.bodies;
         let body = &bodies[random.usize(0..bodies.len())];
         let traffic = TrafficHeader {
@@ -183,61 +180,62 @@ impl Connection {
             crc: body.crc,
         };
         let bytes = (self.template.render(&traffic, &self.recipient).len() + body.verbatim.len()) as u64;
+        let next = self.begin(body, bytes, sent_ns)?;
+        let lost = self.carry_through(next, body).await;
+        self.count(sent_ns, bytes);
+        lost.map_or(Ok(()), Err)
+    }
+
+    fn begin(&mut self, body: &Body, bytes: u64, sent_ns: u64) -> Result<Next, String> {
         let transaction = Transaction {
-            from: &worker.run.sender,
+            from: &self.worker.run.sender,
             recipients: &[&self.recipient],
             body_bytes: bytes,
             eight_bit: body.eight_bit,
             smtputf8: false,
         };
-        let mut next = match self.session.begin(&transaction, &mut self.out) {
-            Ok(next) => next,
-            Err(error) => {
-                self.in_flight = None;
-                worker.tally(|tally| tally.refused_here(sent_ns));
-                // The next message would fare no better.
-                return Err(error.to_string());
-            }
-        };
-        let lost = loop {
-            next = match next {
-                Next::Ready => break None,
-                Next::Closed => break Some(self.closing()),
-                Next::Read => match self.exchange().await {
-                    Ok(next) => next,
-                    Err(kind) => break Some(kind),
-                },
-                Next::WriteBody(form) => match self.write_body(form, body).await {
-                    Ok(next) => next,
-                    Err(kind) => break Some(kind),
-                },
-            };
-        };
-        self.count(sent_ns, bytes);
-        lost.map_or(Ok(()), Err)
+        self.session.begin(&transaction, &mut self.out).map_err(|error| {
+            // Nothing was written, so this is a refusal; the next message would fare no better.
+            self.in_flight = None;
+            self.worker.tally(|tally| tally.refused_here(sent_ns));
+            error.to_string()
+        })
     }
 
-    /// Counts the message whose replies are in; without a deciding one it stays in flight, which makes it unknown when the connection goes.
+    /// Does what the session asks for until the transaction is over; says how the connection was lost, if
+    /// it was.
+    async fn carry_through(&mut self, mut next: Next, body: &Body) -> Option<String> {
+        loop {
+            let done = match next {
+                Next::Ready => return None,
+                Next::Closed => return Some(self.closing()),
+                Next::Read => self.exchange().await,
+                Next::WriteBody(form) => self.write_body(form, body).await,
+            };
+            next = match done {
+                Ok(next) => next,
+                Err(kind) => return Some(kind),
+            };
+        }
+    }
+
+    /// Counts the message whose replies are in; without a deciding one it stays in flight, which makes it
+    /// unknown when the connection goes.
     fn count(&mut self, sent_ns: u64, bytes: u64) {
         let reply = self.session.result().recipient_reply(0);
         if std::ptr::eq(reply, &raw const NO_REPLY) {
             return;
         }
-        let message = Final {
-            code: reply.code,
-            positive: reply.is_positive(),
-            bytes,
-            sent_ns,
-            reply_ns: now_ns(),
-        };
+        let message =
+            Final { code: reply.code, positive: reply.is_positive(), bytes, sent_ns, reply_ns: now_ns() };
         self.in_flight = None;
         self.useful = true;
-        let start_ns = self.worker.run.start_ns;
+        let start_ns = self.worker.run.start.at_ns();
         self.worker.tally(|tally| tally.answered(&message, start_ns));
     }
 
     /// Writes what is due together with the message, and reads.
-    async fn write_body(&mut self, form: BodyForm, body: &crate::content::Body) -> Result<Next, String> {
+    async fn write_body(&mut self, form: BodyForm, body: &Body) -> Result<Next, String> {
         let header = self.template.header();
         let parts = match form {
             BodyForm::Verbatim => [&self.out[..], header, &body.verbatim, b""],
@@ -247,7 +245,8 @@ impl Connection {
         self.out.clear();
         self.session.body_written();
         match self.digest()? {
-            // A server that closes early may have said why before: what it said is read before the loss is believed.
+            // A server that closes early may have said why before: what it said is read before the loss is
+            // believed.
             Next::Read => self
                 .read()
                 .await
@@ -261,9 +260,7 @@ impl Connection {
         let parts = [&self.out[..], b"", b"", b""];
         let written = write_all(&mut self.stream, parts, &self.flight, &self.worker).await;
         self.out.clear();
-        self.read()
-            .await
-            .map_err(|kind| written.err().map_or(kind, |error| format!("write: {error}")))
+        self.read().await.map_err(|kind| written.err().map_or(kind, |error| format!("write: {error}")))
     }
 
     /// Reads once and gives it to the session.
@@ -287,10 +284,8 @@ impl Connection {
 
     fn take(&mut self, read: &[u8]) -> Result<Next, String> {
         if self.leftover.is_empty() {
-            let (consumed, next) = self
-                .session
-                .handle(read, &mut self.out)
-                .map_err(|error| error.to_string())?;
+            let (consumed, next) =
+                self.session.handle(read, &mut self.out).map_err(|error| error.to_string())?;
             self.leftover.extend_from_slice(&read[consumed..]);
             return Ok(next);
         }
@@ -300,10 +295,8 @@ impl Connection {
 
     /// Gives the session what it did not take before.
     fn digest(&mut self) -> Result<Next, String> {
-        let (consumed, next) = self
-            .session
-            .handle(&self.leftover, &mut self.out)
-            .map_err(|error| error.to_string())?;
+        let (consumed, next) =
+            self.session.handle(&self.leftover, &mut self.out).map_err(|error| error.to_string())?;
         self.leftover.drain(..consumed);
         Ok(next)
     }
@@ -389,10 +382,7 @@ mod tests {
         let whole = parts.concat();
         for written in 0..=whole.len() {
             let (slices, count) = rest(&parts, written);
-            let left: Vec<u8> = slices[..count]
-                .iter()
-                .flat_map(|slice| slice.iter().copied())
-                .collect();
+            let left: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect();
             assert_eq!(left, whole[written..]);
             assert!(slices[..count].iter().all(|slice| !slice.is_empty()));
         }

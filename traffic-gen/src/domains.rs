@@ -1,7 +1,8 @@
 //! Whom the mail is for: weighted domains, and a recipient for each sequence number.
 //!
-//! The recipient depends on the seed and the sequence number only, never on which connection sends it or when, so that a run can be
-//! repeated with the same addresses. Domains that could not stand in an address are refused.
+//! The recipient depends on the seed and the sequence number only, never on which connection sends it or
+//! when, so that a run can be repeated with the same addresses. Domains that could not stand in an address
+//! are refused.
 
 use std::fmt::Write;
 use std::str::FromStr;
@@ -30,13 +31,8 @@ impl FromStr for Domain {
             ));
         }
         match weight.parse::<f64>() {
-            Ok(weight) if weight.is_finite() && weight > 0.0 => Ok(Self {
-                name: name.to_owned(),
-                weight,
-            }),
-            _ => Err(format!(
-                "{weight:?} is no weight; write a number above 0, such as gmail.com:67.4"
-            )),
+            Ok(weight) if weight.is_finite() && weight > 0.0 => Ok(Self { name: name.to_owned(), weight }),
+            _ => Err(format!("{weight:?} is no weight; write a number above 0, such as gmail.com:67.4")),
         }
     }
 }
@@ -50,18 +46,12 @@ pub struct Domains {
 }
 
 impl Domains {
-    /// Mixes `domains`, each with `suffix` appended after a dot; an empty suffix is left out. No domains at all means KumoMTA's four.
+    /// Mixes `domains`, each with `suffix` appended after a dot; an empty suffix is left out. No domains at
+    /// all means KumoMTA's four.
     pub fn new(domains: &[Domain], suffix: &str) -> Self {
         let defaults = ["aol.com", "gmail.com", "hotmail.com", "yahoo.com"];
-        let defaults = defaults.map(|name| Domain {
-            name: name.to_owned(),
-            weight: 1.0,
-        });
-        let domains = if domains.is_empty() {
-            &defaults[..]
-        } else {
-            domains
-        };
+        let defaults = defaults.map(|name| Domain { name: name.to_owned(), weight: 1.0 });
+        let domains = if domains.is_empty() { &defaults[..] } else { domains };
         let mut sum = 0.0;
         let sums = domains.iter().map(|domain| {
             sum += domain.weight;
@@ -69,44 +59,34 @@ impl Domains {
         });
         Self {
             sums: sums.collect(),
-            names: domains
-                .iter()
-                .map(|domain| with_suffix(&domain.name, suffix))
-                .collect(),
+            names: domains.iter().map(|domain| with_suffix(&domain.name, suffix)).collect(),
         }
     }
 
     /// Writes the recipient of a message over `to`.
     pub(crate) fn recipient(&self, random: &mut fastrand::Rng, to: &mut String) {
         let point = random.f64() * self.sums.last().copied().unwrap_or(0.0);
-        let at = self
-            .sums
-            .partition_point(|sum| *sum <= point)
-            .min(self.names.len() - 1);
+        let at = self.sums.partition_point(|sum| *sum <= point).min(self.names.len() - 1);
         to.clear();
         // Writing to a String cannot fail.
         let _ = write!(to, "user{:06}@{}", random.u32(0..USERS), self.names[at]);
     }
 }
 
-/// Whether the text can stand for a domain on the command line: dot-separated labels of letters, digits, `-` and `_`.
+/// Whether the text can stand for a domain on the command line: dot-separated labels of letters, digits,
+/// `-` and `_`.
 pub fn is_domain(text: &str) -> bool {
     let label = |label: &str| {
         (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     };
-    // RFC 5321 4.5.3.1.2 allows 255 bytes; a suffix of the same size must still fit an address's limits, so half is plenty.
+    // RFC 5321 4.5.3.1.2 allows 255 bytes; a suffix of the same size must still fit an address's limits, so
+    // half is plenty.
     text.len() <= 127 && text.split('.').all(label)
 }
 
 fn with_suffix(name: &str, suffix: &str) -> String {
-    if suffix.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{name}.{suffix}")
-    }
+    if suffix.is_empty() { name.to_owned() } else { format!("{name}.{suffix}") }
 }
 
 #[cfg(test)]
@@ -119,23 +99,9 @@ mod tests {
 
     #[test]
     fn names_and_weights_are_read() {
-        assert_eq!(
-            "gmail.com:67.4".parse(),
-            Ok(Domain {
-                name: "gmail.com".to_owned(),
-                weight: 67.4
-            })
-        );
-        assert_eq!(
-            "a.example".parse(),
-            Ok(Domain {
-                name: "a.example".to_owned(),
-                weight: 1.0
-            })
-        );
-        for text in [
-            "", ":1", "a:0", "a:-1", "a:inf", "a:NaN", "a:", "a b", "a@b", "a..b", "a>b",
-        ] {
+        assert_eq!("gmail.com:67.4".parse(), Ok(Domain { name: "gmail.com".to_owned(), weight: 67.4 }));
+        assert_eq!("a.example".parse(), Ok(Domain { name: "a.example".to_owned(), weight: 1.0 }));
+        for text in ["", ":1", "a:0", "a:-1", "a:inf", "a:NaN", "a:", "a b", "a@b", "a..b", "a>b"] {
             assert!(text.parse::<Domain>().is_err(), "{text}");
         }
     }
@@ -154,14 +120,8 @@ mod tests {
 
     #[test]
     fn without_domains_it_is_kumomtas_four() {
-        assert_eq!(
-            Domains::new(&[], "mx-sink.localhost").names[0],
-            "aol.com.mx-sink.localhost"
-        );
-        assert_eq!(
-            Domains::new(&[], "").names,
-            ["aol.com", "gmail.com", "hotmail.com", "yahoo.com"]
-        );
+        assert_eq!(Domains::new(&[], "mx-sink.localhost").names[0], "aol.com.mx-sink.localhost");
+        assert_eq!(Domains::new(&[], "").names, ["aol.com", "gmail.com", "hotmail.com", "yahoo.com"]);
     }
 
     proptest! {
@@ -170,7 +130,8 @@ mod tests {
             if let Ok(domain) = text.parse::<Domain>() {
                 prop_assert!(is_domain(&domain.name) && domain.weight > 0.0);
             }
-            prop_assert_eq!(format!("a.b:{weight}").parse::<Domain>().map(|domain| domain.weight), Ok(weight));
+            let weighted = format!("a.b:{weight}").parse::<Domain>();
+            prop_assert_eq!(weighted.map(|domain| domain.weight), Ok(weight));
         }
     }
 }

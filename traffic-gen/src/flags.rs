@@ -1,6 +1,7 @@
 //! The flags of the command and the plan that they mean.
 //!
-//! Flags that KumoMTA's generator has mean the same here. A public target is refused with the line that would be accepted.
+//! Flags that KumoMTA's generator has mean the same here. A public target is refused with the line that
+//! would be accepted.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,14 +14,15 @@ use traffic_gen::{
 
 const EXAMPLES: &str = "\
 Examples:
-  traffic-gen                                            60 seconds against 127.0.0.1:2025, 10 connections per core
-  traffic-gen --target 127.0.0.1:2026 -c 64 -n 1m        a million messages over 64 connections
+  traffic-gen                                        60 seconds against 127.0.0.1:2025, 10 connections per core
+  traffic-gen --target 127.0.0.1:2026 -c 64 -n 1m    a million messages over 64 connections
   traffic-gen --target relay.lan:587 --concurrency 20000 --message-count 100000 --body-size 100000
-  traffic-gen --rate 5000/s -d 5m --hdr run.hlog         open loop: latency from the intended time, nothing hidden
+  traffic-gen --rate 5000/s -d 5m --hdr run.hlog     open loop: latency from the intended time
   traffic-gen --domain gmail.com:67.4 --domain aol.com:5 --json run.json
 
 Counts take k and m, sizes k, kb, KiB, MB and so on, times ms, s, m and h.
-Exit codes: 0 all sent, 1 a message failed, is unknown or was never sent, 2 usage, 130 ended by a signal (the report is still written).";
+Exit codes: 0 all sent, 1 a message failed, is unknown or was never sent, 2 usage,
+130 ended by a signal (the report is still written).";
 
 /// Sends mail as fast as a server takes it, or at a constant rate, and counts what the server answered.
 #[derive(Parser)]
@@ -41,13 +43,15 @@ pub(crate) struct Flags {
     /// Bytes of each body
     #[arg(long, value_name = "SIZE", default_value = "1024", value_parser = body_size)]
     body_size: usize,
-    /// Send this file instead: a body, or a whole message whose header is kept except for the fields that differ per message
+    /// Send this file instead: a body, or a whole message whose header is kept except for the fields that
+    /// differ per message
     #[arg(long, value_name = "FILE", conflicts_with = "body_size")]
     body_file: Option<PathBuf>,
     /// Add a header field; may be repeated
     #[arg(long, value_name = "'NAME: VALUE'", value_parser = header)]
     header: Vec<String>,
-    /// A recipient domain with its share; may be repeated [default: aol.com, gmail.com, hotmail.com and yahoo.com alike]
+    /// A recipient domain with its share; may be repeated [default: aol.com, gmail.com, hotmail.com and
+    /// yahoo.com alike]
     #[arg(long, value_name = "NAME[:WEIGHT]")]
     domain: Vec<Domain>,
     /// Appended to every domain, so that mail cannot leave this host; may be empty
@@ -63,7 +67,8 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "NAME")]
     run_id: Option<RunId>,
     /// What EHLO says
-    #[arg(long, visible_alias = "ehlo", value_name = "NAME", default_value = "traffic-gen.localhost", value_parser = helo)]
+    #[arg(long, visible_alias = "ehlo", value_name = "NAME", value_parser = helo)]
+    #[arg(default_value = "traffic-gen.localhost")]
     helo: String,
     /// Open lost connections again
     #[arg(long)]
@@ -95,10 +100,8 @@ impl Flags {
     /// What the flags mean on this host. Raises the limit of open files.
     pub(crate) fn plan(&self) -> Result<Plan, Refusal> {
         let target = Target::resolve(&self.target, self.i_own_this_host).map_err(refusal)?;
-        let body_file = self
-            .body_file
-            .as_ref()
-            .map(|path| std::fs::read(path).map_err(|error| (path, error)));
+        let body_file =
+            self.body_file.as_ref().map(|path| std::fs::read(path).map_err(|error| (path, error)));
         let body_file = body_file.transpose().map_err(|(path, error)| Refusal {
             text: format!("cannot read {}: {error}", path.display()),
             exit_code: 2,
@@ -133,12 +136,7 @@ fn fit(wanted: usize, workers: usize) -> usize {
     let fit = connections_that_fit(files, workers).min(wanted);
     if fit < wanted {
         let number = |number: usize| crate::summary::grouped(number as f64);
-        eprintln!(
-            "{} of {} connections: RLIMIT_NOFILE hard {}",
-            number(fit),
-            number(wanted),
-            number(files)
-        );
+        eprintln!("{} of {} connections: RLIMIT_NOFILE hard {}", number(fit), number(wanted), number(files));
     }
     fit
 }
@@ -153,13 +151,8 @@ fn refusal(error: TargetError) -> Refusal {
 
 /// The line as it was typed, quoted for a shell.
 fn command_line() -> String {
-    let words = std::env::args_os()
-        .skip(1)
-        .map(|word| quoted(&word.to_string_lossy()));
-    std::iter::once("traffic-gen".to_owned())
-        .chain(words)
-        .collect::<Vec<_>>()
-        .join(" ")
+    let words = std::env::args_os().skip(1).map(|word| quoted(&word.to_string_lossy()));
+    std::iter::once("traffic-gen".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
 }
 
 fn quoted(word: &str) -> String {
@@ -174,9 +167,7 @@ fn quoted(word: &str) -> String {
 fn body_size(text: &str) -> Result<usize, String> {
     let size = parse::size(text).map_err(|error| error.to_string())?;
     if size > BODY_BYTES_MAX {
-        Err(format!(
-            "a body of {size} bytes is too large; {BODY_BYTES_MAX} are allowed"
-        ))
+        Err(format!("a body of {size} bytes is too large; {BODY_BYTES_MAX} are allowed"))
     } else {
         Ok(size)
     }
@@ -189,11 +180,7 @@ fn header(text: &str) -> Result<String, String> {
 
 fn domain_suffix(text: &str) -> Result<String, String> {
     let suffix = text.trim_matches('.');
-    if suffix.is_empty() {
-        Ok(String::new())
-    } else {
-        helo(suffix)
-    }
+    if suffix.is_empty() { Ok(String::new()) } else { helo(suffix) }
 }
 
 fn helo(text: &str) -> Result<String, String> {

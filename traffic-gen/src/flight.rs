@@ -1,6 +1,7 @@
 //! What a connection is doing and since when, for the worker that watches it.
 //!
-//! Timeouts cost the path one relaxed store: the worker looks once a second instead of setting a timer for each read.
+//! Timeouts cost the path one relaxed store: the worker looks once a second instead of setting a timer for
+//! each read.
 
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
@@ -29,10 +30,7 @@ pub(crate) struct Flight {
 
 impl Flight {
     pub(crate) fn new(second: u32) -> Self {
-        Self {
-            stage: AtomicU8::new(Stage::Waiting as u8),
-            second: AtomicU32::new(second),
-        }
+        Self { stage: AtomicU8::new(Stage::Waiting as u8), second: AtomicU32::new(second) }
     }
 
     pub(crate) fn enter(&self, stage: Stage, second: u32) {
@@ -46,13 +44,7 @@ impl Flight {
     }
 
     pub(crate) fn stage(&self) -> Stage {
-        let stages = [
-            Stage::Waiting,
-            Stage::Opening,
-            Stage::Idle,
-            Stage::InMessage,
-            Stage::Quitting,
-        ];
+        let stages = [Stage::Waiting, Stage::Opening, Stage::Idle, Stage::InMessage, Stage::Quitting];
         stages[usize::from(self.stage.load(Ordering::Relaxed)).min(stages.len() - 1)]
     }
 

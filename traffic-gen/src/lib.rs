@@ -1,12 +1,13 @@
 //! Concurrent SMTP load with an audit trail.
 //!
-//! Drives a server with as many connections as asked for and counts only what the server answered in the end: `sent` is a final 250
-//! that was read, `failed` a final refusal, `unknown` a message whose connection was lost before the answer. Each message carries
-//! `X-Traffic-Gen`, so that the far end can tell lost, doubled and damaged mail. It refuses hosts on the public Internet unless told that
-//! they are the operator's own. A message that may have arrived is never sent again.
+//! Drives a server with as many connections as asked for and counts only what the server answered in the
+//! end: `sent` is a final 250 that was read, `failed` a final refusal, `unknown` a message whose connection
+//! was lost before the answer. Each message carries `X-Traffic-Gen`, so that the far end can tell lost,
+//! doubled and damaged mail. It refuses hosts on the public Internet unless told that they are the
+//! operator's own. A message that may have arrived is never sent again.
 //!
-//! One thread with its own runtime serves each core. The only thing that they share while mail passes is the counter that gives out
-//! sequence numbers.
+//! One thread with its own runtime serves each core. The only thing that they share while mail passes is
+//! the counter that gives out sequence numbers.
 
 mod claims;
 mod clock;
@@ -19,6 +20,7 @@ mod pacer;
 mod plan;
 mod report;
 mod run;
+mod start;
 mod tally;
 mod target;
 mod template;

@@ -1,12 +1,9 @@
 //! The command `traffic-gen`: reads the flags, runs the load, shows progress, writes the reports.
 //!
-//! Exit codes: 0 all sent, 1 a message failed or is unknown or was never sent, 2 wrong flags or a host that may not be loaded, 130 ended
-//! by a signal with the report written.
+//! Exit codes: 0 all sent, 1 a message failed or is unknown or was never sent, 2 wrong flags or a host that
+//! may not be loaded, 130 ended by a signal with the report written.
 
-#![expect(
-    clippy::print_stdout,
-    reason = "a command-line tool prints its summary on standard output"
-)]
+#![expect(clippy::print_stdout, reason = "a command-line tool prints its summary on standard output")]
 
 mod flags;
 mod progress;
@@ -49,19 +46,14 @@ fn run(flags: &Flags, plan: Plan) -> Result<Report, String> {
     stop_on_signals(control.clone()).map_err(|error| format!("cannot catch signals: {error}"))?;
     let mut watcher = Watcher::new(flags, &plan)?;
     // A report that cannot be written should be known before the run, not after it.
-    let json = flags
-        .json
-        .as_ref()
-        .map(|path| File::create(path).map_err(|error| (path, error)));
-    let json = json
-        .transpose()
-        .map_err(|(path, error)| format!("cannot write {}: {error}", path.display()))?;
+    let json = flags.json.as_ref().map(|path| File::create(path).map_err(|error| (path, error)));
+    let json =
+        json.transpose().map_err(|(path, error)| format!("cannot write {}: {error}", path.display()))?;
     let report = run_observed(plan, &control, &mut watcher);
     let hdr = watcher.finish();
     print!("{}", summary::text(&report));
     if let Some(json) = json {
-        serde_json::to_writer_pretty(json, &report)
-            .map_err(|error| format!("cannot write the report: {error}"))?;
+        write_json(json, &report).map_err(|error| format!("cannot write the report: {error}"))?;
     }
     hdr.map_err(|error| format!("cannot write the histogram log: {error}"))?;
     Ok(report)
@@ -75,9 +67,7 @@ fn write_json(mut file: File, report: &Report) -> io::Result<()> {
 
 /// The first signal ends the run, the second does not wait for replies.
 fn stop_on_signals(control: Control) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     let (mut terminate, mut interrupt): (Signal, Signal) = {
         let _entered = runtime.enter();
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
@@ -91,10 +81,7 @@ fn stop_on_signals(control: Control) -> io::Result<()> {
             control.stop();
         }
     };
-    thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || runtime.block_on(wait))
-        .map(drop)
+    thread::Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(wait)).map(drop)
 }
 
 /// Shows the progress and writes the histogram log, second by second.
@@ -107,23 +94,12 @@ impl Watcher {
     fn new(flags: &Flags, plan: &Plan) -> Result<Self, String> {
         let open = |path| {
             let file = BufWriter::new(File::create(path)?);
-            HlogWriter::new(
-                file,
-                SystemTime::now(),
-                &format!("traffic-gen run {}", plan.run_id),
-            )
+            HlogWriter::new(file, SystemTime::now(), &format!("traffic-gen run {}", plan.run_id))
         };
-        let hdr = flags
-            .hdr
-            .as_ref()
-            .map(|path| open(path).map_err(|error| (path, error)));
-        let hdr = hdr
-            .transpose()
-            .map_err(|(path, error)| format!("cannot write {}: {error}", path.display()))?;
-        Ok(Self {
-            progress: (!flags.quiet).then(Progress::new),
-            hdr: hdr.map(Ok),
-        })
+        let hdr = flags.hdr.as_ref().map(|path| open(path).map_err(|error| (path, error)));
+        let hdr =
+            hdr.transpose().map_err(|(path, error)| format!("cannot write {}: {error}", path.display()))?;
+        Ok(Self { progress: (!flags.quiet).then(Progress::new), hdr: hdr.map(Ok) })
     }
 
     /// The first error of the log, if there was one.
@@ -131,8 +107,7 @@ impl Watcher {
         if let Some(progress) = self.progress {
             progress.finish();
         }
-        self.hdr
-            .map_or(Ok(()), |hdr| hdr.and_then(HlogWriter::finish).map(drop))
+        self.hdr.map_or(Ok(()), |hdr| hdr.and_then(HlogWriter::finish).map(drop))
     }
 }
 

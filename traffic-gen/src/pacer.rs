@@ -1,51 +1,26 @@
 //! When messages are due: at once in a closed loop, by the schedule in an open one.
 //!
-//! With a rate each worker has an equal share of the schedule and releases its messages when they are due, whether a connection is free
-//! or not. A connection that takes a message late still counts its latency from the time that was intended, so a server that stalls
-//! cannot hide it. Waking is exact to the kernel's timer, not to the millisecond of the runtime's.
+//! With a rate each worker has an equal share of the schedule and releases its messages when they are due,
+//! whether a connection is free or not. A connection that takes a message late still counts its latency
+//! from the time that was intended, so a server that stalls cannot hide it. Waking is exact to the kernel's
+//! timer, not to the millisecond of the runtime's.
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 use tokio::io::unix::AsyncFd;
-use tokio::sync::{Barrier, Notify, Semaphore};
-use tokio::time::timeout;
+use tokio::sync::Semaphore;
 
 use crate::claims::Claims;
 use crate::clock::{NS_PER_SECOND, now_ns};
 
-/// How long the schedule waits for connections to be ready before it starts without them.
-const START_WAIT_MAX: Duration = Duration::from_secs(5);
-
 /// Messages released and not yet taken by a connection, at most; the semaphore's own limit is far above.
 const RELEASED_MAX: u64 = 1 << 40;
-
-/// The start of the schedule, the same for all workers.
-#[derive(Debug)]
-pub(crate) struct Start {
-    all_ready: Barrier,
-    at_ns: OnceLock<u64>,
-}
-
-impl Start {
-    pub(crate) fn new(workers: usize) -> Self {
-        Self {
-            all_ready: Barrier::new(workers),
-            at_ns: OnceLock::new(),
-        }
-    }
-
-    async fn at_ns(&self) -> u64 {
-        self.all_ready.wait().await;
-        *self.at_ns.get_or_init(now_ns)
-    }
-}
 
 /// One worker's share of a constant rate.
 #[derive(Clone, Copy, Debug)]
@@ -97,7 +72,6 @@ pub(crate) struct Pacer {
     due: Semaphore,
     released: AtomicU64,
     taken: AtomicU64,
-    ready: Notify,
 }
 
 impl Pacer {
@@ -108,20 +82,15 @@ impl Pacer {
             due: Semaphore::new(0),
             released: AtomicU64::new(0),
             taken: AtomicU64::new(0),
-            ready: Notify::new(),
         }
     }
 
-    /// Waits until a message is due and returns its intended time; `None` when nothing more will be. Giving up the wait loses nothing.
+    /// Waits until a message is due and returns its intended time; `None` when nothing more will be. Giving
+    /// up the wait loses nothing.
     pub(crate) async fn next_ns(&self) -> Option<u64> {
         self.due.acquire().await.ok()?.forget();
         let number = self.taken.fetch_add(1, Ordering::Relaxed);
         Some(self.start_ns.get()? + self.share.due_ns(number))
-    }
-
-    /// All connections of the worker are ready, or have failed.
-    pub(crate) fn connections_ready(&self) {
-        self.ready.notify_one();
     }
 
     /// Releases nothing more; waiting connections are told.
@@ -131,17 +100,12 @@ impl Pacer {
 
     /// Messages that were due and never begun.
     pub(crate) fn behind(&self) -> u64 {
-        self.released
-            .load(Ordering::Relaxed)
-            .saturating_sub(self.taken.load(Ordering::Relaxed))
+        self.released.load(Ordering::Relaxed).saturating_sub(self.taken.load(Ordering::Relaxed))
     }
 
     /// Releases messages as they become due, until the run has no more to begin.
-    pub(crate) async fn run(&self, start: &Start, claims: &Claims) -> io::Result<()> {
-        // Starting without some of them is what the limit is for.
-        let _ = timeout(START_WAIT_MAX, self.ready.notified()).await;
-        let at_ns = start.at_ns().await;
-        let start_ns = *self.start_ns.get_or_init(|| at_ns);
+    pub(crate) async fn run(&self, start_ns: u64, claims: &Claims) -> io::Result<()> {
+        let start_ns = *self.start_ns.get_or_init(|| start_ns);
         let timer = Timer::new()?;
         let mut released = 0;
         loop {
@@ -154,9 +118,7 @@ impl Pacer {
             self.due.add_permits(usize::try_from(more).unwrap_or(0));
             released += more;
             self.released.store(released, Ordering::Relaxed);
-            timer
-                .wait_until(claims.deadline_ns().min(start_ns + self.share.due_ns(due)))
-                .await?;
+            timer.wait_until(claims.deadline_ns().min(start_ns + self.share.due_ns(due))).await?;
         }
         self.close();
         Ok(())
@@ -171,13 +133,11 @@ struct Timer {
 impl Timer {
     #[expect(
         deprecated,
-        reason = "the file is owned by the registration and cannot be closed under it, which is what the warning is about"
+        reason = "the warning is about files closed under the registration, and this one belongs to it"
     )]
     fn new() -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-        Ok(Self {
-            file: AsyncFd::new(timerfd_create(TimerfdClockId::Monotonic, flags)?)?,
-        })
+        Ok(Self { file: AsyncFd::new(timerfd_create(TimerfdClockId::Monotonic, flags)?)? })
     }
 
     async fn wait_until(&self, at_ns: u64) -> io::Result<()> {
@@ -186,13 +146,7 @@ impl Timer {
             // The remainder is below a thousand million; zero in both fields would disarm the timer.
             tv_nsec: i64::try_from(at_ns % NS_PER_SECOND).unwrap_or(0).max(1),
         };
-        let once = Itimerspec {
-            it_interval: Timespec {
-                tv_sec: 0,
-                tv_nsec: 0,
-            },
-            it_value: at,
-        };
+        let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: at };
         timerfd_settime(self.file.get_ref(), TimerfdTimerFlags::ABSTIME, &once)?;
         loop {
             let mut ready = self.file.readable().await?;
@@ -213,12 +167,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn shares_together_are_the_schedule(interval_ns in 1.0f64..1e9, workers in 1u64..9, elapsed_ns in 0u64..10_000_000_000) {
-            let due: u64 = (0..workers).map(|index| Share { interval_ns, workers, index }.due_by(elapsed_ns)).sum();
+        fn shares_together_are_the_schedule(
+            interval_ns in 1.0f64..1e9,
+            workers in 1u64..9,
+            elapsed_ns in 0u64..10_000_000_000,
+        ) {
+            let share = |index| Share { interval_ns, workers, index };
+            let due: u64 = (0..workers).map(|index| share(index).due_by(elapsed_ns)).sum();
             let whole = Share { interval_ns, workers: 1, index: 0 }.due_by(elapsed_ns);
             prop_assert_eq!(due, whole);
             for index in 0..workers {
-                let share = Share { interval_ns, workers, index };
+                let share = share(index);
                 let number = share.due_by(elapsed_ns);
                 prop_assert!(share.due_ns(number) > elapsed_ns);
                 prop_assert!(number == 0 || share.due_ns(number - 1) <= elapsed_ns);

@@ -1,7 +1,7 @@
 //! How numbers are written on the command line: sizes, counts, durations and rates.
 //!
-//! Units count without case and may stand after a blank; commas and underscores may group digits. What is not understood is refused with
-//! the text, the rule and examples.
+//! Units count without case and may stand after a blank; commas and underscores may group digits. What is
+//! not understood is refused with the text, the rule and examples.
 
 use std::time::Duration;
 
@@ -28,9 +28,7 @@ pub fn size(text: &str) -> Result<usize, ParseError> {
         "gi" | "gib" => 1024.0 * 1024.0 * 1024.0,
         _ => return Err(refuse()),
     };
-    whole(number * bytes)
-        .and_then(|size| usize::try_from(size).ok())
-        .ok_or_else(refuse)
+    whole(number * bytes).and_then(|size| usize::try_from(size).ok()).ok_or_else(refuse)
 }
 
 /// A number of things, at least 1: `100000`, `100,000`, `10k`, `1m`.
@@ -44,9 +42,7 @@ pub fn count(text: &str) -> Result<u64, ParseError> {
         "g" => 1e9,
         _ => return Err(refuse()),
     };
-    whole(number * times)
-        .filter(|count| *count > 0)
-        .ok_or_else(refuse)
+    whole(number * times).filter(|count| *count > 0).ok_or_else(refuse)
 }
 
 /// A time, more than nothing: `60` (seconds), `500ms`, `30s`, `5m`, `1h`.
@@ -61,11 +57,7 @@ pub fn duration(text: &str) -> Result<Duration, ParseError> {
         _ => return Err(refuse()),
     };
     let duration = Duration::try_from_secs_f64(number * seconds).map_err(|_| refuse())?;
-    if duration.is_zero() {
-        Err(refuse())
-    } else {
-        Ok(duration)
-    }
+    if duration.is_zero() { Err(refuse()) } else { Ok(duration) }
 }
 
 /// A rate in messages per second, more than nothing: `500`, `500/s`, `30k/m`, `1m/h`.
@@ -87,19 +79,14 @@ pub fn rate(text: &str) -> Result<f64, ParseError> {
     };
     let rate = number * times / seconds;
     // Beyond a nanosecond a message no schedule could be written down; below one in eleven days nobody waits.
-    if (1e-6..=1e9).contains(&rate) {
-        Ok(rate)
-    } else {
-        Err(refuse())
-    }
+    if (1e-6..=1e9).contains(&rate) { Ok(rate) } else { Err(refuse()) }
 }
 
 /// Splits `60 kb` into 60 and `kb`.
 fn split(text: &str) -> Option<(f64, String)> {
     let text = text.trim();
-    let end = text
-        .find(|character: char| !matches!(character, '0'..='9' | '.' | ',' | '_'))
-        .unwrap_or(text.len());
+    let end =
+        text.find(|character: char| !matches!(character, '0'..='9' | '.' | ',' | '_')).unwrap_or(text.len());
     let (digits, unit) = text.split_at(end);
     if !digits.starts_with(|character: char| character.is_ascii_digit()) {
         return None;
@@ -120,11 +107,7 @@ fn whole(number: f64) -> Option<u64> {
 }
 
 fn error(text: &str, what: &'static str, examples: &'static str) -> ParseError {
-    ParseError {
-        text: text.to_owned(),
-        what,
-        examples,
-    }
+    ParseError { text: text.to_owned(), what, examples }
 }
 
 #[cfg(test)]
@@ -146,18 +129,7 @@ mod tests {
         for (text, bytes) in cases {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
-        for text in [
-            "",
-            "k",
-            "-1",
-            "1.5",
-            "10 apples",
-            "1e3",
-            ".5k",
-            "99999999999GB",
-            "1.2.3",
-            "NaN",
-        ] {
+        for text in ["", "k", "-1", "1.5", "10 apples", "1e3", ".5k", "99999999999GB", "1.2.3", "NaN"] {
             assert!(size(text).is_err(), "{text}");
         }
     }
@@ -181,10 +153,7 @@ mod tests {
     #[test]
     fn a_refusal_names_the_text_and_the_rule() {
         let text = size("60 parrots").map_err(|error| error.to_string());
-        assert_eq!(
-            text,
-            Err("\"60 parrots\" is no size; write it like 1024, 60kb, 64KiB or 1MB".to_owned())
-        );
+        assert_eq!(text, Err("\"60 parrots\" is no size; write it like 1024, 60kb, 64KiB or 1MB".to_owned()));
     }
 
     proptest! {
@@ -192,7 +161,8 @@ mod tests {
         fn whole_numbers_mean_themselves(number in 1u64..1 << 50) {
             prop_assert_eq!(count(&number.to_string()), Ok(number));
             prop_assert_eq!(size(&number.to_string()).ok(), usize::try_from(number).ok());
-            prop_assert_eq!(size(&format!("{}KiB", number >> 10)).ok(), usize::try_from(number >> 10 << 10).ok());
+            let kibibytes = size(&format!("{}KiB", number >> 10));
+            prop_assert_eq!(kibibytes.ok(), usize::try_from(number >> 10 << 10).ok());
         }
 
         #[test]

@@ -89,10 +89,7 @@ impl Plan {
 
     /// The same run for one address, for programs that run the generator inside.
     pub fn messages(target: SocketAddr, count: u64) -> Self {
-        Self {
-            message_count: Some(count),
-            ..Self::new(target)
-        }
+        Self { message_count: Some(count), ..Self::new(target) }
     }
 
     /// How long messages begin: KumoMTA's 60 seconds unless one of the two limits is given.
@@ -106,17 +103,12 @@ impl Plan {
     }
 }
 
-/// Raises the soft limit of open files to the hard one and returns what is in force. For the whole process, so only a `main` calls it.
+/// Raises the soft limit of open files to the hard one and returns what is in force. For the whole process,
+/// so only a `main` calls it.
 pub fn file_limit_raise() -> usize {
     let limit = getrlimit(Resource::Nofile);
     // A refusal leaves the old limit in force, which is then what we report.
-    let _ = setrlimit(
-        Resource::Nofile,
-        Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        },
-    );
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     getrlimit(Resource::Nofile)
         .current
         .map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX))
@@ -124,9 +116,7 @@ pub fn file_limit_raise() -> usize {
 
 /// How many connections fit under a limit of open files; at least 1.
 pub fn connections_that_fit(files: usize, workers: usize) -> usize {
-    files
-        .saturating_sub(FILES_RESERVED + workers * FILES_RESERVED_PER_WORKER)
-        .max(1)
+    files.saturating_sub(FILES_RESERVED + workers * FILES_RESERVED_PER_WORKER).max(1)
 }
 
 /// A number that the operating system's random source has a part in.

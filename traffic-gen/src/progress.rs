@@ -1,7 +1,7 @@
 //! The line that shows how the run goes, once a second on standard error.
 //!
-//! On a terminal the line is written over itself; elsewhere each second gets a line of its own. An error on standard error is ignored:
-//! the run matters more than its picture.
+//! On a terminal the line is written over itself; elsewhere each second gets a line of its own. An error on
+//! standard error is ignored: the run matters more than its picture.
 
 use std::io::{IsTerminal, Write, stderr};
 
@@ -17,21 +17,14 @@ pub(crate) struct Progress {
 
 impl Progress {
     pub(crate) fn new() -> Self {
-        Self {
-            terminal: stderr().is_terminal(),
-            sent_before: 0,
-        }
+        Self { terminal: stderr().is_terminal(), sent_before: 0 }
     }
 
     pub(crate) fn show(&mut self, second: &Second<'_>) {
         let rate = (second.sent - self.sent_before) as f64 / second.length.as_secs_f64().max(1e-9);
         self.sent_before = second.sent;
         let line = line(second, rate);
-        let _ = if self.terminal {
-            write!(stderr(), "\r\x1b[K{line}")
-        } else {
-            writeln!(stderr(), "{line}")
-        };
+        let _ = if self.terminal { write!(stderr(), "\r\x1b[K{line}") } else { writeln!(stderr(), "{line}") };
     }
 
     pub(crate) fn finish(self) {
@@ -43,7 +36,8 @@ impl Progress {
 
 fn line(second: &Second<'_>, rate: f64) -> String {
     format!(
-        "{:>5.1} s  {} msg/s  {:.2} MMH  sent {}  failed {}  unknown {}  in flight {}  connections {}  p99 {}",
+        "{:>5.1} s  {} msg/s  {:.2} MMH  sent {}  \
+        failed {}  unknown {}  in flight {}  connections {}  p99 {}",
         (second.offset + second.length).as_secs_f64(),
         grouped(rate),
         rate * 3600.0 / 1e6,
@@ -78,7 +72,8 @@ mod tests {
         };
         assert_eq!(
             line(&second, 61_204.0),
-            "  3.0 s  61,204 msg/s  220.33 MMH  sent 734,448  failed 0  unknown 1  in flight 64  connections 64  p99 1.23 ms"
+            "  3.0 s  61,204 msg/s  220.33 MMH  sent 734,448  \
+             failed 0  unknown 1  in flight 64  connections 64  p99 1.23 ms"
         );
     }
 }

@@ -73,11 +73,7 @@ impl Report {
         interrupted: bool,
     ) -> Self {
         let begun = total.sent + total.failed + total.unknown > 0;
-        let elapsed_ns = if begun {
-            total.last_reply_ns.saturating_sub(total.first_sent_ns)
-        } else {
-            0
-        };
+        let elapsed_ns = if begun { total.last_reply_ns.saturating_sub(total.first_sent_ns) } else { 0 };
         let elapsed_s = elapsed_ns as f64 / 1e9;
         Self {
             run_id: plan.run_id.to_string(),
@@ -92,11 +88,7 @@ impl Report {
             unknown: total.unknown,
             behind,
             elapsed_s,
-            mmh: if elapsed_ns > 0 {
-                mmh(total.sent as f64 / elapsed_s)
-            } else {
-                0.0
-            },
+            mmh: if elapsed_ns > 0 { mmh(total.sent as f64 / elapsed_s) } else { 0.0 },
             latency_us: summary(&latency),
             first_sent_ns: begun.then_some(total.first_sent_ns),
             last_reply_ns: begun.then_some(total.last_reply_ns),

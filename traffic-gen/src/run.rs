@@ -1,6 +1,7 @@
 //! A run from beginning to end: threads started, each second reported, everything added up.
 //!
-//! Nothing here fails half-way: what the host refuses becomes an error in the report, and the report is always made.
+//! Nothing here fails half-way: what the host refuses becomes an error in the report, and the report is
+//! always made.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,9 +19,10 @@ use tokio::sync::watch;
 use crate::claims::Claims;
 use crate::clock::{NS_PER_SECOND, now_ns};
 use crate::content::{Content, ContentError};
-use crate::pacer::{Pacer, Share, Start};
+use crate::pacer::{Pacer, Share};
 use crate::plan::Plan;
 use crate::report::Report;
+use crate::start::Start;
 use crate::tally::Tally;
 use crate::template::{Common, Template};
 use crate::worker::Worker;
@@ -43,17 +45,15 @@ pub struct Control {
 
 impl Default for Control {
     fn default() -> Self {
-        Self {
-            stop: watch::Sender::new(Stop::Not),
-        }
+        Self { stop: watch::Sender::new(Stop::Not) }
     }
 }
 
 impl Control {
-    /// Ends the run: at the first call nothing more is begun and replies are waited for; at the second they are given up.
+    /// Ends the run: at the first call nothing more is begun and replies are waited for; at the second they
+    /// are given up.
     pub fn stop(&self) {
-        self.stop
-            .send_modify(|stop| *stop = if *stop == Stop::Not { Stop::Soon } else { Stop::Now });
+        self.stop.send_modify(|stop| *stop = if *stop == Stop::Not { Stop::Soon } else { Stop::Now });
     }
 
     fn is_stopped(&self) -> bool {
@@ -93,8 +93,9 @@ pub(crate) struct Shared {
     pub(crate) plan: Plan,
     pub(crate) content: Content,
     pub(crate) claims: Claims,
-    pub(crate) schedule_start: Start,
-    pub(crate) start_ns: u64,
+    pub(crate) start: Start,
+    /// When connections begin to be opened.
+    begin_ns: u64,
     pub(crate) sender: String,
     date: String,
     connections: AtomicU64,
@@ -102,22 +103,15 @@ pub(crate) struct Shared {
 
 impl Shared {
     fn new(plan: Plan, content: Content) -> Self {
-        let start_ns = now_ns();
-        let duration_ns = plan
-            .duration()
-            .map(|duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
-        let deadline_ns = duration_ns.map_or(u64::MAX, |duration_ns| start_ns.saturating_add(duration_ns));
-        let unix_seconds = SystemTime::UNIX_EPOCH
-            .elapsed()
-            .map_or(0, |elapsed| elapsed.as_secs());
+        let duration_ns =
+            plan.duration().map(|duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+        let unix_seconds = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_secs());
         Self {
-            claims: Claims::new(plan.message_count.unwrap_or(u64::MAX), deadline_ns),
-            schedule_start: Start::new(plan.workers()),
-            start_ns,
+            claims: Claims::new(plan.message_count.unwrap_or(u64::MAX)),
+            start: Start::new(duration_ns),
+            begin_ns: now_ns(),
             sender: format!("sender@{}", plan.sender_domain),
-            date: DateCache::new()
-                .rfc5322(i64::try_from(unix_seconds).unwrap_or(i64::MAX))
-                .to_owned(),
+            date: DateCache::new().rfc5322(i64::try_from(unix_seconds).unwrap_or(i64::MAX)).to_owned(),
             connections: AtomicU64::new(0),
             content,
             plan,
@@ -139,16 +133,7 @@ impl Shared {
             date: &self.date,
             extra_headers: &self.content.extra_headers,
         };
-        Template::new(
-            &common,
-            &TrafficHeader {
-                run: self.plan.run_id,
-                conn: 0,
-                seq: 0,
-                sent_ns: 0,
-                crc: 0,
-            },
-        )
+        Template::new(&common, &TrafficHeader { run: self.plan.run_id, conn: 0, seq: 0, sent_ns: 0, crc: 0 })
     }
 
     /// Recipient and body of a message depend on the seed and its number, on nothing else.
@@ -181,28 +166,15 @@ pub fn run_observed(mut plan: Plan, control: &Control, observer: &mut dyn Observ
     let shared = Arc::new(Shared::new(plan, content));
     let workers: Vec<Arc<Worker>> = make_workers(&shared);
     let (done, all_done) = sync_channel(0);
-    let threads: Vec<_> = workers
-        .iter()
-        .map(|worker| spawn(worker, control, &done))
-        .collect();
+    let threads: Vec<_> = workers.iter().map(|worker| spawn(worker, control, &done)).collect();
     drop(done);
     let latency = watch_workers(&shared, &workers, &all_done, observer);
     for thread in threads.into_iter().flatten() {
         // A thread that panicked has already printed why; what it counted is still in its tally.
         let _ = thread.join();
     }
-    let behind = workers
-        .iter()
-        .filter_map(|worker| worker.pacer.as_ref())
-        .map(Pacer::behind)
-        .sum();
-    Report::new(
-        &shared.plan,
-        total(&workers),
-        latency,
-        behind,
-        control.is_stopped(),
-    )
+    let behind = workers.iter().filter_map(|worker| worker.pacer.as_ref()).map(Pacer::behind).sum();
+    Report::new(&shared.plan, total(&workers), latency, behind, control.is_stopped())
 }
 
 fn content(plan: &Plan) -> Result<Content, ContentError> {
@@ -224,11 +196,7 @@ fn make_workers(shared: &Arc<Shared>) -> Vec<Arc<Worker>> {
         let connections = (shared.plan.concurrency + index) / count;
         let pacer = shared.plan.rate_per_second.map(|rate| {
             let interval_ns = NS_PER_SECOND as f64 / rate;
-            Pacer::new(Share {
-                interval_ns,
-                workers: count as u64,
-                index: index as u64,
-            })
+            Pacer::new(Share { interval_ns, workers: count as u64, index: index as u64 })
         });
         Arc::new(Worker::new(Arc::clone(shared), connections, pacer))
     };
@@ -238,16 +206,12 @@ fn make_workers(shared: &Arc<Shared>) -> Vec<Arc<Worker>> {
 /// Starts a worker's thread. `done` is held until it ends.
 fn spawn(worker: &Arc<Worker>, control: &Control, done: &SyncSender<()>) -> Option<JoinHandle<()>> {
     let (worker_of_thread, stop, done) = (Arc::clone(worker), control.stop.subscribe(), done.clone());
-    let started = Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .build()
-        .and_then(|runtime| {
-            thread::Builder::new().name("load".to_owned()).spawn(move || {
-                runtime.block_on(worker_of_thread.work(stop));
-                drop(done);
-            })
-        });
+    let started = Builder::new_current_thread().enable_io().enable_time().build().and_then(|runtime| {
+        thread::Builder::new().name("load".to_owned()).spawn(move || {
+            runtime.block_on(worker_of_thread.work(stop));
+            drop(done);
+        })
+    });
     started
         .inspect_err(|error| {
             worker.tally(|tally| tally.error(&format!("the host refused a thread: {error}")));
@@ -265,10 +229,10 @@ fn watch_workers(
     observer: &mut dyn Observer,
 ) -> Histogram<u64> {
     let (mut all, mut second, mut spare) = (new_histogram(), new_histogram(), new_histogram());
-    let (mut begin_ns, mut tick) = (shared.start_ns, 0);
+    let (mut begin_ns, mut tick) = (shared.begin_ns, 0);
     loop {
         tick += 1;
-        let end_ns = shared.start_ns + tick * NS_PER_SECOND;
+        let end_ns = shared.begin_ns + tick * NS_PER_SECOND;
         let wait = Duration::from_nanos(end_ns.saturating_sub(now_ns()));
         let running = all_done.recv_timeout(wait) == Err(RecvTimeoutError::Timeout);
         second.reset();
@@ -297,29 +261,25 @@ fn seen<'a>(
     // The count of what has begun is read last, so that nothing answered seems to be in flight twice.
     let total = total(workers);
     Second {
-        offset: Duration::from_nanos(begin_ns - shared.start_ns),
+        offset: Duration::from_nanos(begin_ns - shared.begin_ns),
         length: Duration::from_nanos(end_ns - begin_ns),
         latency,
         sent: total.sent,
         failed: total.failed,
         unknown: total.unknown,
-        in_flight: shared
-            .claims
-            .begun()
-            .saturating_sub(total.sent + total.failed + total.unknown),
+        in_flight: shared.claims.begun().saturating_sub(total.sent + total.failed + total.unknown),
         connections: total.connections_open,
     }
 }
 
 fn total(workers: &[Arc<Worker>]) -> Tally {
     let mut total = Tally::new();
-    workers
-        .iter()
-        .for_each(|worker| worker.tally(|tally| total.add(tally)));
+    workers.iter().for_each(|worker| worker.tally(|tally| total.add(tally)));
     total
 }
 
 fn add(sum: &mut Histogram<u64>, part: &Histogram<u64>) {
-    // All histograms are made by the same function with the same bounds, which is the only thing that could be refused.
+    // All histograms are made by the same function with the same bounds, which is the only thing that could
+    // be refused.
     sum.add(part).unwrap_or_default();
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use traffic_gen::Report;
 
 /// Quantiles of the latency table, with their names.
-const QUANTILES: [(&str, f64); 7] = [
+const QUANTILES: [(&str, f64); 8] = [
     ("p50", 0.5),
     ("p75", 0.75),
     ("p90", 0.9),
@@ -13,93 +13,73 @@ const QUANTILES: [(&str, f64); 7] = [
     ("p99", 0.99),
     ("p99.9", 0.999),
     ("p99.99", 0.9999),
+    ("max", 1.0),
 ];
 
 /// The whole summary, with a line end.
 pub(crate) fn text(report: &Report) -> String {
-    let mut text = String::new();
-    let mut line = |name: &str, value: String| {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{name:<12}{value}");
-    };
-    line(
-        "run",
-        format!("{} to {} (seed {})", report.run_id, report.target, report.seed),
-    );
-    line("sent", grouped(report.sent as f64));
-    line("failed", grouped(report.failed as f64));
-    line("unknown", grouped(report.unknown as f64));
-    if report.unsent() > 0 {
-        line("not begun", grouped(report.unsent() as f64));
-    }
-    if report.behind > 0 {
-        line(
-            "behind",
-            format!(
-                "{} messages were due and never begun",
-                grouped(report.behind as f64)
-            ),
-        );
-    }
-    line(
-        "connections",
-        format!(
-            "{} opened, {} lost",
-            grouped(report.connections as f64),
-            grouped(report.connections_lost as f64)
-        ),
-    );
-    line("elapsed", format!("{:.3} s", report.elapsed_s));
-    let per_second = |count: u64| {
-        if report.elapsed_s > 0.0 {
-            count as f64 / report.elapsed_s
-        } else {
-            0.0
-        }
-    };
-    line(
-        "rate",
-        format!(
-            "{} msg/s, {:.2} MMH, {:.1} MB/s",
-            grouped(per_second(report.sent)),
-            report.mmh,
-            per_second(report.bytes) / 1e6
-        ),
-    );
-    if report.sent > 0 {
-        let measured = if report.rate_per_s.is_some() {
-            "from the intended time"
-        } else {
-            "from MAIL"
-        };
-        line(
-            "latency",
-            format!("{measured} to the final reply of accepted messages"),
-        );
-        for (name, quantile) in QUANTILES {
-            line(
-                "",
-                format!(
-                    "{name:<8}{:>10}",
-                    latency(report.latency.value_at_quantile(quantile) as f64)
-                ),
-            );
-        }
-        line(
-            "",
-            format!("{:<8}{:>10}", "max", latency(report.latency.max() as f64)),
-        );
-    }
+    let mut lines = Lines::default();
+    lines.add("run", &format!("{} to {} (seed {})", report.run_id, report.target, report.seed));
+    lines.count("sent", report.sent);
+    lines.count("failed", report.failed);
+    lines.count("unknown", report.unknown);
+    lines.count_if("not begun", report.unsent());
+    lines.count_if("due, not begun", report.behind);
+    let number = |number: u64| grouped(number as f64);
+    let (opened, lost) = (number(report.connections), number(report.connections_lost));
+    lines.add("connections", &format!("{opened} opened, {lost} lost"));
+    lines.add("elapsed", &format!("{:.3} s", report.elapsed_s));
+    lines.add("rate", &rate(report));
+    latencies(report, &mut lines);
     for (code, count) in report.reply_codes.iter().filter(|(code, _)| **code != 250) {
-        line("reply", format!("{code}: {}", grouped(*count as f64)));
+        lines.add("reply", &format!("{code}: {}", number(*count)));
     }
     for (kind, count) in &report.errors {
-        line("error", format!("{kind}: {}", grouped(*count as f64)));
+        lines.add("error", &format!("{kind}: {}", number(*count)));
     }
     if report.interrupted {
-        line("ended", "by a signal".to_owned());
+        lines.add("ended", "by a signal");
     }
-    text
+    lines.0
+}
+
+fn rate(report: &Report) -> String {
+    let per_second = |count: u64| if report.elapsed_s > 0.0 { count as f64 / report.elapsed_s } else { 0.0 };
+    let megabytes = per_second(report.bytes) / 1e6;
+    format!("{} msg/s, {:.2} MMH, {megabytes:.1} MB/s", grouped(per_second(report.sent)), report.mmh)
+}
+
+fn latencies(report: &Report, lines: &mut Lines) {
+    if report.sent == 0 {
+        return;
+    }
+    let from = if report.rate_per_s.is_some() { "from the intended time" } else { "from MAIL" };
+    lines.add("latency", &format!("{from} to the final reply of accepted messages"));
+    for (name, quantile) in QUANTILES {
+        let value = latency(report.latency.value_at_quantile(quantile) as f64);
+        lines.add("", &format!("{name:<8}{value:>10}"));
+    }
+}
+
+/// Names in one column, values in the next.
+#[derive(Default)]
+struct Lines(String);
+
+impl Lines {
+    fn add(&mut self, name: &str, value: &str) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.0, "{name:<16}{value}");
+    }
+
+    fn count(&mut self, name: &str, count: u64) {
+        self.add(name, &grouped(count as f64));
+    }
+
+    fn count_if(&mut self, name: &str, count: u64) {
+        if count > 0 {
+            self.count(name, count);
+        }
+    }
 }
 
 /// A whole number with commas between thousands.
@@ -132,10 +112,7 @@ mod tests {
 
     #[test]
     fn numbers_are_easy_to_read() {
-        assert_eq!(
-            [0.0, 999.0, 1_000.4, 1_234_567.0].map(grouped),
-            ["0", "999", "1,000", "1,234,567"]
-        );
+        assert_eq!([0.0, 999.0, 1_000.4, 1_234_567.0].map(grouped), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!(
             [0.0, 950.0, 1_250.0, 12_340.0, 123_400.0, 61_000_000.0].map(latency),
             ["0 us", "950 us", "1.25 ms", "12.3 ms", "123 ms", "61.00 s"]

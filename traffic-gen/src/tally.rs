@@ -1,4 +1,5 @@
-//! What a worker has counted. Its own connections write it, and the reporter takes the last second's part out of it once a second.
+//! What a worker has counted. Its own connections write it, and the reporter takes the last second's part
+//! out of it once a second.
 //!
 //! Only final replies count: nothing is added when a message begins.
 
@@ -67,7 +68,8 @@ impl Tally {
         }
     }
 
-    /// Counts a message that was answered. The latency is that of accepted messages only: refusals are often quicker.
+    /// Counts a message that was answered. The latency is that of accepted messages only: refusals are
+    /// often quicker.
     pub(crate) fn answered(&mut self, message: &Final, start_ns: u64) {
         *self.reply_codes.entry(message.code).or_insert(0) += 1;
         self.first_sent_ns = self.first_sent_ns.min(message.sent_ns);
@@ -78,10 +80,7 @@ impl Tally {
         }
         self.sent += 1;
         self.bytes += message.bytes;
-        record_ns(
-            &mut self.latency,
-            message.reply_ns.saturating_sub(message.sent_ns),
-        );
+        record_ns(&mut self.latency, message.reply_ns.saturating_sub(message.sent_ns));
         let second = message.reply_ns.saturating_sub(start_ns) / NS_PER_SECOND;
         let second = usize::try_from(second).unwrap_or(usize::MAX).min(SECONDS_MAX - 1);
         if self.per_second.len() <= second {
@@ -133,18 +132,12 @@ impl Tally {
         if self.per_second.len() < other.per_second.len() {
             self.per_second.resize(other.per_second.len(), 0);
         }
-        self.per_second
-            .iter_mut()
-            .zip(&other.per_second)
-            .for_each(|(sum, count)| *sum += count);
+        self.per_second.iter_mut().zip(&other.per_second).for_each(|(sum, count)| *sum += count);
         other
             .reply_codes
             .iter()
             .for_each(|(code, count)| *self.reply_codes.entry(*code).or_insert(0) += count);
-        other
-            .errors
-            .iter()
-            .for_each(|(kind, count)| *self.errors.entry(kind.clone()).or_insert(0) += count);
+        other.errors.iter().for_each(|(kind, count)| *self.errors.entry(kind.clone()).or_insert(0) += count);
     }
 }
 
@@ -155,32 +148,12 @@ mod tests {
     #[test]
     fn a_refusal_counts_but_its_latency_does_not() {
         let mut tally = Tally::new();
-        let refused = Final {
-            code: 550,
-            positive: false,
-            bytes: 10,
-            sent_ns: 1_000,
-            reply_ns: 2_000,
-        };
+        let refused = Final { code: 550, positive: false, bytes: 10, sent_ns: 1_000, reply_ns: 2_000 };
         tally.answered(&refused, 0);
-        tally.answered(
-            &Final {
-                code: 250,
-                positive: true,
-                reply_ns: 1_500_000_000,
-                ..refused
-            },
-            0,
-        );
+        tally.answered(&Final { code: 250, positive: true, reply_ns: 1_500_000_000, ..refused }, 0);
         tally.lost(500, 3_000);
-        assert_eq!(
-            (tally.sent, tally.failed, tally.unknown, tally.bytes),
-            (1, 1, 1, 10)
-        );
-        assert_eq!(
-            (tally.latency.len(), tally.first_sent_ns, tally.last_reply_ns),
-            (1, 500, 1_500_000_000)
-        );
+        assert_eq!((tally.sent, tally.failed, tally.unknown, tally.bytes), (1, 1, 1, 10));
+        assert_eq!((tally.latency.len(), tally.first_sent_ns, tally.last_reply_ns), (1, 500, 1_500_000_000));
         assert_eq!(tally.per_second, [0, 1]);
         assert_eq!(tally.reply_codes, BTreeMap::from([(250, 1), (550, 1)]));
     }

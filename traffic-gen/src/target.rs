@@ -1,7 +1,8 @@
 //! Where the load goes, and whether it may.
 //!
-//! Load is let loose on loopback, private networks and the range reserved for benchmarks only. For any other address the operator must
-//! say that the host is theirs: a mistyped name must not become an attack. Names are resolved once, before the run.
+//! Load is let loose on loopback, private networks and the range reserved for benchmarks only. For any
+//! other address the operator must say that the host is theirs: a mistyped name must not become an attack.
+//! Names are resolved once, before the run.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
@@ -31,7 +32,8 @@ pub enum TargetError {
     },
     /// The host is on the public Internet.
     #[error(
-        "{name} is {address}, a public address; load is let loose only on hosts that are yours. If it is, say so:"
+        "{name} is {address}, a public address; load is let loose only on hosts that are yours. \
+         If it is, say so:"
     )]
     Public {
         /// As the operator wrote it.
@@ -50,39 +52,28 @@ impl Target {
         if !has_port {
             return Err(TargetError::Syntax(name.to_owned()));
         }
-        let unknown = |error| TargetError::Unknown {
-            name: name.to_owned(),
-            error,
-        };
+        let unknown = |error| TargetError::Unknown { name: name.to_owned(), error };
         let addresses: Vec<SocketAddr> = resolve(name).map_err(unknown)?;
         let public = addresses.iter().find(|address| !is_private(address.ip()));
         match public {
-            Some(address) if !owned => Err(TargetError::Public {
-                name: name.to_owned(),
-                address: address.ip(),
-            }),
+            Some(address) if !owned => {
+                Err(TargetError::Public { name: name.to_owned(), address: address.ip() })
+            }
             _ if addresses.is_empty() => Err(unknown(io::ErrorKind::NotFound.into())),
-            _ => Ok(Self {
-                name: name.to_owned(),
-                addresses,
-            }),
+            _ => Ok(Self { name: name.to_owned(), addresses }),
         }
     }
 }
 
 impl From<SocketAddr> for Target {
     fn from(address: SocketAddr) -> Self {
-        Self {
-            name: address.to_string(),
-            addresses: vec![address],
-        }
+        Self { name: address.to_string(), addresses: vec![address] }
     }
 }
 
 fn resolve(name: &str) -> io::Result<Vec<SocketAddr>> {
-    let host_and_port = name
-        .rsplit_once(':')
-        .and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
+    let host_and_port =
+        name.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse::<u16>().ok()?)));
     if let Some((host, port)) = host_and_port
         && is_localhost(host)
     {
@@ -97,7 +88,8 @@ fn is_localhost(host: &str) -> bool {
     host == "localhost" || host.ends_with(".localhost")
 }
 
-/// Loopback, private (RFC 1918, RFC 4193), link-local (RFC 4291), shared (RFC 6598) or reserved for benchmarks (RFC 2544).
+/// Loopback, private (RFC 1918, RFC 4193), link-local (RFC 4291), shared (RFC 6598) or reserved for
+/// benchmarks (RFC 2544).
 fn is_private(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => {
@@ -173,27 +165,11 @@ mod tests {
             Target::resolve("mx.localhost:25", false).unwrap().addresses,
             ["127.0.0.1:25".parse().unwrap()]
         );
-        assert_eq!(
-            Target::resolve("[::1]:25", false).unwrap().addresses,
-            ["[::1]:25".parse().unwrap()]
-        );
-        assert!(matches!(
-            Target::resolve("192.0.2.1:25", false),
-            Err(TargetError::Public { .. })
-        ));
+        assert_eq!(Target::resolve("[::1]:25", false).unwrap().addresses, ["[::1]:25".parse().unwrap()]);
+        assert!(matches!(Target::resolve("192.0.2.1:25", false), Err(TargetError::Public { .. })));
         assert!(Target::resolve("192.0.2.1:25", true).is_ok());
-        for text in [
-            "",
-            "localhost",
-            ":25",
-            "localhost:0",
-            "localhost:x",
-            "localhost:99999",
-        ] {
-            assert!(
-                matches!(Target::resolve(text, true), Err(TargetError::Syntax(_))),
-                "{text}"
-            );
+        for text in ["", "localhost", ":25", "localhost:0", "localhost:x", "localhost:99999"] {
+            assert!(matches!(Target::resolve(text, true), Err(TargetError::Syntax(_))), "{text}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The header of one message, rendered once per connection and patched for each message.
 //!
-//! What changes stands at fixed places: the numbers of `X-Traffic-Gen` and of the Message-ID have a fixed width, and `To` is last, so
-//! that an address of any length only moves the end.
+//! What changes stands at fixed places: the numbers of `X-Traffic-Gen` and of the Message-ID have a fixed
+//! width, and `To` is last, so that an address of any length only moves the end.
 
 use message::traffic::{TrafficHeader, write_decimal};
 
@@ -33,25 +33,17 @@ impl Template {
         let run = traffic.run;
         header.extend_from_slice(format!("Message-ID: <{run}.").as_bytes());
         let sequence_at = header.len();
-        let Common {
-            sender,
-            host,
-            date,
-            extra_headers,
-        } = common;
+        let Common { sender, host, date, extra_headers } = common;
         let rest = format!(
-            "{:0SEQUENCE_DIGITS$}@{host}>\r\nDate: {date}\r\nFrom: <{sender}>\r\nSubject: Load test {run}\r\nMIME-Version: 1.0\r\n",
+            "{:0SEQUENCE_DIGITS$}@{host}>\r\nDate: {date}\r\nFrom: <{sender}>\r\n\
+            Subject: Load test {run}\r\nMIME-Version: 1.0\r\n",
             0
         );
         header.extend_from_slice(rest.as_bytes());
         header.extend_from_slice(extra_headers);
         header.extend_from_slice(b"To: <");
         let recipient_at = header.len();
-        Self {
-            header,
-            sequence_at,
-            recipient_at,
-        }
+        Self { header, sequence_at, recipient_at }
     }
 
     /// The header for one message, with the empty line that ends it.
@@ -61,10 +53,7 @@ impl Template {
         self.header.extend_from_slice(b">\r\n\r\n");
         // The line was made for the same run, so it always has the room.
         let _ = traffic.patch(&mut self.header);
-        write_decimal(
-            traffic.seq,
-            &mut self.header[self.sequence_at..self.sequence_at + SEQUENCE_DIGITS],
-        );
+        write_decimal(traffic.seq, &mut self.header[self.sequence_at..self.sequence_at + SEQUENCE_DIGITS]);
         &self.header
     }
 
@@ -89,28 +78,14 @@ mod tests {
             date: "Thu, 1 Jan 1970 00:00:00 +0000",
             extra_headers: b"X-A: b\r\n",
         };
-        let traffic = TrafficHeader {
-            run: RunId::new("r1").unwrap(),
-            conn: 4,
-            seq: 0,
-            sent_ns: 0,
-            crc: 0,
-        };
+        let traffic = TrafficHeader { run: RunId::new("r1").unwrap(), conn: 4, seq: 0, sent_ns: 0, crc: 0 };
         let mut template = Template::new(&common, &traffic);
         for (seq, recipient) in [(1, "a-long-one@example.test"), (20, "b@c")] {
-            let traffic = TrafficHeader {
-                seq,
-                sent_ns: seq * 7,
-                crc: 9,
-                ..traffic
-            };
+            let traffic = TrafficHeader { seq, sent_ns: seq * 7, crc: 9, ..traffic };
             let header = template.render(&traffic, recipient).to_vec();
             assert_eq!(find_in(&header), Some((traffic, header.len())));
             assert_eq!(find(&header, "to").unwrap(), format!("<{recipient}>"));
-            assert_eq!(
-                find(&header, "message-id").unwrap(),
-                format!("<r1.{seq:012}@gen.localhost>")
-            );
+            assert_eq!(find(&header, "message-id").unwrap(), format!("<r1.{seq:012}@gen.localhost>"));
             assert_eq!(find(&header, "x-a").unwrap(), "b");
         }
     }

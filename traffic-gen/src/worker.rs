@@ -1,25 +1,28 @@
 //! One core's share of the load: its connections, and the watch over them.
 //!
-//! Runs on a thread of its own. A connection that ends is opened again only with `keep_going`, later and later as long as it is of no use,
-//! and not for ever. One look a second finds connections that wait too long for the server.
+//! Runs on a thread of its own. A connection that ends is opened again only with `keep_going`, later and
+//! later as long as it is of no use, and not for ever. One look a second finds connections that wait too
+//! long for the server.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::clock::now_ns;
 use crate::connection::{self, Ending};
 use crate::flight::{Flight, Stage};
 use crate::pacer::Pacer;
 use crate::run::{Shared, Stop};
+use crate::start::START_WAIT_MAX;
 use crate::tally::Tally;
 
-/// Connections of one worker that connect at the same time, so that a start with thousands does not flood the server.
+/// Connections of one worker that connect at the same time, so that a start with thousands does not flood
+/// the server.
 const CONNECTS_MAX: usize = 128;
 
 /// How long a server may take to answer QUIT, in seconds.
@@ -36,6 +39,9 @@ pub(crate) struct Worker {
     pub(crate) run: Arc<Shared>,
     pub(crate) pacer: Option<Pacer>,
     pub(crate) connects: Semaphore,
+    /// Closed when messages may begin.
+    pub(crate) started: Semaphore,
+    ready: Notify,
     connections: usize,
     tally: Mutex<Tally>,
     /// Seconds since the worker started.
@@ -50,6 +56,8 @@ impl Worker {
             run,
             pacer,
             connects: Semaphore::new(CONNECTS_MAX),
+            started: Semaphore::new(0),
+            ready: Notify::new(),
             connections,
             tally: Mutex::new(Tally::new()),
             second: AtomicU32::new(0),
@@ -69,15 +77,14 @@ impl Worker {
     /// One more connection can take messages, or never will.
     pub(crate) fn connection_ready(&self) {
         let settled = self.settled.fetch_add(1, Ordering::Relaxed) + 1;
-        if let Some(pacer) = &self.pacer
-            && settled as usize >= self.connections
-        {
-            pacer.connections_ready();
+        if settled as usize >= self.connections {
+            self.ready.notify_one();
         }
     }
 
     /// A connection found that no message is left to begin: those that wait for one need not.
     pub(crate) fn nothing_left(&self) {
+        self.started.close();
         if let Some(pacer) = &self.pacer {
             pacer.close();
         }
@@ -91,16 +98,7 @@ impl Worker {
         stop.mark_changed();
         let mut sweep = interval(Duration::from_secs(1));
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let pace = async {
-            if let Some(pacer) = &self.pacer
-                && let Err(error) = pacer.run(&self.run.schedule_start, &self.run.claims).await
-            {
-                self.tally(|tally| tally.error(&format!("the host refused a timer: {error}")));
-                self.run.claims.close();
-                pacer.close();
-            }
-            std::future::pending::<()>().await;
-        };
+        let pace = self.pace();
         tokio::pin!(pace);
         loop {
             tokio::select! {
@@ -113,6 +111,22 @@ impl Worker {
                 () = &mut pace => {}
             }
         }
+    }
+
+    /// Begins the run when the connections stand, and releases messages if there is a rate. Never ends.
+    async fn pace(&self) {
+        // Beginning without some of them is what the limit is for.
+        let _ = timeout(START_WAIT_MAX, self.ready.notified()).await;
+        let start_ns = self.run.start.begin(&self.run.claims);
+        self.started.close();
+        if let Some(pacer) = &self.pacer
+            && let Err(error) = pacer.run(start_ns, &self.run.claims).await
+        {
+            self.tally(|tally| tally.error(&format!("the host refused a timer: {error}")));
+            self.run.claims.close();
+            pacer.close();
+        }
+        std::future::pending().await
     }
 }
 
@@ -137,33 +151,16 @@ struct Crew {
 
 impl Crew {
     fn new(worker: Arc<Worker>) -> Self {
-        Self {
-            worker,
-            connections: JoinSet::new(),
-            seats: HashMap::new(),
-            draining_since: None,
-        }
+        Self { worker, connections: JoinSet::new(), seats: HashMap::new(), draining_since: None }
     }
 
     fn hire(&mut self, in_vain: u32) {
         let worker = Arc::clone(&self.worker);
         let flight = Arc::new(Flight::new(worker.second()));
         let number = worker.run.connection_number();
-        let task = self.connections.spawn(connection::run(
-            worker,
-            Arc::clone(&flight),
-            number,
-            pause(in_vain),
-        ));
-        self.seats.insert(
-            task.id(),
-            Seat {
-                flight,
-                task,
-                in_vain,
-                given_up: None,
-            },
-        );
+        let task =
+            self.connections.spawn(connection::run(worker, Arc::clone(&flight), number, pause(in_vain)));
+        self.seats.insert(task.id(), Seat { flight, task, in_vain, given_up: None });
     }
 
     fn ended(&mut self, ended: Result<(Id, Ending), JoinError>) {
@@ -210,12 +207,8 @@ impl Crew {
     fn sweep(&mut self) {
         let second = self.worker.second.fetch_add(1, Ordering::Relaxed);
         self.drain_if_done();
-        let timeout = u32::try_from(self.worker.run.plan.timeout.as_secs())
-            .unwrap_or(u32::MAX)
-            .max(1);
-        let drained_long = self
-            .draining_since
-            .is_some_and(|since| second.saturating_sub(since) > timeout);
+        let timeout = u32::try_from(self.worker.run.plan.timeout.as_secs()).unwrap_or(u32::MAX).max(1);
+        let drained_long = self.draining_since.is_some_and(|since| second.saturating_sub(since) > timeout);
         self.give_up(|seat, second| {
             let silent = seat.flight.silent_seconds(second);
             match seat.flight.stage() {
@@ -238,7 +231,8 @@ impl Crew {
         }
     }
 
-    /// Ends the connections for which `verdict` gives an answer; inside of it stands what to count it as, if anything.
+    /// Ends the connections for which `verdict` gives an answer; inside of it stands what to count it as,
+    /// if anything.
     fn give_up(&mut self, verdict: impl Fn(&Seat, u32) -> Option<Option<&'static str>>) {
         let second = self.worker.second();
         for seat in self.seats.values_mut() {

@@ -1,5 +1,7 @@
 //! The command as its users meet it: flags, exit codes, reports, signals.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise, in its helpers too")]
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -53,7 +55,8 @@ fn a_public_host_is_refused_with_the_line_that_would_be_accepted() {
     let output = output(&line);
     assert_eq!(output.status.code(), Some(2));
     let error = text(&output.stderr);
-    let accepted = "traffic-gen --target 192.0.2.1:587 --concurrency 20000 --message-count 100000 --body-size 100000 --header 'X-A: b' --i-own-this-host";
+    let accepted = "traffic-gen --target 192.0.2.1:587 --concurrency 20000 --message-count 100000 \
+        --body-size 100000 --header 'X-A: b' --i-own-this-host";
     assert_eq!(error.lines().last(), Some(accepted), "{error}");
 }
 
@@ -71,11 +74,7 @@ fn wrong_flags_are_named() {
     ] {
         let output = output(&[flag, value]);
         assert_eq!(output.status.code(), Some(2), "{flag}");
-        assert!(
-            text(&output.stderr).contains(word),
-            "{flag}: {}",
-            text(&output.stderr)
-        );
+        assert!(text(&output.stderr).contains(word), "{flag}: {}", text(&output.stderr));
     }
 }
 
@@ -84,36 +83,16 @@ fn a_good_run_ends_with_0_and_its_reports() {
     let server = sink::Server::start(sink::Config::on_free_ports()).unwrap();
     let folder = tempdir().unwrap();
     let (report, log) = (folder.path().join("run.json"), folder.path().join("run.hlog"));
-    let mut command = traffic_gen(&[
-        "-c",
-        "4",
-        "-n",
-        "1k",
-        "--body-size",
-        "2kb",
-        "--run-id",
-        "good",
-        "--target",
-    ]);
-    command
-        .arg(server.smtp_addr.to_string())
-        .arg("--json")
-        .arg(&report)
-        .arg("--hdr")
-        .arg(&log);
+    let mut command =
+        traffic_gen(&["-c", "4", "-n", "1k", "--body-size", "2kb", "--run-id", "good", "--target"]);
+    command.arg(server.smtp_addr.to_string()).arg("--json").arg(&report).arg("--hdr").arg(&log);
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
     assert!(text(&output.stdout).contains("MMH") && text(&output.stdout).contains("p99.9"));
     let last = text(&output.stderr).lines().last().unwrap().to_owned();
-    assert!(
-        last.contains("sent 1,000  failed 0  unknown 0  in flight 0"),
-        "{last}"
-    );
+    assert!(last.contains("sent 1,000  failed 0  unknown 0  in flight 0"), "{last}");
     let report = json(&report);
-    assert_eq!(
-        (&report["run_id"], &report["sent"]),
-        (&"good".into(), &1000.into())
-    );
+    assert_eq!((&report["run_id"], &report["sent"]), (&"good".into(), &1000.into()));
     for field in [
         "failed",
         "unknown",
@@ -132,13 +111,7 @@ fn a_good_run_ends_with_0_and_its_reports() {
         assert!(report["latency_us"][field].is_number(), "{field}");
     }
     let intervals = reports::latency::read_hlog(&log).unwrap();
-    assert_eq!(
-        intervals
-            .iter()
-            .map(|interval| interval.histogram.len())
-            .sum::<u64>(),
-        1000
-    );
+    assert_eq!(intervals.iter().map(|interval| interval.histogram.len()).sum::<u64>(), 1000);
     assert_eq!(server.stop().accepted, 1000);
 }
 
@@ -148,19 +121,10 @@ fn quiet_says_nothing_on_the_way_and_body_files_are_sent() {
     let folder = tempdir().unwrap();
     let file = folder.path().join("body.txt");
     std::fs::write(&file, "Dear all,\n.\nbye\n").unwrap();
-    let mut command = traffic_gen(&[
-        "-q",
-        "-n",
-        "10",
-        "--target",
-        &server.smtp_addr.to_string(),
-        "--body-file",
-    ]);
+    let mut command =
+        traffic_gen(&["-q", "-n", "10", "--target", &server.smtp_addr.to_string(), "--body-file"]);
     let output = command.arg(&file).output().unwrap();
-    assert_eq!(
-        (output.status.code(), text(&output.stderr)),
-        (Some(0), String::new())
-    );
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), String::new()));
     assert_eq!(server.stop().corrupted, 0);
     let output = output_of_missing(&folder.path().join("none"));
     assert_eq!(output.status.code(), Some(2));
@@ -168,10 +132,7 @@ fn quiet_says_nothing_on_the_way_and_body_files_are_sent() {
 }
 
 fn output_of_missing(file: &Path) -> Output {
-    traffic_gen(&["-q", "-n", "10", "--body-file"])
-        .arg(file)
-        .output()
-        .unwrap()
+    traffic_gen(&["-q", "-n", "10", "--body-file"]).arg(file).output().unwrap()
 }
 
 #[test]
@@ -179,11 +140,7 @@ fn refusals_end_with_1() {
     let server = Server::start(|_| Answer::Refuse(550));
     let output = output(&["-q", "-n", "10", "--target", &server.address.to_string()]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(
-        text(&output.stdout).contains("550: 10"),
-        "{}",
-        text(&output.stdout)
-    );
+    assert!(text(&output.stdout).contains("550: 10"), "{}", text(&output.stdout));
 }
 
 #[test]
@@ -192,20 +149,13 @@ fn signals_end_with_130_and_the_report() {
         let server = Server::start(|_| Answer::Accept);
         let folder = tempdir().unwrap();
         let report = folder.path().join("run.json");
-        let mut child = traffic_gen(&[
-            "-c",
-            "2",
-            "-d",
-            "1h",
-            "--target",
-            &server.address.to_string(),
-            "--json",
-        ])
-        .arg(&report)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+        let mut child =
+            traffic_gen(&["-c", "2", "-d", "1h", "--target", &server.address.to_string(), "--json"])
+                .arg(&report)
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
         // The first line of progress means that signals have long been caught.
         wait_for_line(&mut child);
         kill_process(Pid::from_child(&child), signal).unwrap();
@@ -214,10 +164,7 @@ fn signals_end_with_130_and_the_report() {
         assert!(text(&output.stdout).contains("by a signal"));
         let report = json(&report);
         assert_eq!(report["sent"], server.arrivals().len());
-        assert_eq!(
-            (&report["interrupted"], &report["unknown"]),
-            (&true.into(), &0.into())
-        );
+        assert_eq!((&report["interrupted"], &report["unknown"]), (&true.into(), &0.into()));
     }
 }
 

@@ -1,4 +1,7 @@
-//! What the generator makes of servers that refuse, vanish or stay silent: nothing counted that was not answered, nothing sent twice.
+//! What the generator makes of servers that refuse, vanish or stay silent: nothing counted that was not
+//! answered, nothing sent twice.
+
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise, in its helpers too")]
 
 use std::time::Duration;
 
@@ -9,11 +12,7 @@ mod support;
 use support::{Answer, Server};
 
 fn plan(server: &Server, count: u64) -> Plan {
-    Plan {
-        concurrency: 2,
-        body_bytes: 200,
-        ..Plan::messages(server.address, count)
-    }
+    Plan { concurrency: 2, body_bytes: 200, ..Plan::messages(server.address, count) }
 }
 
 fn counts(report: &Report) -> (u64, u64, u64, u64) {
@@ -27,43 +26,21 @@ fn sent_once(server: &Server) -> bool {
 
 #[test]
 fn a_server_that_vanishes_leaves_one_message_unknown_on_each_connection() {
-    let server = Server::start(|number| {
-        if number < 5 {
-            Answer::Accept
-        } else {
-            Answer::Vanish
-        }
-    });
+    let server = Server::start(|number| if number < 5 { Answer::Accept } else { Answer::Vanish });
     let report = run(plan(&server, 100));
     assert_eq!(counts(&report), (10, 0, 2, 88), "{:?}", report.errors);
-    assert_eq!(
-        (report.connections, report.connections_lost, report.exit_code()),
-        (2, 2, 1)
-    );
+    assert_eq!((report.connections, report.connections_lost, report.exit_code()), (2, 2, 1));
     assert_eq!(report.errors.values().sum::<u64>(), 2);
     assert!(sent_once(&server));
 }
 
 #[test]
 fn keep_going_opens_new_connections_but_repeats_no_message() {
-    let server = Server::start(|number| {
-        if number < 5 {
-            Answer::Accept
-        } else {
-            Answer::Vanish
-        }
-    });
-    let report = run(Plan {
-        keep_going: true,
-        ..plan(&server, 100)
-    });
+    let server = Server::start(|number| if number < 5 { Answer::Accept } else { Answer::Vanish });
+    let report = run(Plan { keep_going: true, ..plan(&server, 100) });
     let (sent, failed, unknown, unsent) = counts(&report);
     assert_eq!((sent + unknown, failed, unsent), (100, 0, 0));
-    assert!(
-        unknown >= 15 && report.connections_lost == unknown,
-        "{unknown} {}",
-        report.connections_lost
-    );
+    assert!(unknown >= 15 && report.connections_lost == unknown, "{unknown} {}", report.connections_lost);
     assert_eq!(report.exit_code(), 1);
     assert_eq!(server.arrivals().len(), 100);
     assert!(sent_once(&server));
@@ -72,88 +49,45 @@ fn keep_going_opens_new_connections_but_repeats_no_message() {
 #[test]
 fn refusals_count_by_their_code_and_the_connection_goes_on() {
     for code in [550, 450] {
-        let server = Server::start(move |number| {
-            if number % 2 == 0 {
-                Answer::Refuse(code)
-            } else {
-                Answer::Accept
-            }
-        });
-        let report = run(Plan {
-            concurrency: 1,
-            ..plan(&server, 100)
-        });
+        let server =
+            Server::start(move |number| if number % 2 == 0 { Answer::Refuse(code) } else { Answer::Accept });
+        let report = run(Plan { concurrency: 1, ..plan(&server, 100) });
         assert_eq!(counts(&report), (50, 50, 0, 0), "{:?}", report.errors);
         assert_eq!((report.reply_codes[&code], report.reply_codes[&250]), (50, 50));
-        assert_eq!(
-            (report.connections, report.connections_lost, report.exit_code()),
-            (1, 0, 1)
-        );
+        assert_eq!((report.connections, report.connections_lost, report.exit_code()), (1, 0, 1));
         assert_eq!(report.latency.len(), 50);
     }
 }
 
 #[test]
 fn a_server_that_ends_the_session_with_421_refuses_what_it_did_not_take() {
-    let limits = smtp::server::Limits {
-        messages_max: 5,
-        ..Default::default()
-    };
-    let config = || smtp::server::Config {
-        limits: limits.clone(),
-        ..Default::default()
-    };
+    let limits = smtp::server::Limits { messages_max: 5, ..Default::default() };
+    let config = || smtp::server::Config { limits, ..Default::default() };
     let server = Server::with_config(config(), |_| Answer::Accept);
     let report = run(plan(&server, 100));
     let (sent, failed, unknown, unsent) = counts(&report);
-    assert_eq!(
-        (sent, failed + unknown, unsent),
-        (10, 2, 88),
-        "{:?}",
-        report.errors
-    );
+    assert_eq!((sent, failed + unknown, unsent), (10, 2, 88), "{:?}", report.errors);
     let server = Server::with_config(config(), |_| Answer::Accept);
-    let report = run(Plan {
-        keep_going: true,
-        ..plan(&server, 100)
-    });
+    let report = run(Plan { keep_going: true, ..plan(&server, 100) });
     assert_eq!(report.unsent(), 0);
     assert!(report.sent >= 80 && sent_once(&server), "{:?}", report.errors);
 }
 
 #[test]
 fn without_pipelining_and_chunking_the_counts_are_the_same() {
-    let config = smtp::server::Config {
-        pipelining: false,
-        chunking: false,
-        ..Default::default()
-    };
-    let server = Server::with_config(config, |number| {
-        if number < 5 {
-            Answer::Accept
-        } else {
-            Answer::Vanish
-        }
-    });
+    let config = smtp::server::Config { pipelining: false, chunking: false, ..Default::default() };
+    let server =
+        Server::with_config(config, |number| if number < 5 { Answer::Accept } else { Answer::Vanish });
     assert_eq!(counts(&run(plan(&server, 100))), (10, 0, 2, 88));
     assert!(sent_once(&server));
 }
 
 #[test]
 fn a_message_above_the_servers_limit_is_not_offered() {
-    let limits = smtp::server::Limits {
-        message_bytes_max: 10_000,
-        ..Default::default()
-    };
-    let config = smtp::server::Config {
-        limits,
-        ..Default::default()
-    };
+    let limits = smtp::server::Limits { message_bytes_max: 10_000, ..Default::default() };
+    let config = smtp::server::Config { limits, ..Default::default() };
     let server = Server::with_config(config, |_| Answer::Accept);
-    let report = run(Plan {
-        body_bytes: 20_000,
-        ..plan(&server, 100)
-    });
+    let report = run(Plan { body_bytes: 20_000, ..plan(&server, 100) });
     assert_eq!((report.sent, report.failed, report.exit_code()), (0, 2, 1));
     assert!(server.arrivals().is_empty());
 }
@@ -163,34 +97,18 @@ fn what_could_not_be_connected_was_never_begun() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = free.local_addr().unwrap();
     drop(free);
-    let report = run(Plan {
-        concurrency: 4,
-        ..Plan::messages(address, 10)
-    });
+    let report = run(Plan { concurrency: 4, ..Plan::messages(address, 10) });
     assert_eq!(counts(&report), (0, 0, 0, 10));
-    assert_eq!(
-        (report.connections, report.connections_lost, report.exit_code()),
-        (0, 4, 1)
-    );
-    assert!(
-        report.errors.keys().all(|kind| kind.starts_with("connect: ")),
-        "{:?}",
-        report.errors
-    );
+    assert_eq!((report.connections, report.connections_lost, report.exit_code()), (0, 4, 1));
+    assert!(report.errors.keys().all(|kind| kind.starts_with("connect: ")), "{:?}", report.errors);
 }
 
 #[test]
 fn a_silent_server_is_given_up_after_the_timeout() {
     let server = Server::start(|_| Answer::Silence);
-    let report = run(Plan {
-        timeout: Duration::from_secs(1),
-        ..plan(&server, 10)
-    });
+    let report = run(Plan { timeout: Duration::from_secs(1), ..plan(&server, 10) });
     assert_eq!(counts(&report), (0, 0, 2, 8));
-    assert_eq!(
-        report.errors.keys().collect::<Vec<_>>(),
-        ["timeout: no final reply"]
-    );
+    assert_eq!(report.errors.keys().collect::<Vec<_>>(), ["timeout: no final reply"]);
 }
 
 /// Ends the run at the first second in which all connections wait for a reply.
@@ -206,13 +124,7 @@ impl Observer for Impatient {
 
 #[test]
 fn an_interrupted_run_still_has_its_report() {
-    let server = Server::start(|number| {
-        if number < 5 {
-            Answer::Accept
-        } else {
-            Answer::Silence
-        }
-    });
+    let server = Server::start(|number| if number < 5 { Answer::Accept } else { Answer::Silence });
     let control = Control::default();
     let report = run_observed(plan(&server, 100), &control, &mut Impatient(control.clone()));
     assert_eq!(counts(&report), (10, 0, 2, 88));
@@ -225,30 +137,17 @@ fn a_run_stopped_before_it_starts_begins_nothing() {
     let control = Control::default();
     control.stop();
     control.stop();
-    let report = run_observed(
-        plan(&server, 1_000_000),
-        &control,
-        &mut Impatient(Control::default()),
-    );
+    let report = run_observed(plan(&server, 1_000_000), &control, &mut Impatient(Control::default()));
     assert!(report.interrupted && report.unsent() > 0);
     assert_eq!(server.arrivals().len() as u64, report.sent + report.unknown);
 }
 
 #[test]
 fn a_server_that_closes_an_idle_connection_costs_no_message() {
-    let server = Server::start(|number| {
-        if number < 1 {
-            Answer::AcceptAndVanish
-        } else {
-            Answer::Accept
-        }
-    });
-    // The second message is due an hour later than anybody waits; the loss is noticed while the connection is idle.
-    let report = run(Plan {
-        concurrency: 1,
-        rate_per_second: Some(1.0 / 3600.0),
-        ..plan(&server, 2)
-    });
+    let server = Server::start(|number| if number < 1 { Answer::AcceptAndVanish } else { Answer::Accept });
+    // The second message is due an hour later than anybody waits; the loss is noticed while the connection
+    // is idle.
+    let report = run(Plan { concurrency: 1, rate_per_second: Some(1.0 / 3600.0), ..plan(&server, 2) });
     assert_eq!(counts(&report), (1, 0, 0, 1));
     assert_eq!((report.connections_lost, report.exit_code()), (1, 1));
 }

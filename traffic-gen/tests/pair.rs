@@ -1,5 +1,7 @@
 //! traffic-gen into sink, in one process over loopback: what one counts, the other has.
 
+#![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise, in its helpers too")]
+
 use std::collections::BTreeMap;
 
 use message::traffic::RunId;
@@ -28,10 +30,7 @@ fn assert_complete(report: &Report, stats: &sink::Stats, ledger: &sink::LedgerRe
         report.errors
     );
     assert_eq!(report.exit_code(), 0);
-    assert_eq!(
-        (stats.accepted, stats.distinct, stats.duplicated, stats.corrupted),
-        (500, 500, 0, 0)
-    );
+    assert_eq!((stats.accepted, stats.distinct, stats.duplicated, stats.corrupted), (500, 500, 0, 0));
     assert_eq!(stats.bytes, report.bytes);
     assert_eq!((&ledger.had[..], &ledger.missing[..]), (&[(0, 499)][..], &[][..]));
 }
@@ -91,10 +90,7 @@ fn more_connections_than_messages_are_no_fault() {
 fn several_runs_are_told_apart() {
     let server = sink::Server::start(sink::Config::on_free_ports()).unwrap();
     for name in ["first", "second"] {
-        let plan = Plan {
-            run_id: RunId::new(name).unwrap(),
-            ..Plan::messages(server.smtp_addr, 100)
-        };
+        let plan = Plan { run_id: RunId::new(name).unwrap(), ..Plan::messages(server.smtp_addr, 100) };
         assert_eq!(run(plan).exit_code(), 0);
     }
     let stats = server.stop();
@@ -105,10 +101,7 @@ fn several_runs_are_told_apart() {
 #[test]
 fn a_run_sent_again_under_its_name_is_all_duplicates() {
     let server = sink::Server::start(sink::Config::on_free_ports()).unwrap();
-    let plan = Plan {
-        seed: 1,
-        ..Plan::messages(server.smtp_addr, 100)
-    };
+    let plan = Plan { seed: 1, ..Plan::messages(server.smtp_addr, 100) };
     run(plan.clone());
     // The same seed means the same recipients, and so the same deliveries.
     run(plan.clone());
@@ -116,29 +109,18 @@ fn a_run_sent_again_under_its_name_is_all_duplicates() {
     run(Plan { seed: 2, ..plan });
     let stats = server.stop();
     assert_eq!(stats.accepted, 300);
-    assert!(
-        stats.distinct > 190,
-        "another seed means other recipients: {}",
-        stats.distinct
-    );
+    assert!(stats.distinct > 190, "another seed means other recipients: {}", stats.distinct);
 }
 
 #[test]
 fn the_seed_decides_on_recipients_and_bodies_whatever_the_connections() {
     let sent = |seed, concurrency| {
         let server = Server::start(|_| Answer::Accept);
-        let plan = Plan {
-            seed,
-            concurrency,
-            body_bytes: 100,
-            ..Plan::messages(server.address, 60)
-        };
+        let plan = Plan { seed, concurrency, body_bytes: 100, ..Plan::messages(server.address, 60) };
         assert_eq!(run(plan).exit_code(), 0);
         let body = |message: &[u8]| message::header::split(message).1.to_vec();
         let arrivals = server.arrivals().into_iter();
-        arrivals
-            .map(|(seq, all)| (seq, all[0].recipient.clone(), body(&all[0].message)))
-            .collect::<Vec<_>>()
+        arrivals.map(|(seq, all)| (seq, all[0].recipient.clone(), body(&all[0].message))).collect::<Vec<_>>()
     };
     assert_eq!(sent(5, 1), sent(5, 7));
     assert_ne!(sent(5, 1), sent(6, 1));
@@ -154,16 +136,8 @@ fn headers_and_domains_are_as_asked_for() {
     };
     assert_eq!(run(plan).exit_code(), 0);
     for arrival in server.arrivals().into_values().flatten() {
-        assert!(
-            arrival.recipient.ends_with("@only.example.suffix.test"),
-            "{}",
-            arrival.recipient
-        );
-        let find = |name| {
-            message::header::find(&arrival.message, name)
-                .unwrap()
-                .into_owned()
-        };
+        assert!(arrival.recipient.ends_with("@only.example.suffix.test"), "{}", arrival.recipient);
+        let find = |name| message::header::find(&arrival.message, name).unwrap().into_owned();
         assert_eq!(find("X-Campaign"), "spring");
         assert_eq!(find("To"), format!("<{}>", arrival.recipient));
         assert!(find("Message-ID").starts_with('<') && find("Date").ends_with("+0000"));

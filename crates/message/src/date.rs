@@ -1,7 +1,8 @@
 //! Dates as headers write them, formatted at most once a second.
 //!
-//! Owns the date format of RFC 5322 3.3. The time comes in as seconds since the epoch; the crate reads no clock. Times outside of the
-//! years that the calendar library knows are moved to its first or last second: a wrong clock must not stop the mail.
+//! Owns the date format of RFC 5322 3.3. The time comes in as seconds since the epoch; the crate reads no
+//! clock. Times outside of the years that the calendar library knows are moved to its first or last second:
+//! a wrong clock must not stop the mail.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;

@@ -1,7 +1,7 @@
 //! The `Received` field that every relay puts in front of a message.
 //!
-//! Owns the layout of RFC 5321 4.4. Names come from the peer, so every byte that could end the line, open a comment or leave ASCII's
-//! printable range is written as `?`: a hostile HELO cannot forge a header.
+//! Owns the layout of RFC 5321 4.4. Names come from the peer, so every byte that could end the line, open a
+//! comment or leave ASCII's printable range is written as `?`: a hostile HELO cannot forge a header.
 
 use std::io::Write;
 use std::net::IpAddr;
@@ -91,7 +91,8 @@ mod tests {
     fn follows_rfc_5321() {
         assert_eq!(
             written(&example("client.example", Some("a@b.example"))),
-            "Received: from client.example ([192.0.2.1])\r\n\tby mx.example with ESMTP id 0123abcd\r\n\tfor <a@b.example>;\r\n\tThu, 1 Jan 1970 00:00:00 +0000\r\n"
+            "Received: from client.example ([192.0.2.1])\r\n\tby mx.example with ESMTP id 0123abcd\r\n\
+             \tfor <a@b.example>;\r\n\tThu, 1 Jan 1970 00:00:00 +0000\r\n"
         );
     }
 

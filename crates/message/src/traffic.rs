@@ -1,8 +1,9 @@
 //! The laboratory's own header: `X-Traffic-Gen: run=<id>; conn=<n>; seq=<n>; sent=<ns>; crc=<hex>`.
 //!
-//! The load generator writes it, the sink and the audit read it; it is what makes a lost, doubled or damaged message visible. Written
-//! fields have a fixed width, so that a header rendered once can be patched in place for each message. Reading is liberal about
-//! blanks, folds, order and width, because a relay may have refolded the line; anything else is "no such header", never an error.
+//! The load generator writes it, the sink and the audit read it; it is what makes a lost, doubled or
+//! damaged message visible. Written fields have a fixed width, so that a header rendered once can be
+//! patched in place for each message. Reading is liberal about blanks, folds, order and width, because a
+//! relay may have refolded the line; anything else is "no such header", never an error.
 
 use std::fmt;
 
@@ -12,8 +13,9 @@ pub const NAME: &str = "X-Traffic-Gen";
 /// Longest run id in bytes.
 pub const RUN_BYTES_MAX: usize = 32;
 
-/// Digits of `conn`, `seq` and `sent` as written. A number that needs more is written as all nines: ten thousand million connections
-/// or a million million messages are out of reach of one run, and every `u64` of nanoseconds fits.
+/// Digits of `conn`, `seq` and `sent` as written. A number that needs more is written as all nines: ten
+/// thousand million connections or a million million messages are out of reach of one run, and every `u64`
+/// of nanoseconds fits.
 const CONN_DIGITS: usize = 10;
 const SEQ_DIGITS: usize = 12;
 const SENT_DIGITS: usize = 20;
@@ -90,7 +92,8 @@ pub struct TrafficHeader {
     pub conn: u64,
     /// The number of the message in its run, dense from 0.
     pub seq: u64,
-    /// When the message was meant to be sent: nanoseconds of `CLOCK_MONOTONIC` on one host, of `CLOCK_REALTIME` between hosts.
+    /// When the message was meant to be sent: nanoseconds of `CLOCK_MONOTONIC` on one host, of
+    /// `CLOCK_REALTIME` between hosts.
     pub sent_ns: u64,
     /// CRC-32C of the body after the empty line, before dot-stuffing.
     pub crc: u32,
@@ -115,8 +118,9 @@ impl TrafficHeader {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// Writes the numbers over a line that [`TrafficHeader::write`] made for the same run. `line` starts at the first byte of the name
-    /// and has at least [`TrafficHeader::line_bytes`] bytes; a shorter one is left alone, and the answer is `false`.
+    /// Writes the numbers over a line that [`TrafficHeader::write`] made for the same run. `line` starts at
+    /// the first byte of the name and has at least [`TrafficHeader::line_bytes`] bytes; a shorter one is
+    /// left alone, and the answer is `false`.
     #[must_use]
     pub fn patch(&self, line: &mut [u8]) -> bool {
         let value = NAME.len() + 2..self.line_bytes() - 2;
@@ -164,8 +168,9 @@ impl TrafficHeader {
     }
 }
 
-/// Finds the header in a message and where the body starts. `None` where there is no such header, or the empty line that ends the
-/// header is not there. Where the field stands more than once, the first is taken. Does not allocate.
+/// Finds the header in a message and where the body starts. `None` where there is no such header, or the
+/// empty line that ends the header is not there. Where the field stands more than once, the first is taken.
+/// Does not allocate.
 pub fn find_in(message: &[u8]) -> Option<(TrafficHeader, usize)> {
     let mut found = None;
     let mut line_start = 0;
@@ -253,14 +258,16 @@ mod tests {
     fn the_line_is_as_the_design_says() {
         let mut line = Vec::new();
         header().write(&mut line);
-        let text = "X-Traffic-Gen: run=night-1; conn=0000000003; seq=000000000041; sent=00000000001234567890; crc=deadbeef\r\n";
+        let text = "X-Traffic-Gen: run=night-1; conn=0000000003; seq=000000000041; \
+            sent=00000000001234567890; crc=deadbeef\r\n";
         assert_eq!(std::str::from_utf8(&line).unwrap(), text);
         assert_eq!(line.len(), header().line_bytes());
     }
 
     #[test]
     fn is_found_among_other_headers_and_after_a_relay_refolded_it() {
-        let message = b"Received: from a\r\n\tby b\r\nX-Other: 1\r\nx-traffic-gen:run=a;\r\n\tconn=1; seq=2;\r\n sent=3; crc=00ff\r\n\r\nbody";
+        let message = b"Received: from a\r\n\tby b\r\nX-Other: 1\r\n\
+            x-traffic-gen:run=a;\r\n\tconn=1; seq=2;\r\n sent=3; crc=00ff\r\n\r\nbody";
         let (header, body) = find_in(message).unwrap();
         assert_eq!(
             header,
@@ -297,7 +304,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(run in "[A-Za-z0-9._-]{1,32}", conn in 0..10_000_000_000u64, seq in 0..1_000_000_000_000u64, sent_ns: u64, crc: u32) {
+        fn what_is_written_is_read_back(
+            run in "[A-Za-z0-9._-]{1,32}",
+            conn in 0..10_000_000_000u64,
+            seq in 0..1_000_000_000_000u64,
+            sent_ns: u64,
+            crc: u32,
+        ) {
             let header = TrafficHeader { run: RunId::new(&run).unwrap(), conn, seq, sent_ns, crc };
             let mut message = b"A: b\r\n".to_vec();
             header.write(&mut message);
@@ -316,7 +329,10 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_without_panic(value in proptest::collection::vec(any::<u8>(), 0..200), text in "[rundcoeqst=; 0-9\r\n:xX-]{0,200}") {
+        fn any_bytes_are_read_without_panic(
+            value in proptest::collection::vec(any::<u8>(), 0..200),
+            text in "[rundcoeqst=; 0-9\r\n:xX-]{0,200}",
+        ) {
             let _ = TrafficHeader::parse(&value);
             let _ = TrafficHeader::parse(text.as_bytes());
             let _ = find_in(&value);

@@ -3,6 +3,7 @@
 //! `cargo run --release -p spool --example throughput -- DIR [BODY_BYTES] [APPENDERS] [SECONDS] [auto|uring|threads]
 //! [direct|buffered] [IN_FLIGHT]`
 #![expect(clippy::print_stdout, reason = "a command-line tool")]
+#![expect(clippy::cast_possible_truncation, reason = "the numbers of a measurement are small")]
 #![expect(clippy::unwrap_used, reason = "an example stops at the first error")]
 
 use std::sync::Arc;
@@ -32,12 +33,14 @@ fn main() {
     let (spool, recovery) = Spool::open(options).unwrap();
     println!("opened in {:?}, {} messages alive", opened.elapsed(), recovery.messages.len());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let cpu_before = cpu_seconds();
     let (elapsed, mut latencies) = runtime.block_on(run(&spool, body_bytes as usize, appenders, seconds));
     latencies.sort_unstable();
     let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize] as f64 / 1e6;
     let stats = spool.stats();
+    let cpu_us = (cpu_seconds() - cpu_before) * 1e6 / latencies.len() as f64;
     println!(
-        "{} {}: {:.0} appends/s of {body_bytes} bytes, p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms",
+        "{} {}: {:.0} appends/s of {body_bytes} bytes, p50 {:.2} ms, p99 {:.2} ms, max {:.2} ms, {cpu_us:.1} us of CPU each",
         stats.backend,
         stats.mode,
         latencies.len() as f64 / elapsed.as_secs_f64(),
@@ -47,6 +50,15 @@ fn main() {
     );
     println!("{stats:?}");
     spool.close().unwrap();
+}
+
+/// User and system time of this process, appenders included.
+fn cpu_seconds() -> f64 {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    let ticks = |at: usize| fields[at].parse::<f64>().unwrap();
+    // Fields 14 and 15 of proc(5), in hundredths of a second.
+    (ticks(11) + ticks(12)) / 100.0
 }
 
 async fn run(spool: &Spool, body_bytes: usize, appenders: u64, seconds: u64) -> (Duration, Vec<u64>) {

@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use crate::disk::AlignedBuffer;
 use crate::error::AppendError;
 use crate::format::{
-    BLOCK_BYTES, Kind, RECORD_ALIGN_BYTES, RECORD_HEADER_BYTES, RecordHeader, Seed, aligned_block,
+    BLOCK_BYTES, Kind, RECORD_ALIGN_BYTES, RECORD_HEADER_BYTES, RecordHeader, Seed, aligned_block, in_memory,
     record_stride_bytes, reseed,
 };
 use crate::index::{Index, Move, Place};
@@ -76,7 +76,7 @@ impl Batch {
         let mut at = 0;
         while at < self.bytes {
             let Some(header) = RecordHeader::decode(&buffer[at..], from) else { break };
-            let end = at + header.stride_bytes() as usize;
+            let end = at + in_memory(header.stride_bytes());
             if header.kind == Kind::Seal {
                 buffer[at..end].fill(0);
             } else {
@@ -125,7 +125,19 @@ impl<'b> Page<'b> {
     ) -> Self {
         let (segment, offset) = (batch.segment, batch.offset);
         let (used, open, position, records, skipped) = (0, None, 0, 0, 0);
-        Self { buffer, seed, segment, offset, used, sequence, durable_sequence, open, position, records, skipped }
+        Self {
+            buffer,
+            seed,
+            segment,
+            offset,
+            used,
+            sequence,
+            durable_sequence,
+            open,
+            position,
+            records,
+            skipped,
+        }
     }
 
     pub(crate) fn used(&self) -> usize {
@@ -267,7 +279,7 @@ impl<'b> Page<'b> {
         }
         // Transactions are limited to 1 GiB before they come here.
         let payload_bytes = u32::try_from(end - at - RECORD_HEADER_BYTES).unwrap_or(u32::MAX);
-        self.used = at + record_stride_bytes(u64::from(payload_bytes)) as usize;
+        self.used = at + in_memory(record_stride_bytes(u64::from(payload_bytes)));
         debug_assert!(self.used.is_multiple_of(RECORD_ALIGN_BYTES));
         self.buffer[end..self.used].fill(0);
         let header = RecordHeader {

@@ -53,7 +53,9 @@ pub enum OpenError {
 #[non_exhaustive]
 pub enum AppendError {
     /// Operator: the disk is at its floor. New bodies are refused, deletes and marks are taken.
-    #[error("the spool is full: {free_bytes} bytes and {free_inodes} inodes are free; free some space or lower the floor")]
+    #[error(
+        "the spool is full: {free_bytes} bytes and {free_inodes} inodes are free; free some space or lower the floor"
+    )]
     Full {
         /// Bytes free when it was last looked at.
         free_bytes: u64,
@@ -104,7 +106,9 @@ pub enum ReadError {
     #[error("body {0} is not in the spool")]
     NotFound(Id),
     /// Host: what was written is not what is read.
-    #[error("body {id} is damaged: segment {segment:08}, offset {offset}: {what}; set the message aside, do not send it")]
+    #[error(
+        "body {id} is damaged: segment {segment:08}, offset {offset}: {what}; set the message aside, do not send it"
+    )]
     Damaged {
         /// The body.
         id: Id,

@@ -24,6 +24,7 @@ pub(crate) const RECORD_MAGIC: [u8; 4] = [0xa7, b'R', b'e', b'c'];
 /// Bits of a sequence that count records within one opening of the spool; the bits above number the openings.
 pub(crate) const SEQUENCE_COUNT_BITS: u32 = 44;
 
+const BLOCK_BYTES_U32: u32 = 4096;
 const COMMIT_FLAG: u8 = 1;
 /// Stands for "nothing is known to be durable" in the distance field.
 const DISTANCE_NONE: u32 = u32::MAX;
@@ -70,6 +71,7 @@ const _: () = {
     assert!(s::BLOCK == s::NUMBER + 4 && s::GENERATION == s::BLOCK + 4 && s::SALT == s::GENERATION + 8);
     assert!(s::SEGMENT_BYTES == s::SALT + 8 && s::RESERVED == s::SEGMENT_BYTES + 8);
     assert!(s::END == s::RESERVED + 16 && s::END == SEGMENT_HEADER_BYTES);
+    assert!(BLOCK_BYTES_U32 as usize == BLOCK_BYTES);
     assert!(BLOCK_BYTES.is_multiple_of(RECORD_ALIGN_BYTES) && SEGMENT_HEADER_BYTES <= 512);
     assert!(RECORD_HEADER_BYTES.is_multiple_of(RECORD_ALIGN_BYTES));
 };
@@ -138,7 +140,7 @@ impl SegmentHeader {
         put(&mut bytes, segment_at::MAGIC, SEGMENT_MAGIC);
         put(&mut bytes, segment_at::VERSION, FORMAT_VERSION.to_le_bytes());
         put(&mut bytes, segment_at::NUMBER, self.number.to_le_bytes());
-        put(&mut bytes, segment_at::BLOCK, (BLOCK_BYTES as u32).to_le_bytes());
+        put(&mut bytes, segment_at::BLOCK, BLOCK_BYTES_U32.to_le_bytes());
         put(&mut bytes, segment_at::GENERATION, self.generation.to_le_bytes());
         put(&mut bytes, segment_at::SALT, self.salt.to_le_bytes());
         put(&mut bytes, segment_at::SEGMENT_BYTES, self.segment_bytes.to_le_bytes());
@@ -270,6 +272,11 @@ pub(crate) fn reseed(bytes: &mut [u8], seed: Seed) {
 /// Bytes that a record with such a payload takes up.
 pub(crate) const fn record_stride_bytes(payload_bytes: u64) -> u64 {
     (RECORD_HEADER_BYTES as u64 + payload_bytes).next_multiple_of(RECORD_ALIGN_BYTES as u64)
+}
+
+/// A length on disk as a length in memory; where memory is narrower it saturates, and the allocation fails.
+pub(crate) fn in_memory(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 /// Rounded up to whole blocks.

@@ -36,12 +36,26 @@ pub(crate) enum Job {
 }
 
 pub(crate) enum Outcome {
-    Prepared { header: SegmentHeader, file: io::Result<Arc<dyn File>> },
+    Prepared {
+        header: SegmentHeader,
+        file: io::Result<Arc<dyn File>>,
+    },
     /// With a file: empty and ready; without: removed.
-    Gone { number: u32, fresh: Option<(SegmentHeader, Arc<dyn File>)> },
+    Gone {
+        number: u32,
+        fresh: Option<(SegmentHeader, Arc<dyn File>)>,
+    },
     /// The segment stays as it is.
-    Stayed { number: u32, error: io::Error },
-    Copied { number: u32, records: Vec<CopiedRecord>, next: Option<u64>, damaged: u64 },
+    Stayed {
+        number: u32,
+        error: io::Error,
+    },
+    Copied {
+        number: u32,
+        records: Vec<CopiedRecord>,
+        next: Option<u64>,
+        damaged: u64,
+    },
     /// Time has passed: what failed for lack of space may be tried again.
     Tick,
 }
@@ -61,7 +75,12 @@ pub(crate) fn prepare(disk: &dyn Disk, header: &SegmentHeader) -> io::Result<Arc
     disk.create(&segment_name(header.number), header.segment_bytes, &header.encode())
 }
 
-fn wipe(shared: &Shared, header: SegmentHeader, file: Arc<dyn File>, sync_first: &[Arc<dyn File>]) -> Outcome {
+fn wipe(
+    shared: &Shared,
+    header: SegmentHeader,
+    file: Arc<dyn File>,
+    sync_first: &[Arc<dyn File>],
+) -> Outcome {
     let number = header.number;
     if let Err(error) = sync_all(sync_first) {
         return Outcome::Stayed { number, error };
@@ -97,7 +116,7 @@ fn sync_all(files: &[Arc<dyn File>]) -> io::Result<()> {
 }
 
 fn copy(shared: &Shared, header: SegmentHeader, file: &dyn File, seed: Seed, from: u64) -> Outcome {
-    let step_bytes = COMPACT_STEP_BYTES.min(shared.settings.segment_room_bytes() / 2);
+    let step_bytes = COMPACT_STEP_BYTES.min(shared.settings.segment_room_bytes() / 4);
     let mut scanner = Scanner::from(file, seed, header.segment_bytes, from);
     let (mut records, mut bytes, mut next) = (Vec::new(), 0, None);
     while let Some((found, payload)) = scanner.next() {
@@ -105,8 +124,7 @@ fn copy(shared: &Shared, header: SegmentHeader, file: &dyn File, seed: Seed, fro
             break;
         }
         let offset = u32::try_from(found.offset).unwrap_or(u32::MAX);
-        let place =
-            Place { segment: header.number, offset, payload_bytes: found.header.payload_bytes };
+        let place = Place { segment: header.number, offset, payload_bytes: found.header.payload_bytes };
         if !shared.index().is_current(found.header.kind, found.header.id, place) {
             continue;
         }
@@ -130,7 +148,8 @@ pub(crate) struct Housekeeper {
 impl Housekeeper {
     pub(crate) fn start(shared: Arc<Shared>) -> io::Result<Self> {
         let (jobs, received) = sync_channel(JOBS_MAX);
-        let thread = Builder::new().name("spool-segments".to_owned()).spawn(move || keep(&shared, &received))?;
+        let thread =
+            Builder::new().name("spool-segments".to_owned()).spawn(move || keep(&shared, &received))?;
         Ok(Self { jobs, thread })
     }
 
@@ -154,9 +173,12 @@ fn keep(shared: &Shared, jobs: &Receiver<Job>) {
     let mut delayed: Option<(Instant, Job)> = None;
     let mut copied_until = Instant::now();
     loop {
-        let patience = delayed.as_ref().map_or(LOOK_INTERVAL, |(at, _)| at.saturating_duration_since(Instant::now()));
+        let patience =
+            delayed.as_ref().map_or(LOOK_INTERVAL, |(at, _)| at.saturating_duration_since(Instant::now()));
         match jobs.recv_timeout(patience.min(LOOK_INTERVAL)) {
-            Ok(job @ Job::Copy { .. }) if copied_until > Instant::now() => delayed = Some((copied_until, job)),
+            Ok(job @ Job::Copy { .. }) if copied_until > Instant::now() => {
+                delayed = Some((copied_until, job))
+            }
             Ok(job) => copied_until = copied_until.max(carry_out(shared, job)),
             Err(RecvTimeoutError::Timeout) => {
                 shared.look_at_space();

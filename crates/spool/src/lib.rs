@@ -32,8 +32,9 @@ mod tests;
 pub use error::{AppendError, OpenError, ReadError};
 pub use inspect::{ScanSummary, scan_segment_bytes};
 pub use options::{
-    Backend, COMPACT_BYTES_PER_SECOND, COMPACT_SLACK_SEGMENTS, COMPACT_STEP_BYTES, Options, QUEUE_CHANGES_MAX,
-    SCAN_THREADS_MAX, SEGMENTS_RESERVED, TRANSACTION_BYTES_MAX, TRANSACTION_RECORDS_MAX, WriteMode,
+    Backend, COMPACT_BYTES_PER_SECOND, COMPACT_SLACK_SEGMENTS, COMPACT_STEP_BYTES, Options,
+    QUEUE_CHANGES_MAX, SCAN_THREADS_MAX, SEGMENTS_RESERVED, TRANSACTION_BYTES_MAX, TRANSACTION_RECORDS_MAX,
+    WriteMode,
 };
 pub use probe::{Probe, probe};
 pub use spool::Spool;

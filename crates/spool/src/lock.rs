@@ -22,8 +22,13 @@ impl Lock {
     pub(crate) fn take(dir: &Path) -> Result<Self, OpenError> {
         let host = |source| OpenError::Host { dir: dir.to_owned(), action: "lock it".to_owned(), source };
         let path = dir.join(LOCK_NAME);
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(host)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .map_err(host)?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => {

@@ -45,7 +45,8 @@ impl Spool {
         let disk = Arc::new(HostDisk::new(&dir, direct));
         let fold = recover(&*disk, settings.rules).map_err(host("read the log"))?;
         let waker = Arc::new(Waker::new().map_err(host("make an eventfd"))?);
-        let (shared, start, recovery) = begin(settings, disk, waker, fold).map_err(host("make spare segments"))?;
+        let (shared, start, recovery) =
+            begin(settings, disk, waker, fold).map_err(host("make spare segments"))?;
         let (writer, engine) = spawn(&shared, start, engine).map_err(host("start the writer"))?;
         Ok((Self::assemble(shared, engine, writer, lock), recovery))
     }
@@ -117,8 +118,10 @@ fn recycle(shared: &Shared, start: &mut Start) {
 }
 
 fn reuse(shared: &Shared, start: &mut Start, number: u32) {
-    let Some((bytes, file)) =
-        shared.index().segment(number).map(|segment| (segment.header.segment_bytes, Arc::clone(&segment.file)))
+    let Some((bytes, file)) = shared
+        .index()
+        .segment(number)
+        .map(|segment| (segment.header.segment_bytes, Arc::clone(&segment.file)))
     else {
         return;
     };
@@ -132,7 +135,12 @@ fn reuse(shared: &Shared, start: &mut Start, number: u32) {
         Outcome::Gone { number, fresh } => {
             shared.index().segment_gone(number);
             if let Some((header, file)) = fresh {
-                shared.index().put_segment(Segment::new(header, shared.settings.rules, file, SegmentState::Spare));
+                shared.index().put_segment(Segment::new(
+                    header,
+                    shared.settings.rules,
+                    file,
+                    SegmentState::Spare,
+                ));
                 start.spares.push_back(number);
             }
         }
@@ -153,9 +161,14 @@ fn next_header(start: &mut Start, number: u32, segment_bytes: u64) -> SegmentHea
 fn make_spares(shared: &Shared, start: &mut Start) -> io::Result<()> {
     let settings = &shared.settings;
     let at_floor = shared.condition.is_at_floor();
-    let wanted = if at_floor { settings.segments_spare.min(SEGMENTS_RESERVED) } else { settings.segments_spare };
+    let wanted =
+        if at_floor { settings.segments_spare.min(SEGMENTS_RESERVED) } else { settings.segments_spare };
     if start.spares.len() < wanted {
-        tracing::info!(segments = wanted - start.spares.len(), bytes = settings.segment_bytes, "making spare segments");
+        tracing::info!(
+            segments = wanted - start.spares.len(),
+            bytes = settings.segment_bytes,
+            "making spare segments"
+        );
     }
     while start.spares.len() < wanted {
         let number = shared.index().free_number(&[]);

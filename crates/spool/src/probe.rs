@@ -54,10 +54,11 @@ pub fn probe(dir: &Path) -> Probe {
 fn direct_refusal(dir: &Path) -> Option<String> {
     let path = dir.join(PROBE_NAME);
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::DIRECT;
-    let tried = rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(io::Error::from).and_then(|file| {
-        let block = AlignedBuffer::new(BLOCK_BYTES)?;
-        Ok(rustix::io::pwrite(&file, &block, 0)?)
-    });
+    let tried =
+        rustix::fs::open(&path, flags, Mode::RUSR | Mode::WUSR).map_err(io::Error::from).and_then(|file| {
+            let block = AlignedBuffer::new(BLOCK_BYTES)?;
+            Ok(rustix::io::pwrite(&file, &block, 0)?)
+        });
     // If it cannot be removed now, the next opening of the spool removes it.
     let _ = fs::remove_file(&path);
     match tried {
@@ -95,7 +96,10 @@ fn try_ring() -> Result<(&'static str, Option<String>), String> {
 /// Why io_uring_setup was refused, and what to do about it.
 fn setup_refusal(error: &io::Error) -> String {
     let why = match error.raw_os_error().map(Errno::from_raw_os_error) {
-        Some(Errno::NOSYS) => "the kernel was built without it, or a seccomp profile hides it (Docker's default does)".to_owned(),
+        Some(Errno::NOSYS) => {
+            "the kernel was built without it, or a seccomp profile hides it (Docker's default does)"
+                .to_owned()
+        }
         Some(Errno::PERM) => match fs::read_to_string("/proc/sys/kernel/io_uring_disabled") {
             Ok(value) if value.trim() != "0" => {
                 format!("sysctl kernel.io_uring_disabled is {}; 0 allows it", value.trim())
@@ -144,7 +148,7 @@ fn file_system(dir: &Path) -> String {
     match rustix::fs::statfs(dir) {
         Ok(found) => {
             // The field is signed on some platforms; only its 32 bits mean something.
-            let magic = u64::from(found.f_type as u32);
+            let magic = found.f_type.cast_unsigned() & 0xffff_ffff;
             let name = NAMES.iter().find(|(known, _)| *known == magic);
             name.map_or_else(|| format!("0x{magic:x}"), |(_, name)| (*name).to_owned())
         }

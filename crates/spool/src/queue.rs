@@ -19,7 +19,10 @@ use crate::types::{Acknowledgement, Change, Transaction};
 #[derive(Debug)]
 pub(crate) enum Work {
     /// The checksum of the body is computed by the caller's thread, so that the writer only copies.
-    Transaction { transaction: Transaction, body_crc: u32 },
+    Transaction {
+        transaction: Transaction,
+        body_crc: u32,
+    },
     Changes(Vec<Change>),
     /// Living records of a segment that is being compacted.
     Copies(Vec<CopiedRecord>),
@@ -80,9 +83,10 @@ fn change_bytes(change: &Change) -> u64 {
 
 /// Bytes that a transaction takes up in a segment.
 pub(crate) fn transaction_bytes(transaction: &Transaction) -> u64 {
-    let body = transaction.body.as_ref().map_or(0, |(_, parts)| {
-        record_stride_bytes(parts.iter().map(|part| part.len() as u64).sum())
-    });
+    let body = transaction
+        .body
+        .as_ref()
+        .map_or(0, |(_, parts)| record_stride_bytes(parts.iter().map(|part| part.len() as u64).sum()));
     let envelope = |bytes: &Bytes| record_stride_bytes(bytes.len() as u64);
     body + transaction.envelopes.iter().map(|e| envelope(&e.bytes)).sum::<u64>()
 }

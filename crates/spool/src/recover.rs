@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 
 use crate::disk::{Disk, File, PREPARING_SUFFIX, read_through};
-use crate::format::{BLOCK_BYTES, Kind, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, epoch_of};
+use crate::format::{
+    BLOCK_BYTES, Kind, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, epoch_of, in_memory,
+};
 use crate::index::{IdMap, Index, Place, Segment, SegmentState};
 use crate::options::{Rules, SCAN_THREADS_MAX};
 use crate::scan::{Found, Scanner};
@@ -39,7 +41,11 @@ pub(crate) fn segment_name(number: u32) -> String {
 
 fn segment_number(name: &str) -> Option<u32> {
     let digits = name.strip_suffix(".segment")?;
-    if digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_digit()) { digits.parse().ok() } else { None }
+    if digits.len() == 8 && digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        digits.parse().ok()
+    } else {
+        None
+    }
 }
 
 /// One record that counts: it verified, and so did the rest of its transaction.
@@ -134,7 +140,11 @@ fn scan_all(
                 scanned.push(segment);
             }
             Err(what) => {
-                tracing::error!(segment = number, what, "segment set aside in damaged/: its header is unreadable");
+                tracing::error!(
+                    segment = number,
+                    what,
+                    "segment set aside in damaged/: its header is unreadable"
+                );
                 recovery.damaged += 1;
                 disk.set_file_aside(&segment_name(number))?;
             }
@@ -281,7 +291,8 @@ fn judge_gaps(disk: &dyn Disk, scanned: &[Scanned], recovery: &mut Recovery) {
         let known = durable.entry(*epoch).or_default();
         *known = (*known).max(*sequence);
     }
-    let elsewhere = |sequence: u64| scanned.iter().flat_map(|segment| &segment.runs).any(|r| r.contains(&sequence));
+    let elsewhere =
+        |sequence: u64| scanned.iter().flat_map(|segment| &segment.runs).any(|r| r.contains(&sequence));
     let promised = |sequence: u64| {
         durable.get(&epoch_of(sequence)).is_some_and(|durable| sequence <= *durable) && !elsewhere(sequence)
     };
@@ -297,7 +308,10 @@ fn judge_gaps(disk: &dyn Disk, scanned: &[Scanned], recovery: &mut Recovery) {
         }
     }
     if recovery.torn > 0 {
-        tracing::info!(torn = recovery.torn, "unfinished writes dropped; nobody was told that they were done");
+        tracing::info!(
+            torn = recovery.torn,
+            "unfinished writes dropped; nobody was told that they were done"
+        );
     }
 }
 
@@ -305,7 +319,7 @@ fn set_aside(disk: &dyn Disk, segment: &Scanned, gap: &Gap) {
     let SegmentHeader { number, generation, .. } = segment.header;
     let (offset, bytes) = (gap.region.start, gap.region.end.saturating_sub(gap.region.start));
     tracing::error!(segment = number, offset, bytes, "damaged region set aside in damaged/");
-    let mut copy = vec![0; bytes.min(SET_ASIDE_BYTES_MAX) as usize];
+    let mut copy = vec![0; in_memory(bytes.min(SET_ASIDE_BYTES_MAX))];
     let filled = read_through(&*segment.file, &mut copy, offset).unwrap_or(0);
     copy.truncate(filled);
     let name = format!("{number:08}-{generation:016x}-{offset:010}.bytes");

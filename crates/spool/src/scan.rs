@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use crate::disk::{File, read_through};
 use crate::format::{
-    BLOCK_BYTES, RECORD_ALIGN_BYTES, RECORD_HEADER_BYTES, RECORD_MAGIC, RecordHeader, Seed,
+    BLOCK_BYTES, RECORD_ALIGN_BYTES, RECORD_HEADER_BYTES, RECORD_MAGIC, RecordHeader, Seed, in_memory,
 };
 
 /// Bytes read at a time; a longer record makes the window as long as itself.
@@ -94,9 +94,9 @@ impl<'f> Scanner<'f> {
     fn seek(&mut self) {
         self.offset += RECORD_ALIGN_BYTES as u64;
         while self.offset < self.window.end {
-            let to_block = (next_block(self.offset - 1) - self.offset) as usize;
+            let to_block = in_memory(next_block(self.offset - 1) - self.offset);
             let length = if to_block == 0 { BLOCK_BYTES } else { to_block };
-            let length = length.min((self.window.end - self.offset) as usize);
+            let length = length.min(in_memory(self.window.end - self.offset));
             let Some(bytes) = self.window.bytes(self.offset, length) else { return };
             if let Some(at) = magic_in(bytes) {
                 self.offset += at as u64;
@@ -143,12 +143,12 @@ impl Window<'_> {
         if !(held.start <= offset && offset + length as u64 <= held.end) {
             self.load(offset, length)?;
         }
-        let from = (offset - self.start) as usize;
+        let from = in_memory(offset - self.start);
         self.held.get(from..from + length)
     }
 
     fn load(&mut self, offset: u64, length: usize) -> Option<()> {
-        let want = length.max(WINDOW_BYTES).min((self.end - offset.min(self.end)) as usize);
+        let want = length.max(WINDOW_BYTES).min(in_memory(self.end - offset.min(self.end)));
         self.held.resize(want, 0);
         self.start = offset;
         let filled = match read_through(self.file, &mut self.held, offset) {

@@ -176,7 +176,10 @@ pub(crate) fn intake(transaction: Transaction) -> Result<(Request, Pending), App
 }
 
 /// Changes ready for the queue.
-pub(crate) fn changes_request(shared: &Shared, changes: Vec<Change>) -> Result<(Request, Pending), AppendError> {
+pub(crate) fn changes_request(
+    shared: &Shared,
+    changes: Vec<Change>,
+) -> Result<(Request, Pending), AppendError> {
     if let Some(error) = shared.failed() {
         return Err(error);
     }

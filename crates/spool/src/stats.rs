@@ -135,7 +135,10 @@ impl Condition {
 
     pub(crate) fn fail(&self, reason: String) {
         if self.failure.set(reason).is_ok() {
-            tracing::error!(reason = self.failure(), "the spool cannot write and refuses everything from now on");
+            tracing::error!(
+                reason = self.failure(),
+                "the spool cannot write and refuses everything from now on"
+            );
         }
     }
 

@@ -74,6 +74,11 @@ pub(crate) struct Writer {
     jobs: VecDeque<Job>,
     compaction: Option<Compaction>,
     consider_compaction: bool,
+    /// Segments in use when compaction last began. If there are not fewer now, it has gained nothing and rests until
+    /// something else is written or time has passed.
+    compacted_from: usize,
+    /// Something other than compaction was written since compaction last began.
+    written_since: bool,
     /// The last attempt to make a segment failed; the next waits for a tick.
     make_failed: bool,
     next_sequence: u64,
@@ -115,6 +120,8 @@ impl Writer {
             jobs: VecDeque::new(),
             compaction: None,
             consider_compaction: false,
+            compacted_from: usize::MAX,
+            written_since: false,
             make_failed: false,
             next_sequence: start.next_sequence,
             durable_sequence: start.next_sequence - 1,
@@ -186,6 +193,7 @@ impl Writer {
         }
         while !self.batches.is_empty() && !self.is_failed() {
             self.sleep(true);
+            self.take_outcomes();
             self.settle_batches();
         }
         self.acknowledge();

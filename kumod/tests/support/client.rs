@@ -62,6 +62,18 @@ impl Client {
         }
     }
 
+    /// The text of the next reply, which may have several lines, without codes.
+    pub(crate) fn reply_text(&mut self) -> String {
+        let mut text = String::new();
+        while let Some(line) = self.line() {
+            text.push_str(line.splitn(3, [' ', '-']).nth(2).unwrap_or_default());
+            if line.as_bytes().get(3) != Some(&b'-') {
+                break;
+            }
+        }
+        text
+    }
+
     /// The code of the next reply; 0 when the server has closed.
     pub(crate) fn code(&mut self) -> u16 {
         self.reply().get(..3).and_then(|code| code.parse().ok()).unwrap_or(0)

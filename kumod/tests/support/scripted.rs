@@ -149,6 +149,8 @@ struct Conversation<'a> {
     shared: &'a Shared,
     number: usize,
     stream: BufReader<TcpStream>,
+    /// Whether MAIL was accepted and its message has not ended yet.
+    has_sender: bool,
     arrival: Arrival,
 }
 
@@ -169,7 +171,7 @@ impl<'a> Conversation<'a> {
             by_data: false,
             accepted: false,
         };
-        Self { shared, number, stream: BufReader::new(stream), arrival }
+        Self { shared, number, stream: BufReader::new(stream), has_sender: false, arrival }
     }
 
     fn run(mut self) {
@@ -221,8 +223,10 @@ impl<'a> Conversation<'a> {
             }
             "MAIL" => {
                 (self.arrival.sender, self.arrival.recipients) = (address(), Vec::new());
-                self.answer(At::Mail, "250 2.1.0 OK\r\n").map(drop)
+                self.has_sender = self.answer(At::Mail, "250 2.1.0 OK\r\n")?;
+                Ok(())
             }
+            "RCPT" if !self.has_sender => self.say("503 5.5.1 no sender\r\n"),
             "RCPT" => {
                 if self.answer(At::Rcpt, "250 2.1.5 OK\r\n")? {
                     self.arrival.recipients.push(address());
@@ -265,6 +269,7 @@ impl<'a> Conversation<'a> {
     }
 
     fn arrived(&mut self, raw: Vec<u8>, by_data: bool) -> Result<(), Over> {
+        self.has_sender = false;
         let answer = (self.shared.script)(self.number, At::Body);
         let arrival = Arrival { raw, by_data, accepted: answer == Answer::Accept, ..self.arrival.clone() };
         self.shared.arrivals.lock().unwrap().push(arrival);

@@ -26,9 +26,7 @@ impl Client {
 
     pub(crate) fn of(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self {
-            stream: BufReader::new(stream),
-        }
+        Self { stream: BufReader::new(stream) }
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) {
@@ -68,9 +66,7 @@ impl Client {
 /// MAIL, all RCPT and the message as one chunk.
 pub(crate) fn transaction(message: &[u8], recipients: &[&str]) -> Vec<u8> {
     let mut bytes = b"MAIL FROM:<s@example.test>\r\n".to_vec();
-    recipients
-        .iter()
-        .for_each(|to| bytes.extend_from_slice(format!("RCPT TO:<{to}>\r\n").as_bytes()));
+    recipients.iter().for_each(|to| bytes.extend_from_slice(format!("RCPT TO:<{to}>\r\n").as_bytes()));
     bytes.extend_from_slice(format!("BDAT {} LAST\r\n", message.len()).as_bytes());
     bytes.extend_from_slice(message);
     bytes
@@ -80,14 +76,7 @@ pub(crate) fn transaction(message: &[u8], recipients: &[&str]) -> Vec<u8> {
 pub(crate) fn message(run: &str, seq: u64, body: &[u8]) -> Vec<u8> {
     let run = RunId::new(run).unwrap();
     let mut message = b"Received: from a by b;\r\n\tThu, 1 Jan 1970 00:00:00 +0000\r\n".to_vec();
-    TrafficHeader {
-        run,
-        conn: 0,
-        seq,
-        sent_ns: 1,
-        crc: body_crc(body),
-    }
-    .write(&mut message);
+    TrafficHeader { run, conn: 0, seq, sent_ns: 1, crc: body_crc(body) }.write(&mut message);
     message.extend_from_slice(b"Subject: s\r\n\r\n");
     message.extend_from_slice(body);
     message

@@ -1,7 +1,7 @@
 //! A server that misbehaves on demand, for the tests of the generator.
 //!
-//! Speaks SMTP through the same protocol crate as the product, one thread per connection, and notes what it was given. A test that waits
-//! for longer than [`PATIENCE`] fails instead of hanging.
+//! Speaks SMTP through the same protocol crate as the product, one thread per connection, and notes what it
+//! was given. A test that waits for longer than [`PATIENCE`] fails instead of hanging.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -107,10 +107,7 @@ fn serve(mut stream: TcpStream, config: Arc<Config>, behaviour: &Behaviour, arri
             Event::BodyStart { .. } => message.clear(),
             Event::Body(part) => message.extend_from_slice(part),
             Event::BodyEnd => {
-                let arrival = Arrival {
-                    recipient: recipient.clone(),
-                    message: message.clone(),
-                };
+                let arrival = Arrival { recipient: recipient.clone(), message: message.clone() };
                 arrivals.lock().unwrap().push(arrival);
                 match behaviour(number) {
                     Answer::Accept => session.accept_with(&Reply::new(250, (2, 0, 0), "Ok"), &mut out),

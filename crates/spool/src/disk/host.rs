@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 
 use super::{AlignedBuffer, Disk, Entry, File, PREPARING_SUFFIX, Space, write_through};
-use crate::format::BLOCK_BYTES;
+use crate::format::{BLOCK_BYTES, in_memory};
 
 /// Folder of set-aside regions inside the spool.
 pub(crate) const DAMAGED_DIR: &str = "damaged";
@@ -135,7 +135,7 @@ impl HostFile {
         buffer[..head.len()].copy_from_slice(head);
         let mut offset = 0;
         while offset < bytes {
-            let length = (bytes - offset).min(FILL_BYTES as u64) as usize;
+            let length = in_memory((bytes - offset).min(FILL_BYTES as u64));
             write_through(self, &buffer[..length], offset, false)?;
             buffer[..head.len()].fill(0);
             offset += length as u64;
@@ -178,7 +178,9 @@ impl File for HostFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64, sync: bool) -> io::Result<usize> {
         let descriptor = self.write_fd(bytes, offset);
-        if sync { write_synced(descriptor.as_fd(), bytes, offset) } else {
+        if sync {
+            write_synced(descriptor.as_fd(), bytes, offset)
+        } else {
             Ok(rustix::io::pwrite(&descriptor, bytes, offset)?)
         }
     }

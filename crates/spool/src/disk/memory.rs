@@ -1,7 +1,8 @@
 //! A disk in memory that behaves as badly as real ones may: writes tear at sectors, land in any order, fail, fall short;
 //! the power can go at any operation, and what was not synced is then kept or lost sector by sector.
 //! Deterministic: one seed, one behaviour. What is synced is kept; everything else is a gamble.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "only tests use it, and a test stops at the first error")]
+#![allow(clippy::cast_possible_truncation, reason = "the disks of tests are small")]
 
 use std::collections::BTreeMap;
 use std::io;

@@ -15,12 +15,16 @@ use rustix::io::ReadWriteFlags;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
 use super::{Done, Lane, WRITE_ATTEMPTS_MAX, Waker, Write, is_transient};
-use crate::format::BLOCK_BYTES;
+use crate::format::{BLOCK_BYTES, in_memory};
 
 /// Entries of the submission queue: every batch in flight, the bell, and room to spare.
 const RING_ENTRIES: u32 = 64;
+/// Flag of io_uring_enter: post completions that are due.
+const ENTER_GET_EVENTS: u32 = 1;
 /// Files registered with the ring: the active segment, its successor, and some that finish.
 const FIXED_FILES: usize = 8;
+/// Most bytes in one write: a multiple of a block below 2 GiB.
+const WRITE_BYTES_MAX: u32 = 1 << 30;
 const HUGE_PAGE_BYTES: usize = 2 << 20;
 /// Marks the completion of the bell's read; batches use the number of their slot.
 const BELL: u64 = u64::MAX;
@@ -101,7 +105,7 @@ pub(crate) struct UringLane {
 struct Flight {
     write: Write,
     descriptor: Arc<OwnedFd>,
-    fixed_file: Option<usize>,
+    fixed_file: Option<u32>,
     written: usize,
     attempts: u32,
 }
@@ -144,6 +148,13 @@ impl UringLane {
         }
     }
 
+    /// With deferred task work completions are posted only inside io_uring_enter, so looking for them enters as well.
+    fn poll(&mut self) -> io::Result<usize> {
+        self.ring.submit()?;
+        // SAFETY: nothing is submitted and no argument is passed; the kernel touches only the rings it shares with us.
+        unsafe { self.ring.submitter().enter::<()>(0, 0, ENTER_GET_EVENTS, None) }
+    }
+
     fn arm_bell(&mut self) {
         if !self.bell_armed {
             let word = self.bell_word.as_mut_ptr();
@@ -160,7 +171,7 @@ impl UringLane {
             if user_data == BELL {
                 self.bell_armed = false;
             } else {
-                self.landed(user_data as usize, result, done);
+                self.landed(in_memory(user_data), result, done);
             }
         }
         seen
@@ -182,7 +193,7 @@ impl UringLane {
         let Some(flight) = self.slots[slot].take() else { return };
         self.in_flight -= 1;
         if let (Some(fixed), Some(number)) = (&mut self.fixed, flight.fixed_file) {
-            fixed.uses[number] -= 1;
+            fixed.uses[number as usize] -= 1;
         }
         done.push(Done { token: flight.write.token, buffer: flight.write.buffer, result });
     }
@@ -199,7 +210,7 @@ impl UringLane {
     }
 
     /// `None`: the write goes by its plain descriptor.
-    fn fixed_file(&mut self, descriptor: &Arc<OwnedFd>) -> Option<usize> {
+    fn fixed_file(&mut self, descriptor: &Arc<OwnedFd>) -> Option<u32> {
         self.fixed.as_mut()?.place(&self.ring, descriptor)
     }
 }
@@ -226,11 +237,10 @@ impl Lane for UringLane {
     }
 
     fn collect(&mut self, block: bool, done: &mut Vec<Done>) {
-        // With deferred task work a completion is posted only inside io_uring_enter, so polling enters as well.
         loop {
             self.arm_bell();
-            let want = usize::from(block && self.ring.completion().is_empty());
-            match self.ring.submit_and_wait(want) {
+            let entered = if block { self.ring.submit_and_wait(1) } else { self.poll() };
+            match entered {
                 Ok(_) => {}
                 Err(error) if is_busy(&error) => {}
                 Err(error) => return self.abandon(&error, done),
@@ -262,11 +272,12 @@ impl Drop for UringLane {
 impl Flight {
     fn entry(&self, user_data: u64) -> squeue::Entry {
         let bytes = &self.write.buffer[self.written..self.write.bytes];
-        let (start, length) = (bytes.as_ptr(), bytes.len() as u32);
+        // What is longer than the kernel writes at once is a short write, continued like any other.
+        let (start, length) = (bytes.as_ptr(), u32::try_from(bytes.len()).unwrap_or(WRITE_BYTES_MAX));
         let offset = self.write.offset + self.written as u64;
         let flags = if self.write.sync { ReadWriteFlags::DSYNC.bits() as i32 } else { 0 };
         let plain = types::Fd(self.descriptor.as_raw_fd());
-        let fixed = self.fixed_file.map(|number| types::Fixed(number as u32));
+        let fixed = self.fixed_file.map(types::Fixed);
         let entry = match (fixed, self.write.buffer.registered) {
             (Some(file), Some(number)) => {
                 opcode::WriteFixed::new(file, start, length, number).offset(offset).rw_flags(flags).build()
@@ -287,7 +298,11 @@ impl Flight {
         let Ok(count) = usize::try_from(result) else {
             let error = io::Error::from_raw_os_error(-result);
             self.attempts += 1;
-            return if is_transient(&error) && self.attempts < WRITE_ATTEMPTS_MAX { None } else { Some(Err(error)) };
+            return if is_transient(&error) && self.attempts < WRITE_ATTEMPTS_MAX {
+                None
+            } else {
+                Some(Err(error))
+            };
         };
         if self.written + count >= self.write.bytes {
             return Some(Ok(()));
@@ -307,18 +322,21 @@ impl FixedFiles {
     }
 
     /// Number of the file, which is registered in the place of one that no write uses.
-    fn place(&mut self, ring: &IoUring, descriptor: &Arc<OwnedFd>) -> Option<usize> {
-        let known = self.files.iter().position(|file| file.as_ref().is_some_and(|f| Arc::ptr_eq(f, descriptor)));
+    fn place(&mut self, ring: &IoUring, descriptor: &Arc<OwnedFd>) -> Option<u32> {
+        let known =
+            self.files.iter().position(|file| file.as_ref().is_some_and(|f| Arc::ptr_eq(f, descriptor)));
         if let Some(number) = known {
             self.uses[number] += 1;
-            return Some(number);
+            return u32::try_from(number).ok();
         }
-        let number = (0..FIXED_FILES).map(|step| (self.next + step) % FIXED_FILES).find(|n| self.uses[*n] == 0)?;
-        ring.submitter().register_files_update(number as u32, &[descriptor.as_raw_fd()]).ok()?;
+        let number =
+            (0..FIXED_FILES).map(|step| (self.next + step) % FIXED_FILES).find(|n| self.uses[*n] == 0)?;
+        let at = u32::try_from(number).ok()?;
+        ring.submitter().register_files_update(at, &[descriptor.as_raw_fd()]).ok()?;
         self.next = (number + 1) % FIXED_FILES;
         self.files[number] = Some(Arc::clone(descriptor));
         self.uses[number] = 1;
-        Some(number)
+        Some(at)
     }
 }
 

@@ -64,10 +64,11 @@ fn transaction(body: u128, envelope: u128) -> Transaction {
 
 #[test]
 fn histories_with_failing_writes_and_power_cuts_break_no_promise() {
-    for seed in 0..60 {
+    for seed in 0..super::power::histories() {
         let faults = Faults { fail_one_in: Some(40), short_one_in: Some(5), ..Faults::default() };
         let mut random = Random(seed);
         let mut world = World::new(seed, settings(Rules::ALL));
+        world.writes_fail = true;
         world.disk.set_faults(faults);
         let result = (0..200).try_for_each(|_| {
             if matches!(world.writer.shared().condition.health(), Health::Failed { .. }) {

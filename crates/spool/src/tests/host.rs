@@ -6,8 +6,8 @@ use bytes::Bytes;
 use tempfile::TempDir;
 
 use crate::{
-    AppendError, Backend, Change, Durability, Envelope, Health, Id, OpenError, Options, ReadError, Spool, Transaction,
-    WriteMode, probe,
+    AppendError, Backend, Change, Durability, Envelope, Health, Id, OpenError, Options, ReadError, Spool,
+    Transaction, WriteMode, probe,
 };
 
 /// Beside the test's own executable: a real disk, unlike a temporary directory may be.
@@ -38,7 +38,10 @@ fn transaction(number: u64) -> Transaction {
     let contents = body(number);
     let parts = vec![contents.slice(..50), contents.slice(50..)];
     let envelope = |id| Envelope { id, body: self::id(number), bytes: Bytes::from_static(b"to somebody") };
-    Transaction { body: Some((id(number), parts)), envelopes: vec![envelope(id(number)), envelope(id(number + 1))] }
+    Transaction {
+        body: Some((id(number), parts)),
+        envelopes: vec![envelope(id(number)), envelope(id(number + 1))],
+    }
 }
 
 fn run<T>(future: impl Future<Output = T>) -> T {
@@ -53,7 +56,8 @@ async fn fill(spool: &Spool, transactions: u64) {
             tokio::spawn(async move {
                 let number = number * 2;
                 assert_eq!(spool.append(transaction(number)).await.unwrap().durability, spool.durability());
-                let mut changes = vec![Change::Mark { id: id(number + 1), bytes: Bytes::from_static(b"tried") }];
+                let mut changes =
+                    vec![Change::Mark { id: id(number + 1), bytes: Bytes::from_static(b"tried") }];
                 if number.is_multiple_of(3) {
                     changes.push(Change::Delete { id: id(number), bytes: Bytes::from_static(b"done") });
                 }
@@ -178,11 +182,16 @@ fn reading_says_what_is_wrong_and_where() {
     assert!(matches!(spool.read_body(id(2)), Err(ReadError::NotFound(_))));
     let _ = run(spool.append(transaction(2))).unwrap();
     let segments = std::fs::read_dir(directory.path().join("spool")).unwrap();
-    for path in segments.map(|entry| entry.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "segment")) {
+    for path in
+        segments.map(|entry| entry.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "segment"))
+    {
         flip(&path);
     }
     let error = spool.read_body(id(2)).unwrap_err();
-    assert!(error.to_string().contains("segment 0000000") && error.to_string().contains("offset 4096"), "{error}");
+    assert!(
+        error.to_string().contains("segment 0000000") && error.to_string().contains("offset 4096"),
+        "{error}"
+    );
     assert_eq!(spool.stats().damaged, 1);
 }
 

@@ -1,6 +1,7 @@
 //! The spool against a plain map, under power cuts, faults and reuse of segments. Everything here is deterministic: a
 //! failure names its seed.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first error")]
+#![allow(clippy::cast_possible_truncation, reason = "the numbers of a test are small")]
 
 mod faults;
 mod host;

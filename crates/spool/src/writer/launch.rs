@@ -6,7 +6,7 @@ use super::{Active, Parked, Writer};
 use crate::batch::{Batch, Fate, Page};
 use crate::disk::{AlignedBuffer, Write};
 use crate::error::AppendError;
-use crate::format::{BLOCK_BYTES, RECORD_HEADER_BYTES, aligned_block};
+use crate::format::{BLOCK_BYTES, RECORD_HEADER_BYTES, aligned_block, in_memory};
 use crate::index::SegmentState;
 use crate::queue::Request;
 use crate::stats::add;
@@ -149,18 +149,20 @@ impl Writer {
         if bytes <= self.shared.settings.batch_bytes_max {
             return self.buffers.pop().or_else(|| AlignedBuffer::new(bytes).ok());
         }
-        AlignedBuffer::new(bytes).inspect_err(|error| tracing::error!(%error, bytes, "no memory for a batch")).ok()
+        AlignedBuffer::new(bytes)
+            .inspect_err(|error| tracing::error!(%error, bytes, "no memory for a batch"))
+            .ok()
     }
 
     fn fill_batch(&mut self) {
         let (Some(active), Some(front)) = (self.active, self.backlog.front()) else { return };
-        let Some(mut buffer) = self.buffer_for(front.bytes as usize + RECORD_HEADER_BYTES) else {
+        let Some(mut buffer) = self.buffer_for(in_memory(front.bytes) + RECORD_HEADER_BYTES) else {
             return self.refuse_front();
         };
         let mut batch = self.new_batch(active.number, active.offset);
         let shared = Arc::clone(&self.shared);
         let settings = &shared.settings;
-        let room = (settings.segment_bytes - active.offset) as usize;
+        let room = in_memory(settings.segment_bytes - active.offset);
         // The seal has to fit behind whatever is put in.
         let limit = buffer.len().min(room) - RECORD_HEADER_BYTES;
         let mut index = shared.index();
@@ -184,8 +186,8 @@ impl Writer {
         batch.last_sequence = page.sequence - 1;
         add(&shared.counters.changes_skipped, page.skipped);
         shared.queue.give_back(intake, changes);
+        self.written_since |= intake + changes > 0;
         if page.records == 0 {
-            drop(page);
             return self.nothing_to_write(batch, buffer);
         }
         let closes = room - aligned_block(page.used()) < BLOCK_BYTES;
@@ -235,7 +237,8 @@ impl Writer {
 
     pub(super) fn recycle(&mut self, buffer: AlignedBuffer) {
         let settings = &self.shared.settings;
-        let ours = buffer.len() == settings.batch_bytes_max && self.buffers.len() < settings.batches_in_flight_max;
+        let ours =
+            buffer.len() == settings.batch_bytes_max && self.buffers.len() < settings.batches_in_flight_max;
         if ours {
             self.buffers.push(buffer);
         }
@@ -255,7 +258,7 @@ impl Writer {
     pub(super) fn make_parked_segment(&mut self) {
         let Some(parked) = self.parked.front_mut().filter(|parked| !parked.asked) else { return };
         parked.asked = true;
-        let bytes = BLOCK_BYTES + aligned_block(parked.request.bytes as usize + RECORD_HEADER_BYTES);
+        let bytes = BLOCK_BYTES + aligned_block(in_memory(parked.request.bytes) + RECORD_HEADER_BYTES);
         self.make_segment(bytes as u64);
     }
 
@@ -263,9 +266,16 @@ impl Writer {
         if self.parked.front().is_none_or(|parked| parked.segment.is_none()) {
             return false;
         }
-        let Some(Parked { request, segment: Some(number), .. }) = self.parked.pop_front() else { return false };
+        if self.active.is_some() {
+            // Sequences within a segment have no holes, so whatever follows goes to another segment.
+            self.close_active();
+            return true;
+        }
+        let Some(Parked { request, segment: Some(number), .. }) = self.parked.pop_front() else {
+            return false;
+        };
         self.give_back(&request);
-        let Some(mut buffer) = self.buffer_for(request.bytes as usize + RECORD_HEADER_BYTES) else {
+        let Some(mut buffer) = self.buffer_for(in_memory(request.bytes) + RECORD_HEADER_BYTES) else {
             request.refuse(AppendError::Failed { reason: "no memory for the batch".to_owned() });
             return true;
         };

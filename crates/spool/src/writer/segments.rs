@@ -25,6 +25,7 @@ impl Writer {
             Outcome::Tick => {
                 self.make_failed = false;
                 self.consider_compaction = true;
+                self.compacted_from = usize::MAX;
             }
         }
         let starved = self.make_failed && self.spares.len() <= self.reserve();
@@ -138,12 +139,20 @@ impl Writer {
         self.jobs.push_back(Job::Copy { header, file, seed, from: *from });
     }
 
-    fn choose_segment(&self) -> Option<Compaction> {
+    fn choose_segment(&mut self) -> Option<Compaction> {
         let segment_bytes = self.shared.settings.segment_bytes;
-        let index = self.shared.index();
+        let shared = Arc::clone(&self.shared);
+        let index = shared.index();
         let (in_use, needed) = index.occupancy(segment_bytes);
-        let too_many = in_use > 2 * needed + self.shared.settings.compact_slack_segments && !self.spares.is_empty();
-        let segment = if too_many { index.deadest_segment(segment_bytes) } else { None }?;
+        let too_many =
+            in_use > 2 * needed + self.shared.settings.compact_slack_segments && !self.spares.is_empty();
+        let in_vain = in_use >= self.compacted_from && !self.written_since;
+        if !too_many || in_vain {
+            return None;
+        }
+        let segment = index.oldest_mostly_dead(segment_bytes)?;
+        drop(index);
+        (self.compacted_from, self.written_since) = (in_use, false);
         let from = crate::format::BLOCK_BYTES as u64;
         Some(Compaction { segment, next: Some(from), reading: false })
     }

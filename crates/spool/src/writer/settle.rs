@@ -22,14 +22,16 @@ impl Writer {
                 Fate::Failed(error.to_string())
             }
         };
-        let (segment, failed) = (batch.segment, batch.fate != Fate::Landed);
-        let mut index = self.shared.index();
-        if let Some(segment) = index.segment_mut(segment) {
-            segment.in_flight -= 1;
-        }
-        drop(index);
-        if failed {
+        if batch.fate != Fate::Landed {
+            let segment = batch.segment;
             self.poison(segment);
+        }
+    }
+
+    /// Only now may the segment be reclaimed: what landed early still waits for its turn, and with it the index does.
+    fn leave(&self, segment: u32) {
+        if let Some(segment) = self.shared.index().segment_mut(segment) {
+            segment.in_flight -= 1;
         }
     }
 
@@ -65,6 +67,7 @@ impl Writer {
 
     fn batch_is_durable(&mut self, batch: &mut Batch) {
         self.durable_sequence = self.durable_sequence.max(batch.last_sequence);
+        self.leave(batch.segment);
         let mut index = self.shared.index();
         for moved in batch.moves.drain(..) {
             index.finish_move(&moved, batch.last_sequence);
@@ -96,22 +99,20 @@ impl Writer {
     fn write_again(&mut self) {
         let mut waiting = std::mem::take(&mut self.batches);
         while let Some(batch) = waiting.pop_front() {
-            let poisoned = self.is_on_poisoned(&batch);
-            let result = match &batch.fate {
-                Fate::Failed(reason) if batch.again => Err(reason.clone()),
-                _ if poisoned && batch.alone => {
-                    self.give_up_alone(batch);
-                    continue;
+            if !self.is_on_poisoned(&batch) {
+                self.batches.push_back(batch);
+                continue;
+            }
+            if batch.alone {
+                self.give_up_alone(batch);
+                continue;
+            }
+            match self.place_elsewhere(&batch) {
+                Ok(active) => self.rewrite(batch, active),
+                Err(reason) => {
+                    waiting.push_front(batch);
+                    return self.fail(waiting, reason);
                 }
-                _ if poisoned => Ok(()),
-                _ => {
-                    self.batches.push_back(batch);
-                    continue;
-                }
-            };
-            if let Err((batch, reason)) = self.write_elsewhere(batch, result) {
-                waiting.push_front(batch);
-                return self.fail(waiting, reason);
             }
         }
     }
@@ -125,6 +126,7 @@ impl Writer {
     fn give_up_alone(&mut self, batch: Batch) {
         let Fate::Failed(reason) = &batch.fate else { return };
         let error = AppendError::Failed { reason: reason.clone() };
+        self.leave(batch.segment);
         self.shared.index().forget_segment(batch.segment);
         for waiter in batch.waiters {
             // A caller that no longer waits needs no answer.
@@ -132,17 +134,14 @@ impl Writer {
         }
     }
 
-    fn write_elsewhere(&mut self, batch: Batch, may: Result<(), String>) -> Result<(), (Batch, String)> {
-        let reason = match (&batch.fate, may) {
-            (_, Err(reason)) => return Err((batch, reason)),
-            (Fate::Failed(reason), Ok(())) => reason.clone(),
-            _ => "a write before it failed".to_owned(),
+    fn place_elsewhere(&mut self, batch: &Batch) -> Result<Active, String> {
+        let reason = match &batch.fate {
+            Fate::Failed(reason) if batch.again => return Err(reason.clone()),
+            Fate::Failed(reason) => reason,
+            Fate::Landed | Fate::Writing => "a write before it failed",
         };
-        let Some(active) = self.room_elsewhere(batch.bytes as u64) else {
-            return Err((batch, format!("{reason}, and there is no other segment")));
-        };
-        self.rewrite(batch, active);
-        Ok(())
+        self.room_elsewhere(batch.bytes as u64)
+            .ok_or_else(|| format!("{reason}, and there is no other segment"))
     }
 
     fn room_elsewhere(&mut self, bytes: u64) -> Option<Active> {
@@ -159,6 +158,7 @@ impl Writer {
     }
 
     fn rewrite(&mut self, mut batch: Batch, active: Active) {
+        self.leave(batch.segment);
         let mut index = self.shared.index();
         let seeds = (index.segment(batch.segment), index.segment(active.number));
         let (Some(from), Some(to)) = (seeds.0.map(|s| s.seed), seeds.1.map(|s| s.seed)) else { return };
