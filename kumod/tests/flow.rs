@@ -5,12 +5,14 @@
 mod support;
 
 use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use serde_json::Value;
 use support::client::{Client, transaction};
 use support::home::{Home, Kumod};
-use support::scripted::{Answer, Scripted};
+use support::scripted::{Answer, At, MODERN, Scripted};
 use support::{audit, until};
 use traffic_gen::{Plan, Report};
 
@@ -236,4 +238,33 @@ fn a_graceful_stop_loses_nothing_and_sends_nothing_twice() {
     audit::assert_none_lost(&report, &sink);
     assert_eq!(report.unknown, 0, "a client in the middle of a message gets its answer: {:?}", report.errors);
     assert_eq!(sink.stats().duplicated, 0);
+}
+
+#[test]
+fn a_delivery_in_progress_is_finished_before_the_stop() {
+    let (answer, held_back) = sync_channel::<()>(1);
+    let held_back = Mutex::new(held_back);
+    let next_hop = Scripted::start(MODERN, move |_, at| {
+        if at == At::Body {
+            // An error means that the test lets everything pass.
+            let _ = held_back.lock().unwrap().recv();
+        }
+        Answer::Accept
+    });
+    let (home, relay_to) = (Home::new(), next_hop.address.to_string());
+    let kumod = home.start(&["--relay-to", &relay_to]);
+    let mut client = Client::greeted(kumod.smtp());
+    assert!(client.send(&["b@there.test"], b"Subject: slow\r\n\r\n").starts_with("250 "));
+    client.quit();
+    until("the message at the next hop", || next_hop.arrivals().len() == 1);
+    kumod.terminate();
+    until("the stop to begin", || kumod.said().contains("stopping"));
+    drop(answer);
+    kumod.stop();
+    assert_eq!(home.records_of("Delivery", "b@there.test").len(), 1);
+
+    let again = home.start(&["--relay-to", &relay_to]);
+    again.drained();
+    again.stop();
+    assert_eq!(next_hop.arrivals().len(), 1, "it was sent a second time");
 }

@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
@@ -15,7 +16,7 @@ use std::time::Duration;
 use message::traffic::TrafficHeader;
 use smtp::client::{BodyForm, NO_REPLY, Next, Session, Transaction};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::clock::now_ns;
 use crate::content::Body;
@@ -27,8 +28,17 @@ use crate::worker::Worker;
 /// What a worker reads at once, in bytes; replies are short.
 const READ_BYTES: usize = 16 << 10;
 
+/// Messages over one connection, after which it is closed in good order and another one opened: servers end a session that goes on for
+/// too long (KumoMTA after 10,000), and a message must not be spent on finding out.
+const MESSAGES_PER_CONNECTION_MAX: u32 = 5_000;
+
 /// Follows a body in DATA (RFC 5321 4.1.1.4); all bodies end in CRLF or are empty.
 const FINAL_DOT: &[u8] = b".\r\n";
+
+/// Beyond so many connections every second one has its port chosen when it is bound. Linux looks for even
+/// ports first when it connects and for odd ones first when it binds; without this, connecting becomes a
+/// search through all even ports as soon as they are taken (half of the default range are 14,116).
+const CONNECTIONS_PLAIN_MAX: usize = 8_192;
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
@@ -39,6 +49,8 @@ thread_local! {
 pub(crate) enum Ending {
     /// There was nothing left to begin.
     Done,
+    /// It has carried its share; another takes its place.
+    Retired,
     /// It was lost, or never came to be.
     Lost {
         kind: String,
@@ -58,7 +70,7 @@ pub(crate) async fn run(worker: Arc<Worker>, flight: Arc<Flight>, number: u64, d
         return Ending::Done;
     }
     flight.enter(Stage::Opening, worker.second());
-    let stream = match connect(&worker).await {
+    let stream = match connect(&worker, number).await {
         Ok(stream) => stream,
         Err(error) => {
             return Ending::Lost { kind: format!("connect: {error}"), useful: false };
@@ -67,15 +79,39 @@ pub(crate) async fn run(worker: Arc<Worker>, flight: Arc<Flight>, number: u64, d
     drop(turn);
     let mut connection = Connection::new(stream, worker, flight, number);
     match connection.work().await {
-        Ok(()) => Ending::Done,
+        Ok(ending) => ending,
         Err(kind) => Ending::Lost { kind, useful: connection.useful },
     }
 }
 
-async fn connect(worker: &Worker) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(&worker.run.plan.target.addresses[..]).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
+/// Connects to the first address of the target that answers.
+async fn connect(worker: &Worker, number: u64) -> io::Result<TcpStream> {
+    let mut refused = io::ErrorKind::AddrNotAvailable.into();
+    for address in &worker.run.plan.target.addresses {
+        let bind_first = number % 2 == 1 && worker.run.plan.concurrency > CONNECTIONS_PLAIN_MAX;
+        match open(*address, bind_first).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
+}
+
+async fn open(address: SocketAddr, bind_first: bool) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if bind_first {
+        let any = if address.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
+        socket.bind(SocketAddr::new(any, 0))?;
+    }
+    socket.set_nodelay(true)?;
+    socket.connect(address).await
+}
+
+/// A message that has begun.
+#[derive(Clone, Copy, Debug)]
+struct InFlight {
+    sequence: u64,
+    sent_ns: u64,
 }
 
 struct Connection {
@@ -89,8 +125,8 @@ struct Connection {
     template: Template,
     recipient: String,
     number: u64,
-    /// The `sent` of the message that has no final reply.
-    in_flight: Option<u64>,
+    /// The message that has no final reply.
+    in_flight: Option<InFlight>,
     useful: bool,
 }
 
@@ -116,7 +152,7 @@ impl Connection {
     }
 
     /// `Err` says in words how the connection was lost.
-    async fn work(&mut self) -> Result<(), String> {
+    async fn work(&mut self) -> Result<Ending, String> {
         let mut next = self.read().await?;
         while next != Next::Ready {
             next = match next {
@@ -128,17 +164,21 @@ impl Connection {
         self.worker.connection_ready();
         // The semaphore gives nothing; being closed is the sign to begin.
         let _ = self.worker.started.acquire().await;
-        loop {
-            let Some(due_ns) = self.due().await? else { break };
+        for _ in 0..MESSAGES_PER_CONNECTION_MAX {
+            let Some(due_ns) = self.due().await? else { return self.done().await };
             let now_ns = now_ns();
-            let Some(sequence) = self.worker.run.claims.claim(now_ns) else {
-                break;
-            };
+            let Some(sequence) = self.worker.run.claims.claim(now_ns) else { return self.done().await };
             self.send(sequence, due_ns.unwrap_or(now_ns)).await?;
         }
+        self.quit().await;
+        Ok(Ending::Retired)
+    }
+
+    /// There is nothing left to begin.
+    async fn done(&mut self) -> Result<Ending, String> {
         self.worker.nothing_left();
         self.quit().await;
-        Ok(())
+        Ok(Ending::Done)
     }
 
     /// Waits until a message is due: `Some(None)` means now, `None` never again.
@@ -167,7 +207,7 @@ impl Connection {
     async fn send(&mut self, sequence: u64, sent_ns: u64) -> Result<(), String> {
         let worker = Arc::clone(&self.worker);
         self.flight.enter(Stage::InMessage, worker.second());
-        self.in_flight = Some(sent_ns);
+        self.in_flight = Some(InFlight { sequence, sent_ns });
         let mut random = worker.run.random(sequence);
         worker.run.plan.domains.recipient(&mut random, &mut self.recipient);
         let bodies = &worker.run.content.bodies;
@@ -180,13 +220,13 @@ impl Connection {
             crc: body.crc,
         };
         let bytes = (self.template.render(&traffic, &self.recipient).len() + body.verbatim.len()) as u64;
-        let next = self.begin(body, bytes, sent_ns)?;
+        let next = self.begin(body, bytes, sequence, sent_ns)?;
         let lost = self.carry_through(next, body).await;
-        self.count(sent_ns, bytes);
+        self.count(sequence, sent_ns, bytes);
         lost.map_or(Ok(()), Err)
     }
 
-    fn begin(&mut self, body: &Body, bytes: u64, sent_ns: u64) -> Result<Next, String> {
+    fn begin(&mut self, body: &Body, bytes: u64, sequence: u64, sent_ns: u64) -> Result<Next, String> {
         let transaction = Transaction {
             from: &self.worker.run.sender,
             recipients: &[&self.recipient],
@@ -197,7 +237,7 @@ impl Connection {
         self.session.begin(&transaction, &mut self.out).map_err(|error| {
             // Nothing was written, so this is a refusal; the next message would fare no better.
             self.in_flight = None;
-            self.worker.tally(|tally| tally.refused_here(sent_ns));
+            self.worker.tally(|tally| tally.refused_here(sequence, sent_ns));
             error.to_string()
         })
     }
@@ -221,13 +261,19 @@ impl Connection {
 
     /// Counts the message whose replies are in; without a deciding one it stays in flight, which makes it
     /// unknown when the connection goes.
-    fn count(&mut self, sent_ns: u64, bytes: u64) {
+    fn count(&mut self, sequence: u64, sent_ns: u64, bytes: u64) {
         let reply = self.session.result().recipient_reply(0);
         if std::ptr::eq(reply, &raw const NO_REPLY) {
             return;
         }
-        let message =
-            Final { code: reply.code, positive: reply.is_positive(), bytes, sent_ns, reply_ns: now_ns() };
+        let message = Final {
+            sequence,
+            code: reply.code,
+            positive: reply.is_positive(),
+            bytes,
+            sent_ns,
+            reply_ns: now_ns(),
+        };
         self.in_flight = None;
         self.useful = true;
         let start_ns = self.worker.run.start.at_ns();
@@ -326,8 +372,8 @@ impl Drop for Connection {
         let lost = self.in_flight.take();
         self.worker.tally(|tally| {
             tally.connections_open -= 1;
-            if let Some(sent_ns) = lost {
-                tally.lost(sent_ns, now_ns());
+            if let Some(InFlight { sequence, sent_ns }) = lost {
+                tally.lost(sequence, sent_ns, now_ns());
             }
         });
     }

@@ -20,6 +20,7 @@ mod pacer;
 mod plan;
 mod report;
 mod run;
+mod sequences;
 mod start;
 mod tally;
 mod target;

@@ -33,6 +33,12 @@ pub struct Report {
     pub failed: u64,
     /// Connection lost before the final reply.
     pub unknown: u64,
+    /// First and last of each run of refused messages; shorter than `failed` where there were over a million.
+    #[serde(default)]
+    pub failed_sequences: Vec<[u64; 2]>,
+    /// The same for `unknown`.
+    #[serde(default)]
+    pub unknown_sequences: Vec<[u64; 2]>,
     /// Due by the schedule and never begun; always 0 in a closed loop.
     pub behind: u64,
     /// From the first (intended) send to the last final reply, in seconds.
@@ -86,6 +92,8 @@ impl Report {
             sent: total.sent,
             failed: total.failed,
             unknown: total.unknown,
+            failed_sequences: total.failed_sequences.ranges(),
+            unknown_sequences: total.unknown_sequences.ranges(),
             behind,
             elapsed_s,
             mmh: if elapsed_ns > 0 { mmh(total.sent as f64 / elapsed_s) } else { 0.0 },

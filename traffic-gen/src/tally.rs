@@ -3,6 +3,7 @@
 //!
 //! Only final replies count: nothing is added when a message begins.
 
+use crate::sequences::Sequences;
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
@@ -22,6 +23,10 @@ pub(crate) struct Tally {
     pub(crate) sent: u64,
     pub(crate) failed: u64,
     pub(crate) unknown: u64,
+    /// The messages counted in `failed`.
+    pub(crate) failed_sequences: Sequences,
+    /// The messages counted in `unknown`.
+    pub(crate) unknown_sequences: Sequences,
     /// Bytes of header and body of the messages sent.
     pub(crate) bytes: u64,
     pub(crate) connections_opened: u64,
@@ -41,6 +46,7 @@ pub(crate) struct Tally {
 /// The end of one message.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Final {
+    pub(crate) sequence: u64,
     pub(crate) code: u16,
     pub(crate) positive: bool,
     pub(crate) bytes: u64,
@@ -55,6 +61,8 @@ impl Tally {
             sent: 0,
             failed: 0,
             unknown: 0,
+            failed_sequences: Sequences::default(),
+            unknown_sequences: Sequences::default(),
             bytes: 0,
             connections_opened: 0,
             connections_lost: 0,
@@ -76,6 +84,7 @@ impl Tally {
         self.last_reply_ns = self.last_reply_ns.max(message.reply_ns);
         if !message.positive {
             self.failed += 1;
+            self.failed_sequences.add(message.sequence);
             return;
         }
         self.sent += 1;
@@ -90,15 +99,17 @@ impl Tally {
     }
 
     /// Counts a message whose answer will never be read.
-    pub(crate) fn lost(&mut self, sent_ns: u64, now_ns: u64) {
+    pub(crate) fn lost(&mut self, sequence: u64, sent_ns: u64, now_ns: u64) {
         self.unknown += 1;
+        self.unknown_sequences.add(sequence);
         self.first_sent_ns = self.first_sent_ns.min(sent_ns);
         self.last_reply_ns = self.last_reply_ns.max(now_ns);
     }
 
     /// Counts a message that could not be offered to the server, such as one above its size limit.
-    pub(crate) fn refused_here(&mut self, sent_ns: u64) {
+    pub(crate) fn refused_here(&mut self, sequence: u64, sent_ns: u64) {
         self.failed += 1;
+        self.failed_sequences.add(sequence);
         self.first_sent_ns = self.first_sent_ns.min(sent_ns);
         self.last_reply_ns = self.last_reply_ns.max(sent_ns);
     }
@@ -123,6 +134,8 @@ impl Tally {
         self.sent += other.sent;
         self.failed += other.failed;
         self.unknown += other.unknown;
+        self.failed_sequences.add_all(&other.failed_sequences);
+        self.unknown_sequences.add_all(&other.unknown_sequences);
         self.bytes += other.bytes;
         self.connections_opened += other.connections_opened;
         self.connections_lost += other.connections_lost;
@@ -148,10 +161,11 @@ mod tests {
     #[test]
     fn a_refusal_counts_but_its_latency_does_not() {
         let mut tally = Tally::new();
-        let refused = Final { code: 550, positive: false, bytes: 10, sent_ns: 1_000, reply_ns: 2_000 };
+        let refused =
+            Final { sequence: 0, code: 550, positive: false, bytes: 10, sent_ns: 1_000, reply_ns: 2_000 };
         tally.answered(&refused, 0);
         tally.answered(&Final { code: 250, positive: true, reply_ns: 1_500_000_000, ..refused }, 0);
-        tally.lost(500, 3_000);
+        tally.lost(1, 500, 3_000);
         assert_eq!((tally.sent, tally.failed, tally.unknown, tally.bytes), (1, 1, 1, 10));
         assert_eq!((tally.latency.len(), tally.first_sent_ns, tally.last_reply_ns), (1, 500, 1_500_000_000));
         assert_eq!(tally.per_second, [0, 1]);

@@ -174,6 +174,7 @@ impl Crew {
         }
         let (kind, useful) = match ended {
             Ok((_, Ending::Done)) => return self.drain_if_done(),
+            Ok((_, Ending::Retired)) => return self.replace(),
             Ok((_, Ending::Lost { kind, useful })) => (kind, useful),
             Err(_) => match seat.given_up {
                 Some(kind) => (kind.to_owned(), false),
@@ -194,6 +195,15 @@ impl Crew {
         }
     }
 
+    /// A connection that has carried its share is followed by a new one.
+    fn replace(&mut self) {
+        if self.worker.run.claims.are_open(now_ns()) {
+            self.hire(0);
+        } else {
+            self.drain_if_done();
+        }
+    }
+
     fn drain_if_done(&mut self) {
         if self.draining_since.is_none() && !self.worker.run.claims.are_open(now_ns()) {
             self.draining_since = Some(self.worker.second());
@@ -207,6 +217,10 @@ impl Crew {
     fn sweep(&mut self) {
         let second = self.worker.second.fetch_add(1, Ordering::Relaxed);
         self.drain_if_done();
+        if self.worker.run.start.at_ns() > 0 {
+            // Another worker has its connections and has begun; this one's missing ones may never come.
+            self.worker.ready.notify_one();
+        }
         let timeout = u32::try_from(self.worker.run.plan.timeout.as_secs()).unwrap_or(u32::MAX).max(1);
         let drained_long = self.draining_since.is_some_and(|since| second.saturating_sub(since) > timeout);
         self.give_up(|seat, second| {

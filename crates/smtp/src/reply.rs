@@ -290,11 +290,20 @@ fn text_lines(text: &str) -> impl Iterator<Item = &str> {
         let mut rest = Some(line);
         std::iter::from_fn(move || {
             let line = rest?;
-            let (head, tail) = line.split_at(line.floor_char_boundary(REPLY_TEXT_BYTES_MAX));
+            let (head, tail) = line.split_at(line_end(line));
             rest = Some(tail).filter(|tail| !tail.is_empty());
             Some(head)
         })
     })
+}
+
+/// Where a line that is too long is cut: after a comma or blank, so that lists of ids stay readable line by line.
+fn line_end(line: &str) -> usize {
+    let most = line.floor_char_boundary(REPLY_TEXT_BYTES_MAX);
+    if most == line.len() {
+        return most;
+    }
+    line[..most].rfind([',', ' ']).map_or(most, |at| at + 1)
 }
 
 /// Appends a number in decimal digits.

@@ -71,6 +71,8 @@ pub(crate) struct Writer {
     making: Vec<u32>,
     /// Segments that housekeeping wipes, each of which will be a spare.
     wiping: usize,
+    /// Segments are being made until there are as many as wanted.
+    refilling: bool,
     jobs: VecDeque<Job>,
     compaction: Option<Compaction>,
     consider_compaction: bool,
@@ -117,6 +119,7 @@ impl Writer {
             spares: start.spares,
             making: Vec::new(),
             wiping: 0,
+            refilling: false,
             jobs: VecDeque::new(),
             compaction: None,
             consider_compaction: false,
@@ -132,6 +135,7 @@ impl Writer {
 
     /// Until the queue is closed and empty.
     pub(crate) fn run(mut self) {
+        let _ending = Ending(Arc::clone(&self.shared));
         while self.turn(true) {}
         self.stop();
     }
@@ -247,6 +251,19 @@ impl Writer {
     #[cfg(test)]
     pub(crate) fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+}
+
+/// Nobody waits for a writer that is no more. Built with `panic = "abort"` the process is gone anyway.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.condition.fail("the writer met a bug and ended".to_owned());
+            self.0.queue.close();
+            self.0.queue.take(&mut VecDeque::new());
+        }
     }
 }
 

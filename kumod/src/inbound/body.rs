@@ -11,8 +11,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// The smallest buffer, and so the unit of the pool: size class n holds buffers of 4 KiB times 2^n.
 const CLASS_BYTES_MIN: usize = 4096;
 const CLASSES: usize = 14;
-/// Reserved for a body whose size was not announced.
-const RESERVATION_BYTES_DEFAULT: usize = 256 << 10;
+/// Most that is reserved on the word of a client alone; a larger body is given room as it comes.
+const RESERVATION_BYTES_FIRST: usize = 16 << 10;
 
 /// Buffers that wait to be used again.
 #[derive(Debug)]
@@ -104,14 +104,26 @@ impl BodyBudget {
         Self { room: Arc::new(Semaphore::new(bytes_max)), bytes_max, overflow: Arc::default() }
     }
 
+    /// Room for a body of `expected` bytes, 0 if unknown, where there is some now.
+    pub fn try_reserve(&self, expected: usize) -> Option<Reservation> {
+        let (bytes, permits) = self.first_part(expected);
+        let part = Arc::clone(&self.room).try_acquire_many_owned(permits).ok()?;
+        Some(Reservation { parts: vec![part], bytes, _overflow: None })
+    }
+
     /// Waits for room for a body of `expected` bytes, 0 if unknown.
     pub async fn reserve(&self, expected: usize) -> Reservation {
-        let wanted = if expected == 0 { RESERVATION_BYTES_DEFAULT } else { expected };
-        let bytes = wanted.min(self.bytes_max / 2).max(1);
-        let permits = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let (bytes, permits) = self.first_part(expected);
         // The semaphore is never closed, so an error cannot come; without a permit the body is merely not counted.
         let part = Arc::clone(&self.room).acquire_many_owned(permits).await.ok();
         Reservation { parts: part.into_iter().collect(), bytes, _overflow: None }
+    }
+
+    fn first_part(&self, expected: usize) -> (usize, u32) {
+        let wanted =
+            if expected == 0 { RESERVATION_BYTES_FIRST } else { expected.min(RESERVATION_BYTES_FIRST) };
+        let bytes = wanted.min(self.bytes_max / 2).max(1);
+        (bytes, u32::try_from(bytes).unwrap_or(u32::MAX))
     }
 
     /// Waits until a body that has grown to `bytes` may go on growing.

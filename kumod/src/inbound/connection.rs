@@ -40,9 +40,12 @@ pub(super) enum End {
     /// The client closed, or a reply said that we do.
     #[error("closed")]
     Closed,
-    /// The client was silent, or did not read, for too long.
+    /// The client was silent for too long.
     #[error("deadline passed")]
     Deadline,
+    /// The client did not read its replies; half a line may have been written, so nothing can follow it.
+    #[error("the client does not read")]
+    NotReading,
     /// The process is stopping.
     #[error("stopping")]
     Stopping,
@@ -130,8 +133,13 @@ impl Connection {
                     self.read().await?;
                 }
                 Need::Write => self.flush().await?,
-                Need::Room { bytes_expected } => self.make_room(bytes_expected).await,
-                Need::Decision => self.decide().await,
+                Need::Room { bytes_expected } => self.make_room(bytes_expected).await?,
+                Need::Decision => {
+                    if self.decide().await {
+                        self.flush().await?;
+                        return Ok(End::Closed);
+                    }
+                }
                 Need::Close => {
                     self.flush().await?;
                     return Ok(End::Closed);
@@ -190,7 +198,7 @@ impl Connection {
             return Ok(());
         }
         let write = self.stream.write_all(&self.out);
-        timeout(self.context.listener.client_timeout, write).await.map_err(|_| End::Deadline)??;
+        timeout(self.context.listener.client_timeout, write).await.map_err(|_| End::NotReading)??;
         self.out.clear();
         Ok(())
     }
@@ -241,18 +249,28 @@ impl Connection {
     }
 
     /// Waits for a part of the budget of bodies in reception, then takes a buffer.
-    async fn make_room(&mut self, bytes_expected: u64) {
+    async fn make_room(&mut self, bytes_expected: u64) -> Result<(), End> {
         let expected = usize::try_from(bytes_expected).unwrap_or(usize::MAX);
-        let inbound = &self.context.inbound;
-        self.transaction.reservation = Some(inbound.budget.reserve(expected).await);
+        let context = Arc::clone(&self.context);
+        let inbound = &context.inbound;
+        let reservation = match inbound.budget.try_reserve(expected) {
+            Some(reservation) => reservation,
+            None => {
+                // The replies so far must not wait with the body.
+                self.flush().await?;
+                inbound.budget.reserve(expected).await
+            }
+        };
+        self.transaction.reservation = Some(reservation);
         self.transaction.body = inbound.pool.take(expected.min(BODY_BYTES_AHEAD_MAX));
         if self.session.body_bytes_expected().is_none() {
             self.input.reserve(DATA_INPUT_BYTES - self.input.len().min(DATA_INPUT_BYTES));
         }
+        Ok(())
     }
 
-    /// Asks the intake and answers the client.
-    async fn decide(&mut self) {
+    /// Asks the intake and answers the client. `true`: the answer was 421, after which the connection ends (RFC 5321 3.8).
+    async fn decide(&mut self) -> bool {
         let Transaction { sender, recipients, smtputf8, body, reservation } =
             mem::take(&mut self.transaction);
         let reply = match smtp::data::check(&body, &self.context.body_rules) {
@@ -276,6 +294,7 @@ impl Connection {
             }
         };
         drop(reservation);
+        let closing = matches!(&reply, Err(reply) if reply.code == 421);
         match reply {
             Ok(accepted) => {
                 self.session.accept_with(&Reply::owned(250, (2, 0, 0), accepted.text()), &mut self.out)
@@ -289,6 +308,7 @@ impl Connection {
             self.input = Vec::with_capacity(INPUT_BYTES);
             self.taken = 0;
         }
+        closing
     }
 
     /// The intake runs to its end even when the client is told 451 meanwhile: what is stored must also be queued.
@@ -309,7 +329,7 @@ impl Connection {
         let why = match end {
             End::Deadline => "idle too long",
             End::Stopping => "shutting down",
-            End::Closed | End::Io(_) => return,
+            End::Closed | End::NotReading | End::Io(_) => return,
         };
         let code = if matches!(end, End::Deadline) { (4, 4, 2) } else { (4, 3, 2) };
         self.out.clear();

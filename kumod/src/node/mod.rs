@@ -193,6 +193,7 @@ impl Node {
     /// Starts everything, waits for the signal, and stops everything but the settling thread.
     async fn serve(self, sockets: Sockets) -> Result<Settling, StartError> {
         let (stop, shutdown) = Shutdown::new();
+        let grace = self.config.limits.shutdown_grace;
         let store: Arc<dyn MailStore> = Arc::clone(&self.store) as _;
         let (settle, settling) =
             settle::start(Arc::clone(&store), self.log.clone(), Arc::clone(&self.metrics))
@@ -223,7 +224,7 @@ impl Node {
             shutdown: shutdown.clone(),
         };
         let mut tasks = JoinSet::new();
-        tasks.spawn(outbound.run());
+        tasks.spawn(Arc::clone(&outbound).run());
         serve_http(&mut tasks, sockets.http, &self.metrics, &intake, &shutdown);
         serve_smtp(&mut tasks, sockets.smtp, &self.config, &inbound);
         drop((inbound, intake));
@@ -235,6 +236,11 @@ impl Node {
         tracing::info!("stopping: no new mail is taken, sessions in the middle of a message may finish");
         stop.send_replace(true);
         while tasks.join_next().await.is_some() {}
+        if tokio::time::timeout(grace, outbound.finished()).await.is_err() {
+            tracing::warn!(
+                "deliveries were still under way after the grace of {grace:?}; they are cut, and tried again after the next start"
+            );
+        }
         Ok(settling)
     }
 

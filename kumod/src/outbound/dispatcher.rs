@@ -24,9 +24,17 @@ const SLOT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// Starts a dispatcher, which the ready queue has counted already.
 pub(super) fn open(outbound: &Arc<Outbound>, ready: &Arc<ReadyQueue>) {
+    outbound.dispatchers.send_modify(|count| *count += 1);
     let dispatcher =
         Dispatcher { outbound: Arc::clone(outbound), ready: Arc::clone(ready), connection: None };
     tokio::spawn(dispatcher.run());
+}
+
+/// However a dispatcher ends, it is counted.
+impl Drop for Dispatcher {
+    fn drop(&mut self) {
+        self.outbound.dispatchers.send_modify(|count| *count -= 1);
+    }
 }
 
 struct Dispatcher {

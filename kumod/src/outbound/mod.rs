@@ -16,6 +16,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 use crate::clock::UnixMs;
 use crate::config::OutboundSpec;
 use crate::dns::Dns;
@@ -65,12 +67,19 @@ pub struct Outbound {
     parts: Parts,
     scheduled: Shards<ScheduledQueue>,
     ready: Shards<ReadyQueue>,
+    /// Dispatchers at work; a stop waits for them.
+    dispatchers: watch::Sender<usize>,
 }
 
 impl Outbound {
     /// Nothing runs until [`run`](Self::run) is called; what is offered before then waits.
     pub fn new(parts: Parts) -> Arc<Self> {
-        Arc::new(Self { parts, scheduled: Shards::new(), ready: Shards::new() })
+        Arc::new(Self {
+            parts,
+            scheduled: Shards::new(),
+            ready: Shards::new(),
+            dispatchers: watch::Sender::new(0),
+        })
     }
 
     /// Feeds due messages into the queues until the process stops.
@@ -136,6 +145,12 @@ impl Outbound {
     fn reap(&self) {
         self.scheduled.retain(|queue| !queue.is_idle(REAP_INTERVAL));
         self.ready.retain(|queue| !queue.is_idle(REAP_INTERVAL));
+    }
+
+    /// Waits until every dispatcher has finished the message at hand and gone. Only of use when the process is stopping.
+    pub async fn finished(&self) {
+        // The sender is this struct's own, so waiting cannot fail.
+        let _ = self.dispatchers.subscribe().wait_for(|count| *count == 0).await;
     }
 
     /// Messages in ready queues.

@@ -51,7 +51,8 @@ impl Image {
 
 impl Drop for Image {
     fn drop(&mut self) {
-        if let Err(error) = run("umount", &[text(&self.mounted)]) {
+        // The kernel lets go of a ring's files a moment after its process has ended; `--lazy` leaves that to the kernel.
+        if let Err(error) = run("umount", &["--lazy", text(&self.mounted)]) {
             eprintln!("{error}");
         }
     }

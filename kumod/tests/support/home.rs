@@ -182,7 +182,8 @@ impl Kumod {
 
     /// Asks it to stop.
     pub(crate) fn terminate(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        // It may have ended already; until it is waited for, its number is nobody else's.
+        let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
     }
 
     /// Ends it in the middle of whatever it does.

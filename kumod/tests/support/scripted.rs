@@ -270,9 +270,15 @@ impl<'a> Conversation<'a> {
 
     fn arrived(&mut self, raw: Vec<u8>, by_data: bool) -> Result<(), Over> {
         self.has_sender = false;
+        let arrival = Arrival { raw, by_data, ..self.arrival.clone() };
+        let index = {
+            let mut arrivals = self.shared.arrivals.lock().unwrap();
+            arrivals.push(arrival);
+            arrivals.len() - 1
+        };
+        // Asked without the lock: a script may hold its answer back.
         let answer = (self.shared.script)(self.number, At::Body);
-        let arrival = Arrival { raw, by_data, accepted: answer == Answer::Accept, ..self.arrival.clone() };
-        self.shared.arrivals.lock().unwrap().push(arrival);
+        self.shared.arrivals.lock().unwrap()[index].accepted = answer == Answer::Accept;
         self.give(answer, "250 2.0.0 taken\r\n").map(drop)
     }
 }

@@ -1,4 +1,6 @@
 //! Filling and sending batches: which requests go together, and into which segment.
+//! Owns the limits of a batch. Refuses intake when only the reserve of segments is left; everything else waits for
+//! housekeeping to make one. A batch for which there is no memory is refused to its caller.
 
 use std::sync::Arc;
 

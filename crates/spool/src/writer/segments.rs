@@ -1,4 +1,6 @@
 //! The life of segments: spares are made ahead, emptied ones wiped or removed, mostly dead ones emptied by copying.
+//! Owns generations and numbers. Decides only; housekeeping does the work, so that no append waits for it. What cannot
+//! be made is tried again after a tick; what cannot be wiped or removed stays, and so does what guards against it.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -6,7 +8,7 @@ use std::sync::Arc;
 use super::{Compaction, Writer};
 use crate::disk::File;
 use crate::format::SegmentHeader;
-use crate::housekeeping::{JOBS_MAX, Job, Outcome};
+use crate::housekeeping::{Job, Outcome};
 use crate::index::{Segment, SegmentState};
 use crate::queue::{CopiedRecord, Request, Work};
 use crate::stats::add;
@@ -97,16 +99,19 @@ impl Writer {
         SegmentHeader { number, generation, salt: salt(generation), segment_bytes }
     }
 
-    /// Asks for segments while there are fewer ready than wanted.
+    /// Asks for segments when few are left, until there are as many as wanted. Making one competes with appends for the
+    /// disk, so as long as emptied segments come back nothing is made.
     pub(super) fn keep_spares(&mut self) {
         let settings = &self.shared.settings;
         let (wanted, reserve) = (settings.segments_spare, self.reserve());
-        let wanted = if self.shared.condition.is_at_floor() { reserve } else { wanted };
+        let (few, wanted) = match self.shared.condition.is_at_floor() {
+            true => (reserve, reserve),
+            false => ((reserve + 1).max(wanted / 2), wanted),
+        };
         let segment_bytes = settings.segment_bytes;
-        while self.spares.len() + self.wiping + self.making.len() < wanted
-            && !self.make_failed
-            && self.jobs.len() < JOBS_MAX
-        {
+        let ready = self.spares.len() + self.wiping + self.making.len();
+        self.refilling = ready < few || (self.refilling && ready < wanted);
+        if self.refilling && self.making.is_empty() && !self.make_failed {
             self.make_segment(segment_bytes);
         }
     }

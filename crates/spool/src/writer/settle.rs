@@ -1,4 +1,6 @@
 //! What comes back from the disk: acknowledging in order, and writing failed batches again elsewhere.
+//! Owns the durable sequence and the last word to every caller. Nothing is acknowledged before everything in front of it
+//! is. A batch that fails twice fails the spool, and everybody who waits is told.
 
 use super::{Active, Writer};
 use crate::batch::{Batch, Fate};
