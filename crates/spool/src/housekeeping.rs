@@ -1,5 +1,5 @@
 //! Work on segments that must not hold up an append: making, wiping and removing files, reading for compaction.
-//! Owns the thread "spool-segments" and the pace of compaction. Each job ends in one outcome, which the writer collects;
+//! Owns the threads "spool-segments" and "spool-recycle" and the pace of compaction. Each job ends in one outcome, which the writer collects;
 //! a job that fails says so and leaves the segment as it was.
 
 use std::io;
@@ -19,7 +19,7 @@ use crate::recover::segment_name;
 use crate::scan::Scanner;
 use crate::shared::Shared;
 
-/// Jobs that wait for the thread; the writer keeps further ones to itself.
+/// Jobs that wait for each thread; the writer keeps further ones to itself.
 pub(crate) const JOBS_MAX: usize = 64;
 /// How often free space is looked at when nothing happens.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -139,32 +139,53 @@ fn copy(shared: &Shared, header: SegmentHeader, file: &dyn File, seed: Seed, fro
     Outcome::Copied { number: header.number, records, next, damaged }
 }
 
-/// The way to the thread.
+/// The way to the threads.
 pub(crate) struct Housekeeper {
-    jobs: SyncSender<Job>,
-    thread: JoinHandle<()>,
+    slow: SyncSender<Job>,
+    quick: SyncSender<Job>,
+    threads: [JoinHandle<()>; 2],
 }
 
 impl Housekeeper {
-    pub(crate) fn start(shared: Arc<Shared>) -> io::Result<Self> {
-        let (jobs, received) = sync_channel(JOBS_MAX);
-        let thread =
-            Builder::new().name("spool-segments".to_owned()).spawn(move || keep(&shared, &received))?;
-        Ok(Self { jobs, thread })
+    /// Making a segment takes as long as writing all of it, wiping one as long as a single block; so that no emptied
+    /// segment waits for a new one, each has its own thread.
+    pub(crate) fn start(shared: &Arc<Shared>) -> io::Result<Self> {
+        let (slow, slow_jobs) = sync_channel(JOBS_MAX);
+        let (quick, quick_jobs) = sync_channel(JOBS_MAX);
+        let thread = |name: &str| Builder::new().name(name.to_owned());
+        let (keeper, wiper) = (Arc::clone(shared), Arc::clone(shared));
+        let threads = [
+            thread("spool-segments").spawn(move || keep(&keeper, &slow_jobs))?,
+            thread("spool-recycle").spawn(move || wipe_all(&wiper, &quick_jobs))?,
+        ];
+        Ok(Self { slow, quick, threads })
     }
 
-    /// Hands the job back when the thread has enough to do.
+    /// Hands the job back when its thread has enough to do.
     pub(crate) fn send(&self, job: Job) -> Result<(), Job> {
-        self.jobs.try_send(job).map_err(|error| match error {
+        let jobs = match job {
+            Job::Prepare { .. } | Job::Copy { .. } => &self.slow,
+            Job::Wipe { .. } | Job::Remove { .. } => &self.quick,
+        };
+        jobs.try_send(job).map_err(|error| match error {
             TrySendError::Full(job) | TrySendError::Disconnected(job) => job,
         })
     }
 
     /// Waits for what was begun.
     pub(crate) fn stop(self) {
-        drop(self.jobs);
-        // A thread that panicked has nothing left to wait for.
-        let _ = self.thread.join();
+        drop((self.slow, self.quick));
+        for thread in self.threads {
+            // A thread that panicked has nothing left to wait for.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn wipe_all(shared: &Shared, jobs: &Receiver<Job>) {
+    while let Ok(job) = jobs.recv() {
+        let outcome = perform(shared, job);
+        shared.report(outcome);
     }
 }
 

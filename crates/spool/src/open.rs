@@ -191,7 +191,7 @@ fn make_spares(shared: &Shared, start: &mut Start) -> io::Result<()> {
 
 /// Starts both threads. The ring is made by the thread that uses it, which tells what it got.
 fn spawn(shared: &Arc<Shared>, start: Start, engine: Engine) -> io::Result<(JoinHandle<()>, Engine)> {
-    let housekeeper = Housekeeper::start(Arc::clone(shared))?;
+    let housekeeper = Housekeeper::start(shared)?;
     let mut buffers = batch_buffers(&shared.settings)?;
     let (tell, told) = sync_channel::<io::Result<Engine>>(1);
     let shared = Arc::clone(shared);

@@ -20,7 +20,7 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     pub(crate) condition: Condition,
     index: Mutex<Index>,
-    /// At most one for each job under way, so `JOBS_MAX`.
+    /// At most one for each job under way, so twice `JOBS_MAX`.
     outcomes: Mutex<Vec<Outcome>>,
 }
 
