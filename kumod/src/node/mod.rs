@@ -169,9 +169,10 @@ struct Node {
 impl Node {
     fn assemble(config: Config, policy: Policy) -> Result<Self, StartError> {
         let node_id = node_id(&config.spool.dir)?;
-        let log = MailLog::open(&config.log_dir, LogLimits::default())?;
         let metrics = Arc::new(Metrics::new());
+        // The spool first: its lock keeps a second process away from the files of the log, too.
         let (store, restored) = LocalStore::open(&config.spool, UnixMs::now())?;
+        let log = MailLog::open(&config.log_dir, LogLimits::default())?;
         let store = Arc::new(store);
         metrics.message_count.set(i64::try_from(restored.messages).unwrap_or(i64::MAX));
         let missing = recover::write_missing_records(&restored.gone, &config.log_dir, &log)
