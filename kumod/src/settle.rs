@@ -1,7 +1,7 @@
 //! THE DOOR OUT: where a message's attempt becomes a log record and then a deletion, a mark or another try.
 //!
 //! One thread takes what dispatchers hand in, a batch at a time: it writes the records (write(2)), and only then tells the store.
-//! A crash between the two repeats at most one batch, and loses nothing. This is the only caller of [`MailStore::settle`].
+//! A crash loses nothing; it repeats what was delivered and whose deletion the spool had not written yet. This is the only caller of [`MailStore::settle`].
 //! When the log cannot be written the batch waits: mail that left without a record would be a lie to whoever reads the log.
 
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::queue::next_attempt;
 
 /// Attempts that may wait for the log. Over it dispatchers wait, which is the right thing: their mail is not settled yet.
 const ATTEMPTS_WAITING_MAX: usize = 1024;
-/// Attempts in one batch: one write to the log and one to the spool. It is also the most that a crash may send twice.
+/// Attempts in one batch: one write to the log and one to the spool.
 const BATCH_MAX: usize = 256;
 /// Pause before the log is tried again after an error.
 const LOG_RETRY_DELAY: Duration = Duration::from_millis(500);
