@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::disk::{AlignedBuffer, Disk, File, write_through};
+use crate::disk::{AlignedBuffer, File, write_through};
 use crate::format::{BLOCK_BYTES, Kind, Seed, SegmentHeader};
 use crate::index::Place;
 use crate::options::{COMPACT_BYTES_PER_SECOND, COMPACT_STEP_BYTES};
@@ -63,16 +63,27 @@ pub(crate) enum Outcome {
 /// Performs one job on the calling thread.
 pub(crate) fn perform(shared: &Shared, job: Job) -> Outcome {
     match job {
-        Job::Prepare { header } => Outcome::Prepared { header, file: prepare(&*shared.disk, &header) },
+        Job::Prepare { header } => Outcome::Prepared { header, file: prepare(shared, &header) },
         Job::Wipe { header, file, sync_first } => wipe(shared, header, file, &sync_first),
         Job::Remove { number, sync_first } => remove(shared, number, &sync_first),
         Job::Copy { header, file, seed, from } => copy(shared, header, &*file, seed, from),
     }
 }
 
-/// A new file with its header; durable.
-pub(crate) fn prepare(disk: &dyn Disk, header: &SegmentHeader) -> io::Result<Arc<dyn File>> {
-    disk.create(&segment_name(header.number), header.segment_bytes, &header.encode())
+/// A new file with its header; durable, and so is its name.
+pub(crate) fn prepare(shared: &Shared, header: &SegmentHeader) -> io::Result<Arc<dyn File>> {
+    let name = segment_name(header.number);
+    let file = shared.disk.create(&name, header.segment_bytes, &header.encode())?;
+    if let Err(error) = sync_names(shared) {
+        // It holds nothing; if it cannot be removed either, the next start finds an empty segment.
+        let _ = shared.disk.remove(&name);
+        return Err(error);
+    }
+    Ok(file)
+}
+
+fn sync_names(shared: &Shared) -> io::Result<()> {
+    if shared.settings.rules.names_synced { shared.disk.sync_names() } else { Ok(()) }
 }
 
 fn wipe(
@@ -104,7 +115,9 @@ fn write_header(file: &dyn File, header: &SegmentHeader) -> io::Result<()> {
 }
 
 fn remove(shared: &Shared, number: u32, sync_first: &[Arc<dyn File>]) -> Outcome {
-    let removed = sync_all(sync_first).and_then(|()| shared.disk.remove(&segment_name(number)));
+    let removed = sync_all(sync_first)
+        .and_then(|()| shared.disk.remove(&segment_name(number)))
+        .and_then(|()| sync_names(shared));
     match removed {
         Ok(()) => Outcome::Gone { number, fresh: None },
         Err(error) => Outcome::Stayed { number, error },

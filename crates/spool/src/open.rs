@@ -3,14 +3,13 @@
 //! direct to buffered writing with a warning that says why. When it returns, the first append can be written at once.
 
 use std::collections::VecDeque;
-use std::fs;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::thread::{Builder, JoinHandle};
 
-use crate::disk::{AlignedBuffer, HostDisk, Lane, ThreadsLane, UringLane, Waker};
+use crate::disk::{AlignedBuffer, HostDisk, Lane, ThreadsLane, UringLane, Waker, make_directory};
 use crate::error::OpenError;
 use crate::format::SegmentHeader;
 use crate::housekeeping::{Housekeeper, Job, Outcome, perform, prepare};
@@ -37,7 +36,7 @@ impl Spool {
             let (dir, action) = (dir.clone(), action.to_owned());
             move |source: io::Error| OpenError::Host { dir, action, source }
         };
-        fs::create_dir_all(&dir).map_err(host("make the directory"))?;
+        make_directory(&dir).map_err(host("make the directory"))?;
         let lock = Lock::take(&dir)?;
         let found = probe(&dir);
         let engine = choose(&settings, &found)?;
@@ -173,7 +172,7 @@ fn make_spares(shared: &Shared, start: &mut Start) -> io::Result<()> {
     while start.spares.len() < wanted {
         let number = shared.index().free_number(&[]);
         let header = next_header(start, number, settings.segment_bytes);
-        match prepare(&*shared.disk, &header) {
+        match prepare(shared, &header) {
             Ok(file) => {
                 shared.index().put_segment(Segment::new(header, settings.rules, file, SegmentState::Spare));
                 start.spares.push_back(number);

@@ -122,11 +122,13 @@ pub(crate) struct Rules {
     pub(crate) deletes_pin: bool,
     /// A segment is used again only after what emptied it is durable.
     pub(crate) reuse_waits: bool,
+    /// The directory is synced after a segment was made or removed.
+    pub(crate) names_synced: bool,
 }
 
 impl Rules {
     pub(crate) const ALL: Self =
-        Self { generation: true, checksums: true, deletes_pin: true, reuse_waits: true };
+        Self { generation: true, checksums: true, deletes_pin: true, reuse_waits: true, names_synced: true };
 }
 
 /// `Options` as meant: rounded and within limits.

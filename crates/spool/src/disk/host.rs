@@ -43,13 +43,29 @@ impl HostDisk {
         file.arm_from(made)?;
         file.fill(bytes, head)?;
         fs::rename(made, kept)?;
-        self.sync_directory()?;
         Ok(Arc::new(file))
     }
+}
 
-    fn sync_directory(&self) -> io::Result<()> {
-        fs::File::open(&self.dir)?.sync_all()
+/// Makes a directory with its parents. When it returns, the names of all those that were missing are durable: a spool whose
+/// directory is gone after a power cut has lost everything.
+pub(crate) fn make_directory(dir: &Path) -> io::Result<()> {
+    let missing = dir.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists()).count();
+    fs::create_dir_all(dir)?;
+    for (depth, made) in dir.ancestors().enumerate() {
+        let Some(parent) = made.parent() else { return Ok(()) };
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        match sync_directory(parent) {
+            Err(error) if depth < missing => return Err(error),
+            // Whoever made it before us may have left it unsynced; where we may not look, we may not sync either.
+            Ok(()) | Err(_) => {}
+        }
     }
+    Ok(())
+}
+
+fn sync_directory(dir: &Path) -> io::Result<()> {
+    fs::File::open(dir)?.sync_all()
 }
 
 impl Disk for HostDisk {
@@ -83,8 +99,11 @@ impl Disk for HostDisk {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        fs::remove_file(self.dir.join(name))?;
-        self.sync_directory()
+        fs::remove_file(self.dir.join(name))
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        sync_directory(&self.dir)
     }
 
     fn set_file_aside(&self, name: &str) -> io::Result<()> {
@@ -97,14 +116,20 @@ impl Disk for HostDisk {
             copy += 1;
         }
         fs::rename(self.dir.join(name), target)?;
-        self.sync_directory()
+        sync_directory(&damaged)?;
+        sync_directory(&self.dir)
     }
 
     fn set_bytes_aside(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let damaged = self.dir.join(DAMAGED_DIR);
         fs::create_dir_all(&damaged)?;
         let target = damaged.join(name);
-        if target.exists() { Ok(()) } else { fs::write(target, bytes) }
+        if target.exists() {
+            return Ok(());
+        }
+        fs::write(&target, bytes)?;
+        fs::File::open(&target)?.sync_all()?;
+        sync_directory(&damaged)
     }
 
     fn space(&self) -> io::Result<Space> {

@@ -21,8 +21,10 @@ pub(crate) struct Faults {
     pub(crate) cut_at: Option<u64>,
     /// One write in so many fails, after part of it reached the disk.
     pub(crate) fail_one_in: Option<u64>,
-    /// These operations fail, if they are writes, after part of them reached the disk.
+    /// These operations fail, after part of them reached the disk.
     pub(crate) fail_at: [Option<u64>; 2],
+    /// They fail as a full disk does, and not as a broken one.
+    pub(crate) fail_is_full: bool,
     /// One write in so many stops early.
     pub(crate) short_one_in: Option<u64>,
     /// Negative control: barriers do nothing.
@@ -46,6 +48,8 @@ struct Inode {
 struct State {
     inodes: BTreeMap<u64, Inode>,
     names: BTreeMap<String, u64>,
+    /// The directory as it is on stable storage.
+    durable_names: BTreeMap<String, u64>,
     aside: BTreeMap<String, Vec<u8>>,
     /// Submitted to a lane and not finished.
     in_flight: BTreeMap<u64, (u64, usize, Vec<u8>)>,
@@ -70,7 +74,7 @@ impl State {
         chance.is_some_and(|chance| self.random(chance) == 0)
     }
 
-    /// Counts an operation that changes the disk; true when the power goes with it.
+    /// Counts an operation; true when the power goes with it.
     fn step(&mut self) -> io::Result<bool> {
         if self.off {
             return Err(power_is_off());
@@ -80,8 +84,42 @@ impl State {
         Ok(self.off)
     }
 
+    /// Whether the operation just counted is one that fails.
+    fn fails(&self) -> io::Result<()> {
+        match self.faults.fail_at.contains(&Some(self.operations)) {
+            true if self.faults.fail_is_full => Err(io::ErrorKind::StorageFull.into()),
+            true => Err(io::Error::other("injected error")),
+            false => Ok(()),
+        }
+    }
+
+    /// Of what the directory was not synced about, any part may have reached the disk.
+    fn settle_names(&mut self) {
+        let mut names = std::mem::take(&mut self.durable_names);
+        let cached = std::mem::take(&mut self.names);
+        for name in names.keys().chain(cached.keys()).cloned().collect::<std::collections::BTreeSet<_>>() {
+            let changed = names.get(&name) != cached.get(&name);
+            match cached.get(&name) {
+                Some(inode) if changed && self.random(2) == 0 => drop(names.insert(name, *inode)),
+                None if changed && self.random(2) == 0 => drop(names.remove(&name)),
+                _ => {}
+            }
+        }
+        self.names.clone_from(&names);
+        self.durable_names = names;
+    }
+
     fn pauses(&mut self) -> bool {
         self.faults.hold || self.random(2) == 0
+    }
+
+    /// A file whose contents are durable and whose name is not.
+    fn add(&mut self, name: String, contents: Vec<u8>) -> u64 {
+        self.next += 1;
+        let inode = Inode { cache: contents.clone(), durable: contents, unsynced: Vec::new() };
+        self.inodes.insert(self.next, inode);
+        self.names.insert(name, self.next);
+        self.next
     }
 
     /// Some sectors of a write, as a torn write leaves them.
@@ -114,6 +152,7 @@ impl MemoryDisk {
         let state = State {
             inodes: BTreeMap::new(),
             names: BTreeMap::new(),
+            durable_names: BTreeMap::new(),
             aside: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             next: 0,
@@ -172,10 +211,8 @@ impl MemoryDisk {
 
     pub(crate) fn put_file(&self, name: &str, bytes: Vec<u8>) {
         let mut state = self.state();
-        state.next += 1;
-        let inode = state.next;
-        state.inodes.insert(inode, Inode { cache: bytes.clone(), durable: bytes, unsynced: Vec::new() });
-        state.names.insert(name.to_owned(), inode);
+        let inode = state.add(name.to_owned(), bytes);
+        state.durable_names.insert(name.to_owned(), inode);
     }
 
     /// The disk as it is found after the power comes back: of what was not synced, any sectors may have survived.
@@ -194,11 +231,13 @@ impl MemoryDisk {
                 state.tear(inode, offset, &bytes);
             }
         }
+        state.settle_names();
         let next = Self::new(state.random, faults);
         {
             let mut after = next.state();
             after.inodes.clone_from(&state.inodes);
             after.names.clone_from(&state.names);
+            after.durable_names.clone_from(&state.durable_names);
             after.aside.clone_from(&state.aside);
             after.next = state.next;
             after.space = state.space;
@@ -223,7 +262,13 @@ impl Disk for MemoryDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
-        let inode = self.state().names.get(name).copied().ok_or(io::ErrorKind::NotFound)?;
+        let mut state = self.state();
+        if state.step()? {
+            return Err(power_is_off());
+        }
+        state.fails()?;
+        let inode = state.names.get(name).copied().ok_or(io::ErrorKind::NotFound)?;
+        drop(state);
         Ok(self.handle(inode))
     }
 
@@ -234,45 +279,46 @@ impl Disk for MemoryDisk {
         }
         let mut contents = vec![0; bytes as usize];
         put(&mut contents, 0, head);
-        state.next += 1;
-        let number = state.next;
-        // First the contents under another name, then the name: the power may go between the two.
-        if state.step()? {
+        // First the contents under another name, then the name: the power may go, or an error come, between the two.
+        let cut = state.step()?;
+        let failed = state.fails();
+        if cut || failed.is_err() {
             contents.truncate(contents.len() / 2);
-            let inode = Inode { cache: contents.clone(), durable: contents, unsynced: Vec::new() };
-            state.inodes.insert(number, inode);
-            state.names.insert(format!("{name}{PREPARING_SUFFIX}"), number);
-            return Err(power_is_off());
+            state.add(format!("{name}{PREPARING_SUFFIX}"), contents);
+            return Err(failed.err().unwrap_or_else(power_is_off));
         }
         let cut = state.step()?;
-        if !cut || state.random(2) == 0 {
-            let inode = Inode { cache: contents.clone(), durable: contents, unsynced: Vec::new() };
-            state.inodes.insert(number, inode);
-            state.names.insert(name.to_owned(), number);
-        }
-        if cut {
-            return Err(power_is_off());
-        }
+        state.fails()?;
+        let number = state.add(name.to_owned(), contents);
         drop(state);
-        Ok(self.handle(number))
+        if cut { Err(power_is_off()) } else { Ok(self.handle(number)) }
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = self.state();
         let cut = state.step()?;
-        if (!cut || state.random(2) == 0)
-            && let Some(inode) = state.names.remove(name)
-        {
-            state.inodes.remove(&inode);
-        }
+        state.fails()?;
+        state.names.remove(name);
         if cut { Err(power_is_off()) } else { Ok(()) }
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        let mut state = self.state();
+        if state.step()? {
+            return Err(power_is_off());
+        }
+        state.fails()?;
+        let names = state.names.clone();
+        state.durable_names = names;
+        Ok(())
     }
 
     fn set_file_aside(&self, name: &str) -> io::Result<()> {
         let mut state = self.state();
         let inode = state.names.remove(name).ok_or(io::ErrorKind::NotFound)?;
-        let inode = state.inodes.remove(&inode).unwrap();
-        state.aside.insert(name.to_owned(), inode.durable);
+        state.durable_names.remove(name);
+        let contents = state.inodes[&inode].durable.clone();
+        state.aside.insert(name.to_owned(), contents);
         Ok(())
     }
 
@@ -293,15 +339,12 @@ struct MemoryFile {
 
 impl MemoryFile {
     fn write(&self, state: &mut State, bytes: &[u8], offset: usize, sync: bool) -> io::Result<usize> {
-        if !state.inodes.contains_key(&self.inode) {
-            // Removed while it was open: the bytes go nowhere.
-            return Ok(bytes.len());
-        }
         let (cut, faults) = (state.step()?, state.faults);
-        let chosen = faults.fail_at.contains(&Some(state.operations));
-        if cut || chosen || state.one_in(faults.fail_one_in) {
+        let chosen = state.fails();
+        if cut || chosen.is_err() || state.one_in(faults.fail_one_in) {
             state.tear(self.inode, offset, bytes);
-            return Err(if cut { power_is_off() } else { io::Error::other("injected write error") });
+            let injected = chosen.err().unwrap_or_else(|| io::Error::other("injected write error"));
+            return Err(if cut { power_is_off() } else { injected });
         }
         let length = if state.one_in(faults.short_one_in) { bytes.len() / 2 } else { bytes.len() };
         let inode = state.inodes.get_mut(&self.inode).unwrap();
@@ -336,9 +379,15 @@ impl File for MemoryFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.state();
-        let cut = state.step()?;
-        if cut {
+        if state.step()? {
             return Err(power_is_off());
+        }
+        if let Err(error) = state.fails() {
+            // As kernels do it: the pages count as clean from now on, though they never reached the disk.
+            if let Some(inode) = state.inodes.get_mut(&self.inode) {
+                inode.unsynced.clear();
+            }
+            return Err(error);
         }
         if !state.faults.sync_ignored
             && let Some(inode) = state.inodes.get_mut(&self.inode)

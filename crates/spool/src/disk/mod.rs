@@ -13,7 +13,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-pub(crate) use host::{DAMAGED_DIR, HostDisk};
+pub(crate) use host::{DAMAGED_DIR, HostDisk, make_directory};
 pub(crate) use threads::ThreadsLane;
 pub(crate) use uring::{AlignedBuffer, UringLane};
 pub(crate) use wake::Waker;
@@ -44,12 +44,15 @@ pub(crate) trait Disk: Send + Sync {
     fn list(&self) -> io::Result<Vec<Entry>>;
     /// Opens an existing segment for reading and writing.
     fn open(&self, name: &str) -> io::Result<Arc<dyn File>>;
-    /// Makes a file of `bytes` bytes that begins with `head` and is zero elsewhere. When it returns, contents and name
-    /// are durable; before, there is at most a file whose name ends in [`PREPARING_SUFFIX`].
+    /// Makes a file of `bytes` bytes that begins with `head` and is zero elsewhere. When it returns, the contents are
+    /// durable; the name is so after [`Disk::sync_names`]. Before, there is at most a file whose name ends in
+    /// [`PREPARING_SUFFIX`].
     fn create(&self, name: &str, bytes: u64, head: &[u8]) -> io::Result<Arc<dyn File>>;
-    /// Durable when it returns.
+    /// The file may come back with a power cut until [`Disk::sync_names`] was called.
     fn remove(&self, name: &str) -> io::Result<()>;
-    /// Moves a whole file into `damaged/`.
+    /// When it returns, every file made or removed before stays made or removed.
+    fn sync_names(&self) -> io::Result<()>;
+    /// Moves a whole file into `damaged/`, durably.
     fn set_file_aside(&self, name: &str) -> io::Result<()>;
     /// Keeps a copy of a damaged region in `damaged/`, once.
     fn set_bytes_aside(&self, name: &str, bytes: &[u8]) -> io::Result<()>;

@@ -28,6 +28,9 @@ fn a_failed_write_is_repeated_elsewhere() {
             world.act(Action::Delete(number)).unwrap();
         }
         world.flush();
+        // If it was a segment that could not be made, that is tried again with time.
+        world.writer.shared().report(Outcome::Tick);
+        world.flush();
         assert_eq!(world.writer.shared().condition.health(), Health::Ok, "failure at operation {fail_after}");
         world.read_all().unwrap();
         world.cut(Faults::default()).unwrap();
@@ -80,6 +83,40 @@ fn histories_with_failing_writes_and_power_cuts_break_no_promise() {
             }
         });
         result.and_then(|()| world.cut(faults)).unwrap_or_else(|broken| panic!("seed {seed}: {broken}"));
+    }
+}
+
+/// Actions of a history in which one operation fails.
+const ACTIONS: usize = 120;
+
+/// `Ok(false)`: the history ended before that operation.
+fn failing_at(seed: u64, operation: u64, fail_is_full: bool) -> Result<bool, String> {
+    let mut random = Random(seed);
+    let mut world = World::new(seed, settings(Rules::ALL));
+    world.writes_fail = true;
+    let at = world.disk.operations() + operation;
+    world.disk.set_faults(Faults { fail_at: [Some(at), None], fail_is_full, ..Faults::default() });
+    for _ in 0..ACTIONS {
+        match random.action() {
+            Action::Cut => world.act(Action::Work)?,
+            action => world.act(action)?,
+        }
+    }
+    let failed = world.disk.operations() >= at || world.disk.faults().fail_at[0].is_none();
+    world.cut(Faults::default())?;
+    Ok(failed)
+}
+
+#[test]
+fn an_error_of_any_operation_breaks_no_promise() {
+    for (seed, fail_is_full) in (0..8).map(|seed| (seed, seed % 2 == 1)) {
+        let mut operation = 1;
+        while failing_at(seed, operation, fail_is_full)
+            .unwrap_or_else(|broken| panic!("seed {seed}, error at operation {operation}: {broken}"))
+        {
+            operation += 1;
+        }
+        assert!(operation > 15, "only {operation} operations in a history");
     }
 }
 

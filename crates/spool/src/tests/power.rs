@@ -88,6 +88,12 @@ fn without_checksums_the_test_fails() {
 }
 
 #[test]
+fn without_syncs_of_the_directory_the_test_fails() {
+    let broken = search(Rules { names_synced: false, ..Rules::ALL }, Faults::default());
+    assert!(broken.is_some(), "segments whose names were lost were not noticed");
+}
+
+#[test]
 fn without_pins_of_deletes_the_test_fails() {
     let broken = search(Rules { deletes_pin: false, ..Rules::ALL }, Faults::default());
     assert!(broken.is_some(), "the dead were raised and nobody noticed");

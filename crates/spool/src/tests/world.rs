@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::disk::Waker;
 use crate::disk::memory::{Faults, MemoryDisk, MemoryLane};
 use crate::error::AppendError;
+use crate::housekeeping::Outcome;
 use crate::open::begin;
 use crate::options::{Options, Rules, Settings};
 use crate::recover::recover;
@@ -335,7 +336,11 @@ impl World {
     /// Turns until everything is answered, with housekeeping in between.
     pub(super) fn flush(&mut self) {
         self.disk.set_faults(Faults { hold: false, ..self.disk.faults() });
-        for _ in 0..10_000 {
+        for turn in 1..10_000 {
+            if turn % 500 == 0 {
+                // Time passes, and what failed for lack of space is tried again.
+                self.writer.shared().report(Outcome::Tick);
+            }
             let worked = self.writer.work_off();
             self.writer.turn(true);
             self.collect().unwrap();
@@ -369,6 +374,12 @@ impl World {
         let (disk, started) = match start(&disk, &self.settings) {
             Err(_) if disk.is_off() => {
                 let disk = disk.after_power_cut(Faults { cut_at: None, ..faults });
+                let started = start(&disk, &self.settings);
+                (disk, started)
+            }
+            // An error met while opening ends it; the operator tries again.
+            Err(_) if self.writes_fail => {
+                disk.set_faults(Faults::default());
                 let started = start(&disk, &self.settings);
                 (disk, started)
             }
