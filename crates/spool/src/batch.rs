@@ -2,6 +2,8 @@
 //! Owns the layout inside a batch (headers, alignment, commit flags, padding). Keeps the index in step, record by record,
 //! in the order in which they are written. Does no I/O; what does not fit is the writer's business.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use crc32c::crc32c;
 use tokio::sync::oneshot;
@@ -16,8 +18,12 @@ use crate::index::{Index, Move, Place};
 use crate::queue::{CopiedRecord, Request, Work};
 use crate::types::{Acknowledgement, Change, Id, Transaction};
 
-/// A waiter, and whether what it waits for counts as an append.
-pub(crate) type Waiter = oneshot::Sender<Acknowledgement>;
+/// Somebody who waits for a batch.
+pub(crate) struct Waiter {
+    pub(crate) caller: oneshot::Sender<Acknowledgement>,
+    /// When the caller came; `None` for changes, whose latency nobody asks for.
+    pub(crate) entered: Option<Instant>,
+}
 
 /// What became of a batch.
 #[derive(Debug, PartialEq, Eq)]
@@ -41,8 +47,12 @@ pub(crate) struct Batch {
     pub(crate) last_sequence: u64,
     pub(crate) waiters: Vec<Waiter>,
     pub(crate) moves: Vec<Move>,
+    /// Bodies that durability `deferred` still keeps.
+    pub(crate) deferred: Vec<Id>,
     pub(crate) buffer: Option<AlignedBuffer>,
     pub(crate) fate: Fate,
+    /// When the lane got it.
+    pub(crate) sent: Instant,
     /// Second attempt, in another segment.
     pub(crate) again: bool,
     /// Has a segment to itself.
@@ -61,8 +71,10 @@ impl Batch {
             last_sequence: 0,
             waiters: Vec::new(),
             moves: Vec::new(),
+            deferred: Vec::new(),
             buffer: None,
             fate: Fate::Writing,
+            sent: Instant::now(),
             again: false,
             alone: false,
         }
@@ -146,12 +158,17 @@ impl<'b> Page<'b> {
 
     /// Writes one request, which must fit, and tells the index.
     pub(crate) fn put(&mut self, index: &mut Index, batch: &mut Batch, request: Request) {
-        let Request { work, waiter, .. } = request;
+        let Request { work, waiter, entered, .. } = request;
+        let is_append = matches!(work, Work::Transaction { .. });
         let result = match work {
             Work::Transaction { transaction, body_crc } => {
                 let result = self.put_transaction(index, &transaction, body_crc);
                 batch.appends += u64::from(result.is_ok());
                 result
+            }
+            Work::Deferred { transaction, body_crc } => {
+                batch.deferred.extend(transaction.body.as_ref().map(|(id, _)| *id));
+                self.put_transaction(index, &transaction, body_crc)
             }
             Work::Changes(changes) => self.put_changes(index, &changes),
             Work::Copies(records) => {
@@ -160,9 +177,11 @@ impl<'b> Page<'b> {
             }
         };
         match (result, waiter) {
-            (Ok(()), Some(waiter)) => batch.waiters.push(waiter),
+            (Ok(()), Some(caller)) => {
+                batch.waiters.push(Waiter { caller, entered: is_append.then_some(entered) });
+            }
             // A caller that no longer waits needs no answer.
-            (Err(error), Some(waiter)) => drop(waiter.send(Err(error))),
+            (Err(error), Some(caller)) => drop(caller.send(Err(error))),
             (_, None) => {}
         }
     }

@@ -38,6 +38,15 @@ pub enum OpenError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// Operator: an overlay mounted with `volatile` says that it has synced and has not.
+    #[error(
+        "spool {dir}: it lies on an overlay mounted with the option volatile, where no sync does anything; \
+         mount it without that option, or put the spool on a volume"
+    )]
+    Volatile {
+        /// The spool's directory.
+        dir: PathBuf,
+    },
     /// Operator: the back end was named explicitly and this host refuses it.
     #[error("spool {dir}: backend uring was asked for, but {reason}; use auto or threads")]
     Uring {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use crate::disk::{AlignedBuffer, File, write_through};
 use crate::format::{BLOCK_BYTES, Kind, Seed, SegmentHeader};
 use crate::index::Place;
-use crate::options::{COMPACT_BYTES_PER_SECOND, COMPACT_STEP_BYTES};
+use crate::options::COMPACT_STEP_BYTES;
 use crate::queue::CopiedRecord;
 use crate::recover::segment_name;
 use crate::scan::Scanner;
@@ -239,5 +239,5 @@ fn carry_out(shared: &Shared, job: Job) -> Instant {
         _ => 0,
     };
     shared.report(outcome);
-    begun + Duration::from_millis(read * 1000 / COMPACT_BYTES_PER_SECOND)
+    begun + Duration::from_millis(read * 1000 / shared.settings.compact_bytes_per_second)
 }

@@ -5,14 +5,15 @@
 
 mod moves;
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::disk::File;
 use crate::error::AppendError;
-use crate::format::{Kind, Seed, SegmentHeader, record_stride_bytes};
+use crate::format::{BLOCK_BYTES, Kind, Seed, SegmentHeader, record_stride_bytes};
 use crate::options::Rules;
+pub(crate) use crate::table::IdMap;
+use crate::table::{Entry, Number, Table};
 use crate::types::{Id, Transaction};
 
 /// Where a record lies.
@@ -29,18 +30,54 @@ impl Place {
     }
 }
 
+/// As [`Place`]; no segment has the number 0, so that "nowhere" needs no room.
+#[derive(Clone, Copy, Debug)]
+struct PackedPlace {
+    segment: NonZeroU32,
+    offset: u32,
+    payload_bytes: u32,
+}
+
+impl PackedPlace {
+    fn of(place: Place) -> Option<Self> {
+        let Place { segment, offset, payload_bytes } = place;
+        NonZeroU32::new(segment).map(|segment| Self { segment, offset, payload_bytes })
+    }
+
+    fn place(self) -> Place {
+        Place { segment: self.segment.get(), offset: self.offset, payload_bytes: self.payload_bytes }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Body {
+    id: Id,
     place: Place,
     envelopes: u32,
 }
 
+impl Entry for Body {
+    fn id(&self) -> Id {
+        self.id
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Message {
-    body: Id,
+    id: Id,
+    body: Number,
     place: Place,
-    mark: Option<Place>,
+    mark: Option<PackedPlace>,
 }
+
+impl Entry for Message {
+    fn id(&self) -> Id {
+        self.id
+    }
+}
+
+// A million queued messages should cost little memory: these two, and ten bytes for each in the tables of numbers.
+const _: () = assert!(size_of::<Body>() == 32 && size_of::<Message>() == 44);
 
 #[derive(Clone, Copy, Debug)]
 struct Deleted {
@@ -84,6 +121,8 @@ pub(crate) struct Segment {
     pub(crate) in_flight: u32,
     pub(crate) live_records: u32,
     pub(crate) live_bytes: u64,
+    /// How far it was written, its first block included.
+    pub(crate) written_bytes: u64,
     /// Compaction has been through it once; what is alive in it since could not be read.
     pub(crate) compacted: bool,
     /// A write to it failed.
@@ -109,6 +148,7 @@ impl Segment {
             in_flight: 0,
             live_records: 0,
             live_bytes: 0,
+            written_bytes: BLOCK_BYTES as u64,
             compacted: false,
             poisoned: false,
             unsynced: false,
@@ -119,36 +159,11 @@ impl Segment {
     }
 }
 
-/// Ids are time-ordered, so their low bits are spread over the table by one multiplication; nobody outside chooses them.
-#[derive(Default)]
-pub(crate) struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            let mixed = (self.0 ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            self.0 = mixed ^ (mixed >> 32);
-        }
-    }
-
-    fn write_usize(&mut self, _length: usize) {
-        // The length prefix of a fixed array tells nothing.
-    }
-}
-
-pub(crate) type IdMap<T> = HashMap<Id, T, BuildHasherDefault<IdHasher>>;
-
 /// Everything that is known without reading a disk.
 pub(crate) struct Index {
     rules: Rules,
-    bodies: IdMap<Body>,
-    messages: IdMap<Message>,
+    bodies: Table<Body>,
+    messages: Table<Message>,
     deleted: IdMap<Deleted>,
     /// Segments of further copies of an envelope, for the few that have any.
     older: IdMap<Vec<u32>>,
@@ -163,8 +178,8 @@ impl Index {
     pub(crate) fn new(rules: Rules) -> Self {
         Self {
             rules,
-            bodies: IdMap::default(),
-            messages: IdMap::default(),
+            bodies: Table::new(),
+            messages: Table::new(),
             deleted: IdMap::default(),
             older: IdMap::default(),
             segments: Vec::new(),
@@ -295,7 +310,7 @@ impl Index {
     pub(crate) fn check(&self, transaction: &Transaction) -> Result<(), AppendError> {
         let own = transaction.body.as_ref().map(|(id, _)| *id);
         if let Some(id) = own {
-            if self.bodies.contains_key(&id) {
+            if self.bodies.contains(id) {
                 return Err(AppendError::IdInUse(id));
             }
             if !transaction.envelopes.iter().any(|envelope| envelope.body == id) {
@@ -303,10 +318,10 @@ impl Index {
             }
         }
         for envelope in &transaction.envelopes {
-            if self.messages.contains_key(&envelope.id) || self.deleted.contains_key(&envelope.id) {
+            if self.messages.contains(envelope.id) || self.deleted.contains_key(&envelope.id) {
                 return Err(AppendError::IdInUse(envelope.id));
             }
-            if own != Some(envelope.body) && !self.bodies.contains_key(&envelope.body) {
+            if own != Some(envelope.body) && !self.bodies.contains(envelope.body) {
                 return Err(AppendError::UnknownBody(envelope.body));
             }
         }
@@ -314,46 +329,46 @@ impl Index {
     }
 
     pub(crate) fn is_alive(&self, id: Id) -> bool {
-        self.messages.contains_key(&id)
+        self.messages.contains(id)
     }
 
     pub(crate) fn has_body(&self, id: Id) -> bool {
-        self.bodies.contains_key(&id)
+        self.bodies.contains(id)
     }
 
     pub(crate) fn body_place(&self, id: Id) -> Option<Place> {
-        self.bodies.get(&id).map(|body| body.place)
+        self.bodies.get(id).map(|body| body.place)
     }
 
     pub(crate) fn add_body(&mut self, id: Id, place: Place) {
-        self.bodies.insert(id, Body { place, envelopes: 0 });
+        self.bodies.insert(Body { id, place, envelopes: 0 });
         self.hold(place);
     }
 
+    /// The body was found by [`Index::check`].
     pub(crate) fn add_envelope(&mut self, id: Id, body: Id, place: Place) {
-        if let Some(body) = self.bodies.get_mut(&body) {
-            body.envelopes += 1;
-        }
-        self.messages.insert(id, Message { body, place, mark: None });
+        let Some(body) = self.bodies.number(body) else { return };
+        self.bodies.at_mut(body).envelopes += 1;
+        self.messages.insert(Message { id, body, place, mark: None });
         self.hold(place);
         self.note_envelope(id, place.segment);
     }
 
     pub(crate) fn mark(&mut self, id: Id, place: Place, sequence: u64) {
-        let Some(message) = self.messages.get_mut(&id) else { return };
-        let before = message.mark.replace(place);
+        let Some(message) = self.messages.get_mut(id) else { return };
+        let before = std::mem::replace(&mut message.mark, PackedPlace::of(place));
         self.hold(place);
         if let Some(before) = before {
-            self.release(before, sequence);
+            self.release(before.place(), sequence);
         }
     }
 
     pub(crate) fn rewrite(&mut self, id: Id, body: Id, place: Place, sequence: u64) {
-        let Some(message) = self.messages.get_mut(&id) else { return };
-        let before = std::mem::replace(message, Message { body, place, mark: message.mark });
-        if let Some(body) = self.bodies.get_mut(&body) {
-            body.envelopes += 1;
-        }
+        let (Some(body), Some(message)) = (self.bodies.number(body), self.messages.get_mut(id)) else {
+            return;
+        };
+        let before = std::mem::replace(message, Message { body, place, ..*message });
+        self.bodies.at_mut(body).envelopes += 1;
         self.hold(place);
         self.note_envelope(id, place.segment);
         self.older.entry(id).or_default().push(before.place.segment);
@@ -363,13 +378,13 @@ impl Index {
 
     /// `place` is where the delete record lies.
     pub(crate) fn delete(&mut self, id: Id, place: Place, sequence: u64) {
-        let Some(message) = self.messages.remove(&id) else { return };
+        let Some(message) = self.messages.remove(id) else { return };
         let mut copies = self.older.remove(&id).unwrap_or_default();
         copies.push(message.place.segment);
         self.guard(id, place, &copies);
         self.release(message.place, sequence);
         if let Some(mark) = message.mark {
-            self.release(mark, sequence);
+            self.release(mark.place(), sequence);
         }
         self.release_body(message.body, sequence);
     }
@@ -385,12 +400,12 @@ impl Index {
         }
     }
 
-    fn release_body(&mut self, id: Id, sequence: u64) {
-        let Some(body) = self.bodies.get_mut(&id) else { return };
+    fn release_body(&mut self, number: Number, sequence: u64) {
+        let body = self.bodies.at_mut(number);
         body.envelopes -= 1;
         if body.envelopes == 0 {
-            let place = body.place;
-            self.bodies.remove(&id);
+            let Body { id, place, .. } = *body;
+            self.bodies.remove(id);
             self.release(place, sequence);
         }
     }

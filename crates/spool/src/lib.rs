@@ -7,8 +7,10 @@
 //! the bytes.
 
 mod batch;
+mod deferred;
 mod disk;
 mod error;
+mod file_system;
 mod format;
 mod housekeeping;
 mod index;
@@ -23,6 +25,7 @@ mod scan;
 mod shared;
 mod spool;
 mod stats;
+mod table;
 mod types;
 mod writer;
 
@@ -32,13 +35,13 @@ mod tests;
 pub use error::{AppendError, OpenError, ReadError};
 pub use inspect::{ScanSummary, scan_segment_bytes};
 pub use options::{
-    Backend, COMPACT_BYTES_PER_SECOND, COMPACT_SLACK_SEGMENTS, COMPACT_STEP_BYTES, Options,
-    QUEUE_CHANGES_MAX, SCAN_THREADS_MAX, SEGMENTS_RESERVED, TRANSACTION_BYTES_MAX, TRANSACTION_RECORDS_MAX,
-    WriteMode,
+    Backend, COMPACT_BYTES_PER_SECOND, COMPACT_SLACK_SEGMENTS, COMPACT_STEP_BYTES, DEFERRED_BYTES_MAX,
+    Options, QUEUE_CHANGES_MAX, SCAN_THREADS_MAX, SEGMENTS_RESERVED, TRANSACTION_BYTES_MAX,
+    TRANSACTION_RECORDS_MAX, WriteMode,
 };
 pub use probe::{Probe, probe};
 pub use spool::Spool;
-pub use stats::{Health, Stats};
+pub use stats::{Health, Latencies, Stats};
 pub use types::{
     Change, Committed, Durability, Envelope, Id, Parts, Pending, Recovered, Recovery, Transaction,
 };

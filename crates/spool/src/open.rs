@@ -11,6 +11,7 @@ use std::thread::{Builder, JoinHandle};
 
 use crate::disk::{AlignedBuffer, HostDisk, Lane, ThreadsLane, UringLane, Waker, make_directory};
 use crate::error::OpenError;
+use crate::file_system;
 use crate::format::SegmentHeader;
 use crate::housekeeping::{Housekeeper, Job, Outcome, perform, prepare};
 use crate::index::{Segment, SegmentState};
@@ -37,6 +38,9 @@ impl Spool {
             move |source: io::Error| OpenError::Host { dir, action, source }
         };
         make_directory(&dir).map_err(host("make the directory"))?;
+        if file_system::is_volatile(&dir) {
+            return Err(OpenError::Volatile { dir });
+        }
         let lock = Lock::take(&dir)?;
         let found = probe(&dir);
         let engine = choose(&settings, &found)?;
@@ -66,20 +70,25 @@ fn choose(settings: &Settings, found: &Probe) -> Result<Engine, OpenError> {
             "threads"
         }
     };
-    let mode = match (settings.mode, &found.direct_refused) {
-        (WriteMode::Direct, None) => WriteMode::Direct,
-        (WriteMode::Buffered, _) => WriteMode::Buffered,
-        (WriteMode::Direct, Some(reason)) => {
+    let wanted = match settings.mode {
+        WriteMode::Auto if file_system::overwrites_in_place(&found.file_system) => WriteMode::Direct,
+        WriteMode::Auto => WriteMode::Buffered,
+        named => named,
+    };
+    let mode = match &found.direct_refused {
+        Some(reason) if wanted == WriteMode::Direct => {
             tracing::warn!(reason, "direct writing is not available; writing through the page cache");
             reasons.push(reason.clone());
             WriteMode::Buffered
         }
+        _ => wanted,
     };
     if found.file_system == "tmpfs" {
-        tracing::warn!(dir = %settings.dir.display(), "the spool lies on tmpfs: nothing in it survives a restart");
+        tracing::warn!(dir = %settings.dir.display(), "the spool lies on tmpfs: nothing in it survives a restart of the host");
     }
     let fallback_reason = (!reasons.is_empty()).then(|| reasons.join("; "));
-    Ok(Engine { backend, mode: mode.name(), fallback_reason })
+    let file_system = found.file_system.clone();
+    Ok(Engine { backend, mode: mode.name(), fallback_reason, file_system })
 }
 
 /// Frees what recovery found dead and makes the spares.

@@ -23,8 +23,10 @@ pub const SCAN_THREADS_MAX: usize = 4;
 pub const COMPACT_SLACK_SEGMENTS: usize = 8;
 /// Bytes of living records moved by one step of compaction.
 pub const COMPACT_STEP_BYTES: u64 = 1 << 20;
-/// Bytes of segment read by compaction in one second.
+/// Bytes of segment that compaction reads in one second, unless configured otherwise.
 pub const COMPACT_BYTES_PER_SECOND: u64 = 64 << 20;
+/// Bytes of messages that durability `deferred` keeps in memory, unless configured otherwise.
+pub const DEFERRED_BYTES_MAX: usize = 256 << 20;
 
 const SEGMENT_BYTES_MIN: u64 = 4 * BLOCK_BYTES as u64;
 const SEGMENT_BYTES_MAX: u64 = 2 << 30;
@@ -45,8 +47,10 @@ pub enum Backend {
 /// How it is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum WriteMode {
-    /// O_DIRECT over extents already written; buffered where the file system refuses O_DIRECT.
+    /// What suits the file system: direct on ext4 and XFS, which overwrite in place; buffered elsewhere.
     #[default]
+    Auto,
+    /// O_DIRECT over extents already written; buffered where the file system refuses O_DIRECT.
     Direct,
     /// Through the page cache.
     Buffered,
@@ -56,6 +60,7 @@ impl WriteMode {
     /// The name used in metrics and reports.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Auto => "auto",
             Self::Direct => "direct",
             Self::Buffered => "buffered",
         }
@@ -89,6 +94,11 @@ pub struct Options {
     pub free_bytes_min: u64,
     /// Intake stops when fewer inodes than this are free; 0 where the file system has no fixed number.
     pub free_inodes_min: u64,
+    /// Bytes of segment that compaction reads in one second.
+    pub compact_bytes_per_second: u64,
+    /// Bytes of messages that durability `deferred` keeps in memory; what comes beyond it is written at once, as in
+    /// durability `written`.
+    pub deferred_bytes_max: usize,
 }
 
 impl Options {
@@ -99,7 +109,7 @@ impl Options {
             segment_bytes: 64 << 20,
             segments_spare: 8,
             backend: Backend::Auto,
-            mode: WriteMode::Direct,
+            mode: WriteMode::Auto,
             durability: Durability::Commit,
             batch_bytes_max: 4 << 20,
             batch_records_max: 4096,
@@ -107,6 +117,8 @@ impl Options {
             queue_transactions_max: 16_384,
             free_bytes_min: 256 << 20,
             free_inodes_min: 64,
+            compact_bytes_per_second: COMPACT_BYTES_PER_SECOND,
+            deferred_bytes_max: DEFERRED_BYTES_MAX,
         }
     }
 }
@@ -147,6 +159,8 @@ pub(crate) struct Settings {
     pub(crate) free_bytes_min: u64,
     pub(crate) free_inodes_min: u64,
     pub(crate) compact_slack_segments: usize,
+    pub(crate) compact_bytes_per_second: u64,
+    pub(crate) deferred_bytes_max: usize,
     pub(crate) rules: Rules,
 }
 
@@ -161,6 +175,8 @@ impl Settings {
         within("queue_transactions_max", options.queue_transactions_max as u64, 1, 1 << 24, "1 to 2^24")?;
         within("batch_bytes_max", options.batch_bytes_max as u64, 4096, 256 << 20, "4 KiB to 256 MiB")?;
         within("segments_spare", u64::from(options.segments_spare), 1, 4096, "1 to 4,096")?;
+        let compaction = options.compact_bytes_per_second;
+        within("compact_bytes_per_second", compaction, 1 << 20, 1 << 40, "1 MiB to 1 TiB")?;
         Ok(Self {
             dir: options.dir,
             segment_bytes,
@@ -175,6 +191,8 @@ impl Settings {
             free_bytes_min: options.free_bytes_min,
             free_inodes_min: options.free_inodes_min,
             compact_slack_segments: COMPACT_SLACK_SEGMENTS,
+            compact_bytes_per_second: options.compact_bytes_per_second,
+            deferred_bytes_max: options.deferred_bytes_max,
             rules: Rules::ALL,
         })
     }

@@ -13,6 +13,7 @@ use rustix::process::{Resource, getrlimit};
 
 use crate::disk::uring::{build_ring, register_buffers};
 use crate::disk::{AlignedBuffer, Disk, HostDisk, Lane, UringLane, Waker, Write};
+use crate::file_system;
 use crate::format::BLOCK_BYTES;
 
 const PROBE_NAME: &str = "probe.preparing";
@@ -48,7 +49,7 @@ pub fn probe(dir: &Path) -> Probe {
         Ok((flags, buffers)) => (flags, try_write(dir, direct_refused.is_none()).err(), buffers),
         Err(reason) => ("", Some(reason), None),
     };
-    Probe { uring_refused, direct_refused, buffers_refused, ring_flags, file_system: file_system(dir) }
+    Probe { uring_refused, direct_refused, buffers_refused, ring_flags, file_system: file_system::name(dir) }
 }
 
 fn direct_refusal(dir: &Path) -> Option<String> {
@@ -133,25 +134,4 @@ fn try_write(dir: &Path, direct: bool) -> Result<(), String> {
     // If it cannot be removed now, the next opening of the spool removes it.
     let _ = disk.remove(PROBE_NAME);
     result
-}
-
-fn file_system(dir: &Path) -> String {
-    const NAMES: [(u64, &str); 7] = [
-        (0xef53, "ext4"),
-        (0x5846_5342, "xfs"),
-        (0x0102_1994, "tmpfs"),
-        (0x794c_7630, "overlayfs"),
-        (0x9123_683e, "btrfs"),
-        (0x2fc1_2fc1, "zfs"),
-        (0x6969, "nfs"),
-    ];
-    match rustix::fs::statfs(dir) {
-        Ok(found) => {
-            // The field is signed on some platforms; only its 32 bits mean something.
-            let magic = found.f_type.cast_unsigned() & 0xffff_ffff;
-            let name = NAMES.iter().find(|(known, _)| *known == magic);
-            name.map_or_else(|| format!("0x{magic:x}"), |(_, name)| (*name).to_owned())
-        }
-        Err(error) => format!("unknown ({error})"),
-    }
 }

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::{Semaphore, oneshot};
@@ -20,6 +21,11 @@ use crate::types::{Acknowledgement, Change, Transaction};
 pub(crate) enum Work {
     /// The checksum of the body is computed by the caller's thread, so that the writer only copies.
     Transaction {
+        transaction: Transaction,
+        body_crc: u32,
+    },
+    /// A transaction that durability `deferred` kept in memory until now: mail that was accepted already.
+    Deferred {
         transaction: Transaction,
         body_crc: u32,
     },
@@ -42,29 +48,36 @@ pub(crate) struct Request {
     /// Most bytes that it takes up in a segment.
     pub(crate) bytes: u64,
     pub(crate) waiter: Option<oneshot::Sender<Acknowledgement>>,
+    /// When its caller came.
+    pub(crate) entered: Instant,
 }
 
 impl Request {
     pub(crate) fn new(work: Work, waiter: Option<oneshot::Sender<Acknowledgement>>) -> Self {
         let bytes = match &work {
-            Work::Transaction { transaction, .. } => transaction_bytes(transaction),
+            Work::Transaction { transaction, .. } | Work::Deferred { transaction, .. } => {
+                transaction_bytes(transaction)
+            }
             Work::Changes(changes) => changes.iter().map(|c| record_stride_bytes(change_bytes(c))).sum(),
             Work::Copies(records) => records.iter().map(|record| record.header.stride_bytes()).sum(),
         };
-        Self { work, bytes, waiter }
+        Self { work, bytes, waiter, entered: Instant::now() }
     }
 
-    /// Deletes, marks, rewrites and copies are taken even when the disk is at its floor.
+    /// New mail. Everything else is taken even when the disk is at its floor.
     pub(crate) fn is_intake(&self) -> bool {
         matches!(self.work, Work::Transaction { .. })
     }
 
-    /// Compaction's own; it came without a permit and nobody waits for it.
-    pub(crate) fn is_copy(&self) -> bool {
-        matches!(self.work, Work::Copies(_))
+    /// Deletes, marks and rewrites.
+    pub(crate) fn is_changes(&self) -> bool {
+        matches!(self.work, Work::Changes(_))
     }
 
     pub(crate) fn refuse(self, error: AppendError) {
+        if let Work::Deferred { .. } = self.work {
+            tracing::error!(%error, "a deferred message cannot be written and stays in memory only");
+        }
         if let Some(waiter) = self.waiter {
             // A caller that no longer waits needs no answer.
             let _ = waiter.send(Err(error));
@@ -139,7 +152,8 @@ impl Queue {
         self.put(request, waker)
     }
 
-    fn put(&self, request: Request, waker: &Waker) -> Result<(), AppendError> {
+    /// Without asking for room: for what is bounded elsewhere and has no permit to give back.
+    pub(crate) fn put(&self, request: Request, waker: &Waker) -> Result<(), AppendError> {
         {
             let mut line = self.line();
             if line.closed {

@@ -397,14 +397,15 @@ fn settle_deletes(found: &mut Fold, deletes: &Latest, envelopes: &mut Latest) {
 }
 
 fn settle_messages(found: &mut Fold, bodies: &Latest, envelopes: Latest, marks: &mut Latest) {
-    let mut named: IdMap<u32> = IdMap::default();
     for (id, envelope) in envelopes {
         let Some(body) = bodies.get(&envelope.body) else {
             tracing::error!(message = %id, body = %envelope.body, "message dropped: its body is not in the spool");
             found.recovery.orphans += 1;
             continue;
         };
-        *named.entry(envelope.body).or_default() += 1;
+        if !found.index.has_body(envelope.body) {
+            found.index.recover_body(envelope.body, body.place);
+        }
         let mark = marks.remove(&id);
         let mark_place = mark.as_ref().map(|mark| mark.place);
         found.index.recover_message(id, envelope.body, envelope.place, mark_place, &envelope.copies);
@@ -415,10 +416,5 @@ fn settle_messages(found: &mut Fold, bodies: &Latest, envelopes: Latest, marks: 
             marks: mark.map(|mark| mark.payload).into_iter().collect(),
             body_bytes: u64::from(body.place.payload_bytes),
         });
-    }
-    for (id, envelopes) in named {
-        if let Some(body) = bodies.get(&id) {
-            found.index.recover_body(id, body.place, envelopes);
-        }
     }
 }

@@ -4,22 +4,25 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::deferred::Deferred;
 use crate::disk::{Disk, Waker};
 use crate::error::AppendError;
 use crate::housekeeping::Outcome;
 use crate::index::Index;
 use crate::options::Settings;
 use crate::queue::Queue;
-use crate::stats::{Condition, Counters};
+use crate::stats::{Condition, Counters, Latencies};
 
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) waker: Arc<Waker>,
     pub(crate) queue: Queue,
+    pub(crate) deferred: Deferred,
     pub(crate) counters: Counters,
     pub(crate) condition: Condition,
     index: Mutex<Index>,
+    latencies: Mutex<Latencies>,
     /// At most one for each job under way, so twice `JOBS_MAX`.
     outcomes: Mutex<Vec<Outcome>>,
 }
@@ -32,15 +35,21 @@ impl Shared {
             disk,
             waker,
             queue,
+            deferred: Deferred::default(),
             counters: Counters::default(),
             condition: Condition::default(),
             index: Mutex::new(index),
+            latencies: Mutex::default(),
             outcomes: Mutex::default(),
         }
     }
 
     pub(crate) fn index(&self) -> MutexGuard<'_, Index> {
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn latencies(&self) -> MutexGuard<'_, Latencies> {
+        self.latencies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn report(&self, outcome: Outcome) {

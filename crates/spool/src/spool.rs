@@ -11,13 +11,13 @@ use tokio::sync::oneshot;
 
 use crate::disk::read_through;
 use crate::error::{AppendError, ReadError};
-use crate::format::{Kind, RECORD_HEADER_BYTES, RecordHeader};
+use crate::format::{BLOCK_BYTES, Kind, RECORD_HEADER_BYTES, RecordHeader};
 use crate::index::{Place, SegmentState};
 use crate::lock::Lock;
 use crate::options::{TRANSACTION_BYTES_MAX, TRANSACTION_RECORDS_MAX};
 use crate::queue::{Request, Work, changes_bytes, transaction_bytes};
 use crate::shared::Shared;
-use crate::stats::{Health, Stats, add};
+use crate::stats::{Health, Latencies, Stats, add};
 use crate::types::{Change, Committed, Durability, Id, Pending, Transaction};
 
 /// Attempts at one read: between look-up and read, compaction may move a body and wipe where it lay.
@@ -29,6 +29,7 @@ pub(crate) struct Engine {
     pub(crate) backend: &'static str,
     pub(crate) mode: &'static str,
     pub(crate) fallback_reason: Option<String>,
+    pub(crate) file_system: String,
 }
 
 /// An open spool.
@@ -47,6 +48,7 @@ struct Inner {
 impl Inner {
     /// Nothing new is taken; what is queued is written; then the lock is given up.
     fn close(&self) {
+        self.shared.deferred.write_all(&self.shared.queue, &self.shared.waker);
         self.shared.queue.close();
         self.shared.waker.ring();
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -90,6 +92,9 @@ impl Spool {
         if shared.condition.refuses_intake() {
             return Err(shared.full());
         }
+        let Some(transaction) = keep(shared, transaction)? else {
+            return Ok(Committed { durability: Durability::Deferred });
+        };
         let (request, pending) = intake(transaction)?;
         shared.queue.push(request, &shared.waker).await?;
         pending.await
@@ -112,7 +117,9 @@ impl Spool {
     pub async fn enqueue(&self, changes: Vec<Change>) -> Result<Pending, AppendError> {
         let shared = &self.inner.shared;
         let (request, pending) = changes_request(shared, changes)?;
-        shared.queue.push(request, &shared.waker).await?;
+        if let Some(request) = request {
+            shared.queue.push(request, &shared.waker).await?;
+        }
         Ok(pending)
     }
 
@@ -123,7 +130,9 @@ impl Spool {
     pub fn submit(&self, changes: Vec<Change>) -> Result<Pending, AppendError> {
         let shared = &self.inner.shared;
         let (request, pending) = changes_request(shared, changes)?;
-        shared.queue.try_push(request, &shared.waker)?;
+        if let Some(request) = request {
+            shared.queue.try_push(request, &shared.waker)?;
+        }
         Ok(pending)
     }
 
@@ -142,7 +151,13 @@ impl Spool {
         stats.backend = engine.backend;
         stats.mode = engine.mode;
         stats.fallback_reason.clone_from(&engine.fallback_reason);
+        stats.file_system.clone_from(&engine.file_system);
         stats
+    }
+
+    /// Histograms of what writing took. Copies some hundred kilobytes.
+    pub fn latencies(&self) -> Latencies {
+        self.inner.shared.latencies().clone()
     }
 
     /// Whether mail can be taken. Reads two or three atomics.
@@ -175,11 +190,29 @@ pub(crate) fn intake(transaction: Transaction) -> Result<(Request, Pending), App
     Ok((Request::new(Work::Transaction { transaction, body_crc }, Some(waiter)), Pending(receiver)))
 }
 
-/// Changes ready for the queue.
+/// In durability `deferred` a transaction stays in memory where there is room, and nothing is left to be written.
+pub(crate) fn keep(shared: &Shared, transaction: Transaction) -> Result<Option<Transaction>, AppendError> {
+    if shared.settings.durability != Durability::Deferred {
+        return Ok(Some(transaction));
+    }
+    check(&transaction)?;
+    let own = transaction.body.as_ref().map(|(id, _)| *id);
+    if transaction.envelopes.iter().all(|envelope| Some(envelope.body) == own) {
+        shared.index().check(&transaction)?;
+    }
+    let left = shared.deferred.keep(transaction, &shared.settings)?;
+    if let Some(transaction) = &left {
+        let named = transaction.envelopes.iter().map(|envelope| envelope.body);
+        shared.deferred.write_bodies(named, &shared.queue, &shared.waker);
+    }
+    Ok(left)
+}
+
+/// Changes ready for the queue; none where all of them were about messages that were only in memory.
 pub(crate) fn changes_request(
     shared: &Shared,
     changes: Vec<Change>,
-) -> Result<(Request, Pending), AppendError> {
+) -> Result<(Option<Request>, Pending), AppendError> {
     if let Some(error) = shared.failed() {
         return Err(error);
     }
@@ -187,7 +220,16 @@ pub(crate) fn changes_request(
     // Changes are small; what does not fit a segment is a mistake of the caller.
     limit("bytes", changes_bytes(&changes), shared.settings.segment_room_bytes())?;
     let (waiter, receiver) = oneshot::channel();
-    Ok((Request::new(Work::Changes(changes), Some(waiter)), Pending(receiver)))
+    let changes = match shared.settings.durability {
+        Durability::Deferred => shared.deferred.apply(changes, &shared.queue, &shared.waker),
+        Durability::Commit | Durability::Written => changes,
+    };
+    if changes.is_empty() && shared.settings.durability == Durability::Deferred {
+        // The receiver is in our hands, so there is somebody to take it.
+        let _ = waiter.send(Ok(Committed { durability: Durability::Deferred }));
+        return Ok((None, Pending(receiver)));
+    }
+    Ok((Some(Request::new(Work::Changes(changes), Some(waiter))), Pending(receiver)))
 }
 
 fn limit(what: &'static str, given: u64, limit: u64) -> Result<(), AppendError> {
@@ -211,6 +253,11 @@ fn check(transaction: &Transaction) -> Result<(), AppendError> {
 }
 
 pub(crate) fn read_body(shared: &Shared, id: Id) -> Result<Bytes, ReadError> {
+    if shared.settings.durability == Durability::Deferred
+        && let Some(body) = shared.deferred.read(id)
+    {
+        return Ok(body);
+    }
     let mut attempts = 0;
     loop {
         attempts += 1;
@@ -250,9 +297,15 @@ pub(crate) fn count(shared: &Shared) -> Stats {
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     let counters = &shared.counters;
     let space = shared.condition.space();
+    let (deferred_messages, deferred_bytes) = shared.deferred.size();
     let index = shared.index();
     let spare = |state| matches!(state, SegmentState::Spare | SegmentState::Leaving);
     let segments_spare = index.segments().filter(|segment| spare(segment.state)).count() as u64;
+    let written: u64 = index
+        .segments()
+        .filter(|segment| !spare(segment.state))
+        .map(|segment| segment.written_bytes - BLOCK_BYTES as u64)
+        .sum();
     Stats {
         appends: read(&counters.appends),
         records: read(&counters.records),
@@ -260,12 +313,16 @@ pub(crate) fn count(shared: &Shared) -> Stats {
         bytes_written: read(&counters.bytes_written),
         batches: read(&counters.batches),
         barriers: read(&counters.barriers),
-        messages: index.messages() as u64,
+        messages: index.messages() as u64 + deferred_messages,
         live_bytes: index.live_bytes,
+        dead_bytes: written.saturating_sub(index.live_bytes),
+        deferred_messages,
+        deferred_bytes,
         segments: index.segments().count() as u64 - segments_spare,
         segments_spare,
         segments_made: read(&counters.segments_made),
         segments_recycled: read(&counters.segments_recycled),
+        compactions: read(&counters.compactions),
         compacted_bytes: read(&counters.compacted_bytes),
         segments_poisoned: read(&counters.segments_poisoned),
         damaged: read(&counters.damaged),

@@ -3,6 +3,9 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
 
 use crate::disk::Space;
 use crate::types::Durability;
@@ -26,6 +29,12 @@ pub struct Stats {
     pub messages: u64,
     /// Bytes of records that are alive.
     pub live_bytes: u64,
+    /// Bytes written to segments in use that nothing alive needs: dead records and padding.
+    pub dead_bytes: u64,
+    /// Messages that durability `deferred` keeps in memory.
+    pub deferred_messages: u64,
+    /// Their bytes.
+    pub deferred_bytes: u64,
     /// Segments in use.
     pub segments: u64,
     /// Segments ready to be written to.
@@ -34,6 +43,8 @@ pub struct Stats {
     pub segments_made: u64,
     /// Segments used again.
     pub segments_recycled: u64,
+    /// Segments that compaction went through.
+    pub compactions: u64,
     /// Bytes of records that compaction wrote again.
     pub compacted_bytes: u64,
     /// Segments given up after a failed write.
@@ -52,8 +63,51 @@ pub struct Stats {
     pub mode: &'static str,
     /// Why the back end or the mode is not the first choice.
     pub fallback_reason: Option<String>,
+    /// "ext4", "xfs", "tmpfs", "overlayfs", "btrfs", or the magic number.
+    pub file_system: String,
     /// What an acknowledgement promises.
     pub durability: Durability,
+}
+
+/// How long writing takes and how much is written together, from the opening of the spool on. Values are exact to one
+/// part in a hundred.
+#[derive(Clone, Debug)]
+pub struct Latencies {
+    /// From the call of an append to its being as safe as the durability in force says, in microseconds.
+    pub append_us: Histogram<u64>,
+    /// From handing a batch to the kernel to its answer, barrier included, in microseconds.
+    pub barrier_us: Histogram<u64>,
+    /// Records in a batch.
+    pub batch_records: Histogram<u64>,
+    /// Bytes of a batch, padding included.
+    pub batch_bytes: Histogram<u64>,
+}
+
+/// Longest latency that is told apart from longer ones.
+const LATENCY_MAX: Duration = Duration::from_secs(3600);
+/// Most records or bytes that are told apart from more.
+const BATCH_MAX: u64 = 1 << 31;
+const SIGNIFICANT_DIGITS: u8 = 2;
+
+impl Default for Latencies {
+    fn default() -> Self {
+        let new = |max| {
+            Histogram::new_with_bounds(1, max, SIGNIFICANT_DIGITS)
+                .expect("1 to max with two digits is a range")
+        };
+        let latency = micros(LATENCY_MAX);
+        Self {
+            append_us: new(latency),
+            barrier_us: new(latency),
+            batch_records: new(BATCH_MAX),
+            batch_bytes: new(BATCH_MAX),
+        }
+    }
+}
+
+/// Microseconds; what began in this one counts as one.
+pub(crate) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX).max(1)
 }
 
 /// Whether mail can be taken.
@@ -86,6 +140,7 @@ pub(crate) struct Counters {
     pub(crate) barriers: AtomicU64,
     pub(crate) segments_made: AtomicU64,
     pub(crate) segments_recycled: AtomicU64,
+    pub(crate) compactions: AtomicU64,
     pub(crate) compacted_bytes: AtomicU64,
     pub(crate) segments_poisoned: AtomicU64,
     pub(crate) damaged: AtomicU64,

@@ -88,6 +88,8 @@ pub enum Durability {
     Commit,
     /// Handed to the kernel: survives the death of the process, not a power cut.
     Written,
+    /// Kept in memory until something happens to the message that is not its deletion: survives nothing.
+    Deferred,
 }
 
 impl Durability {
@@ -96,6 +98,20 @@ impl Durability {
         match self {
             Self::Commit => "commit",
             Self::Written => "written",
+            Self::Deferred => "deferred",
+        }
+    }
+
+    /// What an acknowledgement means, in one sentence.
+    pub const fn promise(self) -> &'static str {
+        match self {
+            Self::Commit => "the message is on stable storage and survives a power cut",
+            Self::Written => {
+                "the kernel has the message: it survives a crash of the process, not of the host"
+            }
+            Self::Deferred => {
+                "the message is in memory and is written only when its first attempt fails: a crash loses it"
+            }
         }
     }
 }

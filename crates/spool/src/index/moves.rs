@@ -2,7 +2,7 @@
 //! A copy counts against deletes from the moment it may be on the disk; it counts as the record from the moment it is
 //! durable.
 
-use super::{Body, Index, Message, Move, Place, Segment, SegmentState};
+use super::{Body, Index, Message, Move, PackedPlace, Place, Segment, SegmentState};
 use crate::format::{BLOCK_BYTES, Kind, in_memory};
 use crate::types::Id;
 
@@ -14,9 +14,9 @@ impl Index {
 
     fn current(&self, kind: Kind, id: Id) -> Option<Place> {
         match kind {
-            Kind::Body => self.bodies.get(&id).map(|body| body.place),
-            Kind::Envelope => self.messages.get(&id).map(|message| message.place),
-            Kind::Mark => self.messages.get(&id).and_then(|message| message.mark),
+            Kind::Body => self.bodies.get(id).map(|body| body.place),
+            Kind::Envelope => self.messages.get(id).map(|message| message.place),
+            Kind::Mark => self.messages.get(id).and_then(|message| message.mark).map(PackedPlace::place),
             Kind::Delete => self.deleted.get(&id).map(|deleted| deleted.place),
             Kind::Seal => None,
         }
@@ -56,9 +56,9 @@ impl Index {
 
     fn set_current(&mut self, kind: Kind, id: Id, to: Place) {
         match kind {
-            Kind::Body => set(self.bodies.get_mut(&id), |body| body.place = to),
-            Kind::Envelope => set(self.messages.get_mut(&id), |message| message.place = to),
-            Kind::Mark => set(self.messages.get_mut(&id), |message| message.mark = Some(to)),
+            Kind::Body => set(self.bodies.get_mut(id), |body| body.place = to),
+            Kind::Envelope => set(self.messages.get_mut(id), |message| message.place = to),
+            Kind::Mark => set(self.messages.get_mut(id), |message| message.mark = PackedPlace::of(to)),
             Kind::Delete => set(self.deleted.get_mut(&id), |deleted| deleted.place = to),
             Kind::Seal => {}
         }
@@ -81,7 +81,7 @@ impl Index {
         if let Some(deleted) = self.deleted.get_mut(&id) {
             deleted.elsewhere += u32::from(deleted.place.segment != to.segment);
             deleted.own += u32::from(deleted.place.segment == to.segment);
-        } else if self.messages.contains_key(&id) {
+        } else if self.messages.contains(id) {
             self.older.entry(id).or_default().push(to.segment);
         }
     }
@@ -102,10 +102,10 @@ impl Index {
 
     /// Takes back what was to be written to a segment of its own. The segment can go at once.
     pub(crate) fn forget_segment(&mut self, number: u32) {
-        let in_it = self.messages.iter().filter(|(_, message)| message.place.segment == number);
-        let ids: Vec<Id> = in_it.map(|(id, _)| *id).collect();
+        let in_it = self.messages.iter().filter(|message| message.place.segment == number);
+        let ids: Vec<Id> = in_it.map(|message| message.id).collect();
         for id in ids {
-            let Some(message) = self.messages.remove(&id) else { continue };
+            let Some(message) = self.messages.remove(id) else { continue };
             self.release(message.place, 0);
             self.release_body(message.body, 0);
         }
@@ -139,12 +139,12 @@ impl Index {
 
     // What recovery puts in; sequences are compared there.
 
-    pub(crate) fn recover_body(&mut self, id: Id, place: Place, envelopes: u32) {
-        self.bodies.insert(id, Body { place, envelopes });
+    pub(crate) fn recover_body(&mut self, id: Id, place: Place) {
+        self.bodies.insert(Body { id, place, envelopes: 0 });
         self.hold(place);
     }
 
-    /// `copies`: the segments of all envelope records with this id, the current one included.
+    /// The body must be there already. `copies`: the segments of all envelope records with this id, the current one included.
     pub(crate) fn recover_message(
         &mut self,
         id: Id,
@@ -153,7 +153,9 @@ impl Index {
         mark: Option<Place>,
         copies: &[u32],
     ) {
-        self.messages.insert(id, Message { body, place, mark });
+        let Some(body) = self.bodies.number(body) else { return };
+        self.bodies.at_mut(body).envelopes += 1;
+        self.messages.insert(Message { id, body, place, mark: mark.and_then(PackedPlace::of) });
         self.hold(place);
         if let Some(mark) = mark {
             self.hold(mark);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first error")]
 #![allow(clippy::cast_possible_truncation, reason = "the numbers of a test are small")]
 
+mod deferred;
 mod faults;
 mod host;
 mod model;

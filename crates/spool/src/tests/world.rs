@@ -13,7 +13,7 @@ use crate::housekeeping::Outcome;
 use crate::open::begin;
 use crate::options::{Options, Rules, Settings};
 use crate::recover::recover;
-use crate::spool::{changes_request, count, intake, read_body};
+use crate::spool::{changes_request, count, intake, keep, read_body};
 use crate::stats::Stats;
 use crate::types::{Acknowledgement, Change, Durability, Envelope, Id, Pending, Recovery, Transaction};
 use crate::writer::{Hands, Writer, batch_buffers};
@@ -180,6 +180,8 @@ impl World {
                 self.flush();
                 return self.reopen();
             }
+            // What was never synced may be lost, and what deleted it as well.
+            Action::Cut if self.settings.durability != Durability::Commit => drop(self.writer.work_off()),
             Action::Cut => return self.cut(Faults::default()),
             Action::Read => self.read_all()?,
         }
@@ -226,9 +228,13 @@ impl World {
             };
             self.expected.insert(*id, expected);
         }
+        let shared = self.writer.shared();
+        let Some(transaction) = keep(shared, transaction).unwrap() else {
+            self.took_effect(Effect::Appended(ids.clone()));
+            return ids;
+        };
         let (request, pending) = intake(transaction).unwrap();
         self.pending.push((pending, Effect::Appended(ids.clone())));
-        let shared = self.writer.shared();
         // A closed queue answers through the pending value.
         let _ = shared.queue.try_push(request, &shared.waker);
         ids
@@ -246,7 +252,9 @@ impl World {
     fn change(&mut self, changes: Vec<Change>, effect: Effect) {
         let shared = self.writer.shared();
         let Ok((request, pending)) = changes_request(shared, changes) else { return };
-        let _ = shared.queue.try_push(request, &shared.waker);
+        if let Some(request) = request {
+            let _ = shared.queue.try_push(request, &shared.waker);
+        }
         self.pending.push((pending, effect));
     }
 
@@ -344,7 +352,8 @@ impl World {
             let worked = self.writer.work_off();
             self.writer.turn(true);
             self.collect().unwrap();
-            if self.disk.is_off() || (self.pending.is_empty() && !worked) {
+            let written = self.writer.shared().deferred.is_idle();
+            if self.disk.is_off() || (self.pending.is_empty() && written && !worked) {
                 return;
             }
         }
@@ -356,6 +365,9 @@ impl World {
         if self.disk.is_off() {
             return self.cut(Faults::default());
         }
+        let shared = self.writer.shared();
+        shared.deferred.write_all(&shared.queue, &shared.waker);
+        self.flush();
         self.writer.shared().queue.close();
         let faults = self.disk.faults();
         let disk = self.disk.clone();

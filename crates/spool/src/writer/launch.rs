@@ -3,6 +3,7 @@
 //! housekeeping to make one. A batch for which there is no memory is refused to its caller.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::{Active, Parked, Writer};
 use crate::batch::{Batch, Fate, Page};
@@ -69,10 +70,9 @@ impl Writer {
         }
     }
 
-    fn give_back(&self, request: &Request) {
-        let intake = usize::from(request.is_intake());
-        // Compaction's copies came without a permit; they carry no waiter.
-        self.shared.queue.give_back(intake, usize::from(intake == 0 && !request.is_copy()));
+    pub(super) fn give_back(&self, request: &Request) {
+        // What is neither came without a permit.
+        self.shared.queue.give_back(usize::from(request.is_intake()), usize::from(request.is_changes()));
     }
 
     fn make_room(&mut self, bytes: u64, is_intake: bool) -> Room {
@@ -179,7 +179,7 @@ impl Writer {
             }
             let Some(request) = self.backlog.pop_front() else { break };
             intake += usize::from(request.is_intake());
-            changes += usize::from(!request.is_intake() && !request.is_copy());
+            changes += usize::from(request.is_changes());
             page.put(&mut index, &mut batch, request);
         }
         drop(index);
@@ -221,9 +221,11 @@ impl Writer {
 
     pub(super) fn send(&mut self, mut batch: Batch, buffer: AlignedBuffer) {
         batch.fate = Fate::Writing;
+        batch.sent = Instant::now();
         let sync = self.syncs();
         let file = self.shared.index().segment_mut(batch.segment).map(|segment| {
             segment.in_flight += 1;
+            segment.written_bytes = segment.written_bytes.max(batch.offset + batch.bytes as u64);
             segment.unsynced |= !sync;
             Arc::clone(&segment.file)
         });

@@ -52,7 +52,7 @@ impl Writer {
                 self.shared.look_at_space();
                 self.make_failed = true;
                 if !ordinary && let Some(parked) = self.parked.pop_front() {
-                    self.shared.queue.give_back(1, 0);
+                    self.give_back(&parked.request);
                     parked.request.refuse(self.shared.full());
                     self.make_parked_segment();
                 }
@@ -158,6 +158,7 @@ impl Writer {
         let segment = index.oldest_mostly_dead(segment_bytes)?;
         drop(index);
         (self.compacted_from, self.written_since) = (in_use, false);
+        add(&self.shared.counters.compactions, 1);
         let from = crate::format::BLOCK_BYTES as u64;
         Some(Compaction { segment, next: Some(from), reading: false })
     }

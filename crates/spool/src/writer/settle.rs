@@ -2,19 +2,22 @@
 //! Owns the durable sequence and the last word to every caller. Nothing is acknowledged before everything in front of it
 //! is. A batch that fails twice fails the spool, and everybody who waits is told.
 
+use std::time::Instant;
+
 use super::{Active, Writer};
 use crate::batch::{Batch, Fate};
 use crate::disk::Done;
 use crate::error::AppendError;
 use crate::format::{BLOCK_BYTES, RECORD_HEADER_BYTES};
 use crate::index::SegmentState;
-use crate::stats::add;
+use crate::stats::{add, micros};
 use crate::types::Committed;
 
 impl Writer {
     /// The lane has answered for a batch.
     pub(super) fn land(&mut self, done: Done) {
         let Some(batch) = self.batches.iter_mut().find(|batch| batch.token == done.token) else { return };
+        self.shared.latencies().barrier_us.saturating_record(micros(batch.sent.elapsed()));
         batch.buffer = Some(done.buffer);
         batch.fate = match done.result {
             Ok(()) => Fate::Landed,
@@ -77,6 +80,8 @@ impl Writer {
         }
         index.note_empty(batch.segment);
         drop(index);
+        self.measure(batch);
+        batch.deferred.drain(..).for_each(|body| self.shared.deferred.is_written(body));
         let counters = &self.shared.counters;
         add(&counters.appends, batch.appends);
         add(&counters.records, u64::from(batch.records));
@@ -85,13 +90,23 @@ impl Writer {
         }
     }
 
+    fn measure(&self, batch: &Batch) {
+        let now = Instant::now();
+        let mut latencies = self.shared.latencies();
+        for entered in batch.waiters.iter().filter_map(|waiter| waiter.entered) {
+            latencies.append_us.saturating_record(micros(now.saturating_duration_since(entered)));
+        }
+        latencies.batch_records.saturating_record(u64::from(batch.records));
+        latencies.batch_bytes.saturating_record(batch.bytes as u64);
+    }
+
     /// Wakes everybody whose batch is durable, all in one go.
     pub(super) fn acknowledge(&mut self) {
         let committed = Committed { durability: self.shared.settings.durability };
         for mut batch in self.landed.drain(..) {
             for waiter in batch.waiters.drain(..) {
                 // A caller that no longer waits needs no answer; its transaction stands.
-                let _ = waiter.send(Ok(committed));
+                let _ = waiter.caller.send(Ok(committed));
             }
         }
     }
@@ -132,7 +147,7 @@ impl Writer {
         self.shared.index().forget_segment(batch.segment);
         for waiter in batch.waiters {
             // A caller that no longer waits needs no answer.
-            let _ = waiter.send(Err(error.clone()));
+            let _ = waiter.caller.send(Err(error.clone()));
         }
     }
 
@@ -187,7 +202,7 @@ impl Writer {
         let written = std::mem::take(&mut self.batches);
         for waiter in written.into_iter().chain(batches).flat_map(|batch| batch.waiters) {
             // A caller that no longer waits needs no answer.
-            let _ = waiter.send(Err(error.clone()));
+            let _ = waiter.caller.send(Err(error.clone()));
         }
     }
 }
