@@ -90,10 +90,10 @@ pub enum AppendError {
     /// Caller: a body that no envelope of its transaction names would be dead on arrival.
     #[error("body {0} comes without an envelope that names it")]
     BodyWithoutEnvelope(Id),
-    /// Caller: the queue of changes is at its limit; use [`crate::Spool::settle`], which waits.
-    #[error("{limit} changes are waiting already; wait for some of them")]
+    /// Caller: as many as the limit allows are waiting; use [`crate::Spool::settle`], which waits.
+    #[error("{limit} of this kind are waiting already; wait for some of them")]
     Busy {
-        /// [`crate::QUEUE_CHANGES_MAX`].
+        /// [`crate::QUEUE_CHANGES_MAX`], or 1 for a compaction.
         limit: usize,
     },
     /// Host: the write failed here and again elsewhere. Whether it is on the disk is unknown.

@@ -239,5 +239,8 @@ fn carry_out(shared: &Shared, job: Job) -> Instant {
         _ => 0,
     };
     shared.report(outcome);
+    if shared.wishes().is_some() {
+        return begun;
+    }
     begun + Duration::from_millis(read * 1000 / shared.settings.compact_bytes_per_second)
 }

@@ -43,5 +43,5 @@ pub use probe::{Probe, probe};
 pub use spool::Spool;
 pub use stats::{Health, Latencies, Stats};
 pub use types::{
-    Change, Committed, Durability, Envelope, Id, Parts, Pending, Recovered, Recovery, Transaction,
+    Change, Committed, Compacted, Durability, Envelope, Id, Parts, Pending, Recovered, Recovery, Transaction,
 };

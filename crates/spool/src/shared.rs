@@ -2,6 +2,7 @@
 //! Owns no thread. Locks are held for the time of a look-up by callers and of a batch's copy by the writer, never
 //! across a system call.
 
+use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::deferred::Deferred;
@@ -13,6 +14,9 @@ use crate::options::Settings;
 use crate::queue::Queue;
 use crate::stats::{Condition, Counters, Latencies};
 
+/// Answered when compaction has nothing more to gain.
+pub(crate) type Wish = SyncSender<Result<(), AppendError>>;
+
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) disk: Arc<dyn Disk>,
@@ -23,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) condition: Condition,
     index: Mutex<Index>,
     latencies: Mutex<Latencies>,
+    /// Somebody who waits for a thorough compaction.
+    wishes: Mutex<Option<Wish>>,
     /// At most one for each job under way, so twice `JOBS_MAX`.
     outcomes: Mutex<Vec<Outcome>>,
 }
@@ -40,6 +46,7 @@ impl Shared {
             condition: Condition::default(),
             index: Mutex::new(index),
             latencies: Mutex::default(),
+            wishes: Mutex::default(),
             outcomes: Mutex::default(),
         }
     }
@@ -50,6 +57,10 @@ impl Shared {
 
     pub(crate) fn latencies(&self) -> MutexGuard<'_, Latencies> {
         self.latencies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn wishes(&self) -> MutexGuard<'_, Option<Wish>> {
+        self.wishes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn report(&self, outcome: Outcome) {

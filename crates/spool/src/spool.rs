@@ -2,6 +2,7 @@
 //! Cheap to clone, safe to share. Checks what can be checked without the index on the caller's own thread, computes the
 //! body's checksum there, and waits for the writer. When the last handle goes, everything queued is written first.
 
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -18,7 +19,7 @@ use crate::options::{TRANSACTION_BYTES_MAX, TRANSACTION_RECORDS_MAX};
 use crate::queue::{Request, Work, changes_bytes, transaction_bytes};
 use crate::shared::Shared;
 use crate::stats::{Health, Latencies, Stats, add};
-use crate::types::{Change, Committed, Durability, Id, Pending, Transaction};
+use crate::types::{Change, Committed, Compacted, Durability, Id, Pending, Transaction};
 
 /// Attempts at one read: between look-up and read, compaction may move a body and wipe where it lay.
 const READ_ATTEMPTS_MAX: u32 = 8;
@@ -52,6 +53,8 @@ impl Inner {
         self.shared.queue.close();
         self.shared.waker.ring();
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Nobody answers a wish any more.
+        self.shared.wishes().take();
         if let Some(writer) = writer {
             // A writer that panicked has nothing left to flush.
             let _ = writer.join();
@@ -142,6 +145,34 @@ impl Spool {
     /// [`ReadError::Damaged`] names segment and offset; such a message must be set aside, not sent.
     pub fn read_body(&self, id: Id) -> Result<Bytes, ReadError> {
         read_body(&self.inner.shared, id)
+    }
+
+    /// Compacts everything that is worth it now, without the budget, and removes spare segments beyond those that are kept
+    /// ready. Blocks until it is done; appends go on meanwhile, slowed by the disk. One at a time: a second call waits for
+    /// nothing and answers [`AppendError::Busy`].
+    ///
+    /// # Errors
+    /// [`AppendError::Full`] when there is no room to copy to, [`AppendError::Failed`] when the host cannot write.
+    pub fn compact(&self) -> Result<Compacted, AppendError> {
+        let shared = &self.inner.shared;
+        let files = |stats: &Stats| stats.segments + stats.segments_spare;
+        let before = count(shared);
+        let (wish, answer) = sync_channel(1);
+        match &mut *shared.wishes() {
+            Some(_) => return Err(AppendError::Busy { limit: 1 }),
+            none => *none = Some(wish),
+        }
+        if shared.queue.is_closed() {
+            shared.wishes().take();
+        }
+        shared.waker.notify();
+        answer.recv().map_err(|_| AppendError::Closed)??;
+        let after = count(shared);
+        Ok(Compacted {
+            segments_before: files(&before),
+            segments_after: files(&after),
+            bytes_copied: after.compacted_bytes - before.compacted_bytes,
+        })
     }
 
     /// Counters and what is in force.

@@ -145,6 +145,17 @@ impl Future for Pending {
     }
 }
 
+/// What a thorough compaction came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compacted {
+    /// Segment files before, spare ones included.
+    pub segments_before: u64,
+    /// Segment files now, spare ones included.
+    pub segments_after: u64,
+    /// Payload of living records that were written again, in bytes.
+    pub bytes_copied: u64,
+}
+
 /// A message found alive by recovery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovered {

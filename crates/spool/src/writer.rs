@@ -5,6 +5,7 @@
 
 pub(crate) use segments::salt;
 
+mod compaction;
 mod launch;
 mod segments;
 mod settle;
@@ -75,6 +76,8 @@ pub(crate) struct Writer {
     refilling: bool,
     jobs: VecDeque<Job>,
     compaction: Option<Compaction>,
+    /// Somebody waits for everything up to this generation to be compacted.
+    thorough: Option<u64>,
     consider_compaction: bool,
     /// Segments in use when compaction last began. If there are not fewer now, it has gained nothing and rests until
     /// something else is written or time has passed.
@@ -122,6 +125,7 @@ impl Writer {
             refilling: false,
             jobs: VecDeque::new(),
             compaction: None,
+            thorough: None,
             consider_compaction: false,
             compacted_from: usize::MAX,
             written_since: false,
@@ -174,7 +178,9 @@ impl Writer {
         if block && !full {
             self.shared.waker.about_to_sleep();
             // Whoever came before the flag was up did not ring.
-            let missed = !self.shared.queue.is_empty() || !self.shared.outcomes().is_empty();
+            let missed = !self.shared.queue.is_empty()
+                || !self.shared.outcomes().is_empty()
+                || (self.thorough.is_none() && self.shared.wishes().is_some());
             block = !missed && !self.is_over();
         }
         let mut done = std::mem::take(&mut self.done);
@@ -263,6 +269,7 @@ impl Drop for Ending {
             self.0.condition.fail("the writer met a bug and ended".to_owned());
             self.0.queue.close();
             self.0.queue.take(&mut VecDeque::new());
+            self.0.wishes().take();
         }
     }
 }

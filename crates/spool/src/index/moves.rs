@@ -128,6 +128,22 @@ impl Index {
         oldest.map(|segment| segment.header.number)
     }
 
+    /// The oldest closed segment of which at least one part in eight is dead.
+    pub(crate) fn oldest_worth_copying(&self, segment_bytes: u64, until_generation: u64) -> Option<u32> {
+        let candidate = |segment: &&Segment| {
+            let written = segment.written_bytes - BLOCK_BYTES as u64;
+            segment.state == SegmentState::Closed
+                && !segment.compacted
+                && segment.in_flight == 0
+                && segment.live_records > 0
+                && segment.header.generation < until_generation
+                && segment.header.segment_bytes <= segment_bytes
+                && written.saturating_sub(segment.live_bytes) * 8 >= written
+        };
+        let oldest = self.segments().filter(candidate).min_by_key(|segment| segment.header.generation);
+        oldest.map(|segment| segment.header.number)
+    }
+
     /// Segments in use, and how many the living bytes need.
     pub(crate) fn occupancy(&self, segment_bytes: u64) -> (usize, usize) {
         let in_use = |segment: &&Segment| {

@@ -176,6 +176,32 @@ fn what_was_submitted_is_written_when_the_last_handle_goes() {
 }
 
 #[test]
+fn a_thorough_compaction_gives_back_what_the_dead_took() {
+    let directory = directory();
+    let (spool, _) = Spool::open(options(&directory)).unwrap();
+    for number in 0..400 {
+        let _ = run(spool.append(transaction(number * 2))).unwrap();
+    }
+    let doomed = (0..800).filter(|number| number % 20 != 0);
+    let deletes = doomed.map(|number| Change::Delete { id: id(number), bytes: Bytes::new() });
+    run(spool.settle(deletes.collect())).unwrap();
+    let before = spool.stats();
+    let compacted = spool.compact().unwrap();
+    let after = spool.stats();
+    assert!(compacted.segments_after < compacted.segments_before, "{compacted:?}");
+    assert!(compacted.bytes_copied > 0 && after.dead_bytes < before.dead_bytes / 2, "{before:?} {after:?}");
+    assert_eq!(after.messages, 40);
+    // Nothing is left to be gained.
+    assert_eq!(spool.compact().unwrap().bytes_copied, 0);
+    spool.close().unwrap();
+    let (spool, recovery) = Spool::open(options(&directory)).unwrap();
+    assert_eq!(recovery.messages.len(), 40);
+    for message in &recovery.messages {
+        assert_eq!(spool.read_body(message.body).unwrap(), body(u128::from_be_bytes(message.body.0) as u64));
+    }
+}
+
+#[test]
 fn reading_says_what_is_wrong_and_where() {
     let directory = directory();
     let (spool, _) = Spool::open(options(&directory)).unwrap();

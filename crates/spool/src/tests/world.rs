@@ -41,6 +41,8 @@ pub(super) enum Action {
     Reopen,
     /// The power goes, now.
     Cut,
+    /// Somebody wishes for a thorough compaction.
+    Compact,
     /// All bodies are read.
     Read,
 }
@@ -62,6 +64,7 @@ impl Action {
             93..95 => Self::Hold(small.is_multiple_of(2)),
             95..97 => Self::Reopen,
             97..98 => Self::Cut,
+            98..99 => Self::Compact,
             _ => Self::Read,
         }
     }
@@ -183,6 +186,7 @@ impl World {
             // What was never synced may be lost, and what deleted it as well.
             Action::Cut if self.settings.durability != Durability::Commit => drop(self.writer.work_off()),
             Action::Cut => return self.cut(Faults::default()),
+            Action::Compact => *self.writer.shared().wishes() = Some(std::sync::mpsc::sync_channel(1).0),
             Action::Read => self.read_all()?,
         }
         self.collect()

@@ -5,12 +5,11 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
-use super::{Compaction, Writer};
+use super::Writer;
 use crate::disk::File;
 use crate::format::SegmentHeader;
 use crate::housekeeping::{Job, Outcome};
 use crate::index::{Segment, SegmentState};
-use crate::queue::{CopiedRecord, Request, Work};
 use crate::stats::add;
 
 impl Writer {
@@ -121,66 +120,6 @@ impl Writer {
         let header = self.next_header(number, segment_bytes);
         self.making.push(number);
         self.jobs.push_back(Job::Prepare { header });
-    }
-
-    /// Begins with another segment, or goes on with the one begun.
-    pub(super) fn keep_compacting(&mut self) {
-        if self.compaction.is_none() && std::mem::take(&mut self.consider_compaction) {
-            self.compaction = self.choose_segment();
-        }
-        let Some(Compaction { segment, next: Some(from), reading }) = &mut self.compaction else { return };
-        if *reading {
-            return;
-        }
-        let index = self.shared.index();
-        let Some(found) = index.segment(*segment).filter(|found| found.state == SegmentState::Closed) else {
-            // It was emptied before its turn came.
-            drop(index);
-            self.compaction = None;
-            return;
-        };
-        *reading = true;
-        let (header, file, seed) = (found.header, Arc::clone(&found.file), found.seed);
-        self.jobs.push_back(Job::Copy { header, file, seed, from: *from });
-    }
-
-    fn choose_segment(&mut self) -> Option<Compaction> {
-        let segment_bytes = self.shared.settings.segment_bytes;
-        let shared = Arc::clone(&self.shared);
-        let index = shared.index();
-        let (in_use, needed) = index.occupancy(segment_bytes);
-        let too_many =
-            in_use > 2 * needed + self.shared.settings.compact_slack_segments && !self.spares.is_empty();
-        let in_vain = in_use >= self.compacted_from && !self.written_since;
-        if !too_many || in_vain {
-            return None;
-        }
-        let segment = index.oldest_mostly_dead(segment_bytes)?;
-        drop(index);
-        (self.compacted_from, self.written_since) = (in_use, false);
-        add(&self.shared.counters.compactions, 1);
-        let from = crate::format::BLOCK_BYTES as u64;
-        Some(Compaction { segment, next: Some(from), reading: false })
-    }
-
-    fn copied(&mut self, number: u32, records: Vec<CopiedRecord>, next: Option<u64>, damaged: u64) {
-        if damaged > 0 {
-            tracing::error!(segment = number, damaged, "compaction met records that cannot be read");
-            add(&self.shared.counters.damaged, damaged);
-        }
-        if !records.is_empty() {
-            self.backlog.push_back(Request::new(Work::Copies(records), None));
-        }
-        let Some(compaction) = &mut self.compaction else { return };
-        (compaction.next, compaction.reading) = (next, false);
-        if next.is_none() {
-            self.compaction = None;
-            self.consider_compaction = true;
-            // Whatever is alive in it now could not be read or is in the backlog; it is not chosen twice.
-            if let Some(segment) = self.shared.index().segment_mut(number) {
-                segment.compacted = true;
-            }
-        }
     }
 }
 
