@@ -8,10 +8,10 @@ use bytes::Bytes;
 use crc32c::crc32c;
 use tokio::sync::oneshot;
 
-use crate::disk::AlignedBuffer;
+use crate::disk::{Load, Piece};
 use crate::error::AppendError;
 use crate::format::{
-    BLOCK_BYTES, Kind, RECORD_ALIGN_BYTES, RECORD_HEADER_BYTES, RecordHeader, Seed, aligned_block, in_memory,
+    Kind, RECORD_ALIGN_BYTES, RECORD_HEADER_BYTES, RecordHeader, Seed, aligned_block, in_memory,
     record_stride_bytes, reseed,
 };
 use crate::index::{Index, Move, Place};
@@ -49,7 +49,8 @@ pub(crate) struct Batch {
     pub(crate) moves: Vec<Move>,
     /// Bodies that durability `deferred` still keeps.
     pub(crate) deferred: Vec<Id>,
-    pub(crate) buffer: Option<AlignedBuffer>,
+    /// What it was written from, when the lane has handed it back.
+    pub(crate) load: Option<Load>,
     pub(crate) fate: Fate,
     /// When the lane got it.
     pub(crate) sent: Instant,
@@ -72,7 +73,7 @@ impl Batch {
             waiters: Vec::new(),
             moves: Vec::new(),
             deferred: Vec::new(),
-            buffer: None,
+            load: None,
             fate: Fate::Writing,
             sent: Instant::now(),
             again: false,
@@ -80,19 +81,30 @@ impl Batch {
         }
     }
 
+    /// A batch that is over, for another one: its lists keep their memory.
+    pub(crate) fn again_as(self, token: u64, segment: u32, offset: u64) -> Self {
+        let Self { mut waiters, mut moves, mut deferred, .. } = self;
+        waiters.clear();
+        moves.clear();
+        deferred.clear();
+        Self { waiters, moves, deferred, ..Self::new(token, segment, offset) }
+    }
+
     /// Changes the batch's place: every record gets the checksum of the other segment. The moves are what the index has
     /// to learn. A seal stays behind, for it closed the other segment.
     pub(crate) fn relocate(&mut self, segment: u32, offset: u64, from: Seed, to: Seed) -> Vec<Move> {
         let mut moves = Vec::new();
-        let Some(buffer) = &mut self.buffer else { return moves };
+        let Some(load) = &mut self.load else { return moves };
         let mut at = 0;
         while at < self.bytes {
-            let Some(header) = RecordHeader::decode(&buffer[at..], from) else { break };
+            let Some(start) = load.in_buffer(at) else { break };
+            let Some(header) = RecordHeader::decode(&load.buffer[start..], from) else { break };
             let end = at + in_memory(header.stride_bytes());
+            let bytes = &mut load.buffer[start..start + RECORD_HEADER_BYTES];
             if header.kind == Kind::Seal {
-                buffer[at..end].fill(0);
+                bytes.fill(0);
             } else {
-                reseed(&mut buffer[at..end], to);
+                reseed(bytes, to);
                 let place = |segment, base| place_of(segment, base, at, header.payload_bytes);
                 let (from, to) = (place(self.segment, self.offset), place(segment, offset));
                 moves.push(Move { kind: header.kind, id: header.id, from, to });
@@ -109,13 +121,24 @@ fn place_of(segment: u32, base: u64, at: usize, payload_bytes: u32) -> Place {
     Place { segment, offset: u32::try_from(base + at as u64).unwrap_or(u32::MAX), payload_bytes }
 }
 
+/// Most pieces of one batch; the kernel takes 1,024 at once.
+const GATHER_PIECES_MAX: usize = 1000;
+
 /// A buffer being filled.
 pub(crate) struct Page<'b> {
     buffer: &'b mut [u8],
+    pieces: &'b mut Vec<Piece>,
+    /// Parts of bodies from this length on are noted in the pieces instead of being copied; `None`: none is.
+    gather_bytes_min: Option<usize>,
+    /// Where in the buffer the stretch behind the last piece begins.
+    piece_start: usize,
     seed: Seed,
     segment: u32,
     offset: u64,
+    /// Bytes of the batch as it lies on the disk.
     used: usize,
+    /// Bytes of the buffer that are filled.
+    filled: usize,
     /// Sequence of the next record.
     pub(crate) sequence: u64,
     durable_sequence: Option<u64>,
@@ -129,20 +152,27 @@ pub(crate) struct Page<'b> {
 impl<'b> Page<'b> {
     /// `batch` says where the buffer will be written.
     pub(crate) fn new(
-        buffer: &'b mut [u8],
+        load: &'b mut Load,
+        gather_bytes_min: Option<usize>,
         batch: &Batch,
         seed: Seed,
         sequence: u64,
         durable_sequence: Option<u64>,
     ) -> Self {
         let (segment, offset) = (batch.segment, batch.offset);
-        let (used, open, position, records, skipped) = (0, None, 0, 0, 0);
+        let Load { buffer, pieces, .. } = load;
+        let (piece_start, used, filled) = (0, 0, 0);
+        let (open, position, records, skipped) = (None, 0, 0, 0);
         Self {
             buffer,
+            pieces,
+            gather_bytes_min,
+            piece_start,
             seed,
             segment,
             offset,
             used,
+            filled,
             sequence,
             durable_sequence,
             open,
@@ -270,18 +300,42 @@ impl<'b> Page<'b> {
             id: Id::default(),
             body: Id::default(),
         };
-        let at = self.used;
+        let at = self.filled;
         self.buffer[at..at + RECORD_HEADER_BYTES].copy_from_slice(&header.encode(self.seed));
         self.used += RECORD_HEADER_BYTES;
+        self.filled += RECORD_HEADER_BYTES;
     }
 
     /// Pads to whole blocks; returns the bytes to write.
     pub(crate) fn finish(mut self) -> usize {
         self.flush(true);
         let end = aligned_block(self.used);
-        self.buffer[self.used..end].fill(0);
-        debug_assert!(end.is_multiple_of(BLOCK_BYTES));
+        self.pad(end - self.used);
+        self.used = end;
+        let own = self.piece_start..self.filled;
+        if !self.pieces.is_empty() {
+            self.pieces.push(Piece::Own(own));
+        }
         end
+    }
+
+    fn pad(&mut self, bytes: usize) {
+        self.buffer[self.filled..self.filled + bytes].fill(0);
+        self.filled += bytes;
+    }
+
+    /// The only copy of a body, or none.
+    fn add(&mut self, part: &Bytes) {
+        let lend = self.gather_bytes_min.is_some_and(|min| part.len() >= min);
+        if lend && self.pieces.len() < GATHER_PIECES_MAX {
+            self.pieces.push(Piece::Own(self.piece_start..self.filled));
+            self.pieces.push(Piece::Lent(part.clone()));
+            self.piece_start = self.filled;
+        } else {
+            let end = self.filled + part.len();
+            self.buffer[self.filled..end].copy_from_slice(part);
+            self.filled = end;
+        }
     }
 
     fn small(&mut self, kind: Kind, id: Id, body: Id, bytes: &Bytes) -> Place {
@@ -290,17 +344,16 @@ impl<'b> Page<'b> {
 
     fn record(&mut self, kind: Kind, id: Id, body: Id, payload_crc: u32, parts: &[Bytes]) -> Place {
         self.flush(false);
-        let at = self.used;
-        let mut end = at + RECORD_HEADER_BYTES;
-        for part in parts {
-            self.buffer[end..end + part.len()].copy_from_slice(part);
-            end += part.len();
-        }
+        let (at, header_at) = (self.used, self.filled);
+        self.filled += RECORD_HEADER_BYTES;
+        parts.iter().for_each(|part| self.add(part));
         // Transactions are limited to 1 GiB before they come here.
-        let payload_bytes = u32::try_from(end - at - RECORD_HEADER_BYTES).unwrap_or(u32::MAX);
-        self.used = at + in_memory(record_stride_bytes(u64::from(payload_bytes)));
+        let payload: usize = parts.iter().map(Bytes::len).sum();
+        let payload_bytes = u32::try_from(payload).unwrap_or(u32::MAX);
+        let stride = in_memory(record_stride_bytes(u64::from(payload_bytes)));
+        self.pad(stride - RECORD_HEADER_BYTES - payload);
+        self.used += stride;
         debug_assert!(self.used.is_multiple_of(RECORD_ALIGN_BYTES));
-        self.buffer[end..self.used].fill(0);
         let header = RecordHeader {
             kind,
             commit: false,
@@ -312,7 +365,7 @@ impl<'b> Page<'b> {
             id,
             body,
         };
-        self.open = Some((at, header));
+        self.open = Some((header_at, header));
         self.sequence += 1;
         self.position += 1;
         self.records += 1;

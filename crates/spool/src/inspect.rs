@@ -65,6 +65,10 @@ impl File for Held {
         Err(io::ErrorKind::ReadOnlyFilesystem.into())
     }
 
+    fn write_slices_at(&self, _slices: &[io::IoSlice<'_>], _offset: u64, _sync: bool) -> io::Result<usize> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
     fn sync(&self) -> io::Result<()> {
         Ok(())
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::thread::{Builder, JoinHandle};
 
-use crate::disk::{AlignedBuffer, HostDisk, Lane, ThreadsLane, UringLane, Waker, make_directory};
+use crate::disk::{AlignedBuffer, Barrier, HostDisk, Lane, ThreadsLane, UringLane, Waker, make_directory};
 use crate::error::OpenError;
 use crate::file_system;
 use crate::format::SegmentHeader;
@@ -226,8 +226,11 @@ fn build_lane(
     mut engine: Engine,
 ) -> io::Result<(Box<dyn Lane>, Engine)> {
     let waker = &shared.waker;
+    let direct = engine.mode == WriteMode::Direct.name();
     if engine.backend == "uring" {
-        match UringLane::new(Arc::clone(waker), buffers) {
+        // Through the page cache the write only copies, and the sync behind it is one for all of it.
+        let barrier = if direct { Barrier::InWrite } else { Barrier::Linked };
+        match UringLane::new(Arc::clone(waker), buffers, barrier) {
             Ok(lane) => return Ok((Box::new(lane), engine)),
             Err(error) => {
                 tracing::warn!(%error, "io_uring worked a moment ago and is refused now; writing with threads");
@@ -236,6 +239,6 @@ fn build_lane(
             }
         }
     }
-    let lane = ThreadsLane::new(Arc::clone(waker), shared.settings.batches_in_flight_max)?;
+    let lane = ThreadsLane::new(Arc::clone(waker), shared.settings.batches_in_flight_max, !direct)?;
     Ok((Box::new(lane), engine))
 }

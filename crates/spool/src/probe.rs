@@ -12,10 +12,11 @@ use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 use crate::disk::uring::{build_ring, register_buffers};
-use crate::disk::{AlignedBuffer, Disk, HostDisk, Lane, UringLane, Waker, Write};
+use crate::disk::{AlignedBuffer, Barrier, Disk, HostDisk, Lane, Load, UringLane, Waker, Write};
 use crate::file_system;
 use crate::format::BLOCK_BYTES;
 
+const PROBE_ENTRIES: u32 = 8;
 const PROBE_NAME: &str = "probe.preparing";
 /// Size of the buffer whose registration is tried: one batch of the default size.
 const PROBE_BUFFER_BYTES: usize = 4 << 20;
@@ -73,13 +74,15 @@ fn direct_refusal(dir: &Path) -> Option<String> {
 
 /// Flags of the ring, and why its buffers are not registered.
 fn try_ring() -> Result<(&'static str, Option<String>), String> {
-    let (ring, flags) = build_ring().map_err(|error| setup_refusal(&error))?;
+    let (ring, flags) = build_ring(PROBE_ENTRIES).map_err(|error| setup_refusal(&error))?;
     let mut operations = io_uring::Probe::new();
     if ring.submitter().register_probe(&mut operations).is_ok() {
         let needed = [
             ("read", io_uring::opcode::Read::CODE),
             ("write", io_uring::opcode::Write::CODE),
             ("write_fixed", io_uring::opcode::WriteFixed::CODE),
+            ("writev", io_uring::opcode::Writev::CODE),
+            ("fsync", io_uring::opcode::Fsync::CODE),
         ];
         if let Some((name, _)) = needed.iter().find(|(_, code)| !operations.is_supported(*code)) {
             return Err(format!("the kernel's io_uring has no operation {name} (it came with 5.6)"));
@@ -121,9 +124,11 @@ fn try_write(dir: &Path, direct: bool) -> Result<(), String> {
     let file = disk.create(PROBE_NAME, 2 * BLOCK_BYTES as u64, &[]).map_err(explain)?;
     let tried = || -> io::Result<()> {
         let waker = Arc::new(Waker::new()?);
-        let mut lane = UringLane::new(waker, &mut [])?;
+        let barrier = if direct { Barrier::InWrite } else { Barrier::Linked };
+        let mut lane = UringLane::new(waker, &mut [], barrier)?;
         let buffer = AlignedBuffer::new(BLOCK_BYTES)?;
-        lane.submit(Write { token: 0, file, offset: 0, buffer, bytes: BLOCK_BYTES, sync: true });
+        let load = Load { buffer, pieces: Vec::new(), bytes: BLOCK_BYTES };
+        lane.submit(Write { token: 0, file, offset: 0, load, sync: true });
         let mut done = Vec::new();
         while done.is_empty() {
             lane.collect(true, &mut done);

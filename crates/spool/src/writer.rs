@@ -15,7 +15,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::batch::Batch;
-use crate::disk::{AlignedBuffer, Done, Lane};
+use crate::disk::{AlignedBuffer, Done, Lane, Load};
 use crate::housekeeping::{Housekeeper, Job};
 use crate::options::SEGMENTS_RESERVED;
 use crate::queue::Request;
@@ -58,7 +58,10 @@ pub(crate) struct Writer {
     shared: Arc<Shared>,
     lane: Box<dyn Lane>,
     hands: Hands,
-    buffers: Vec<AlignedBuffer>,
+    /// Memory to write from, used again and again.
+    loads: Vec<Load>,
+    /// Batches that are over, whose lists are used again.
+    resting: Vec<Batch>,
     backlog: VecDeque<Request>,
     parked: VecDeque<Parked>,
     /// In the order of their sequences; the front is acknowledged first.
@@ -112,7 +115,8 @@ impl Writer {
             shared,
             lane,
             hands,
-            buffers,
+            loads: buffers.into_iter().map(|buffer| Load { buffer, pieces: Vec::new(), bytes: 0 }).collect(),
+            resting: Vec::new(),
             backlog: VecDeque::new(),
             parked: VecDeque::new(),
             batches: VecDeque::new(),

@@ -210,6 +210,20 @@ impl File for HostFile {
         }
     }
 
+    fn write_slices_at(&self, slices: &[io::IoSlice<'_>], offset: u64, sync: bool) -> io::Result<usize> {
+        let flags = if sync { ReadWriteFlags::DSYNC } else { ReadWriteFlags::empty() };
+        match rustix::io::pwritev2(&self.buffered, slices, offset, flags) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+                let written = rustix::io::pwritev(&self.buffered, slices, offset)?;
+                if sync {
+                    rustix::fs::fdatasync(&self.buffered)?;
+                }
+                Ok(written)
+            }
+            other => Ok(other?),
+        }
+    }
+
     fn sync(&self) -> io::Result<()> {
         Ok(rustix::fs::fdatasync(&self.buffered)?)
     }

@@ -5,12 +5,14 @@
 #![allow(clippy::cast_possible_truncation, reason = "the disks of tests are small")]
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{Disk, Done, Entry, File, Lane, PREPARING_SUFFIX, Space, Write};
 
+/// Bodies of tests are small.
+const GATHER_BYTES_MIN: usize = 300;
 /// What a disk writes without tearing, in bytes.
 const SECTOR_BYTES: usize = 512;
 
@@ -377,6 +379,11 @@ impl File for MemoryFile {
         self.write(&mut self.disk.state(), bytes, offset as usize, sync)
     }
 
+    fn write_slices_at(&self, slices: &[IoSlice<'_>], offset: u64, sync: bool) -> io::Result<usize> {
+        let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.iter().copied()).collect();
+        self.write_at(&bytes, offset, sync)
+    }
+
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.state();
         if state.step()? {
@@ -417,11 +424,12 @@ impl File for MemoryFile {
 pub(crate) struct MemoryLane {
     disk: MemoryDisk,
     waiting: Vec<Write>,
+    gathers: bool,
 }
 
 impl MemoryLane {
-    pub(crate) fn new(disk: &MemoryDisk) -> Self {
-        Self { disk: disk.clone(), waiting: Vec::new() }
+    pub(crate) fn new(disk: &MemoryDisk, gathers: bool) -> Self {
+        Self { disk: disk.clone(), waiting: Vec::new(), gathers }
     }
 }
 
@@ -429,10 +437,14 @@ impl Lane for MemoryLane {
     fn submit(&mut self, write: Write) {
         // What the disk may already have begun to write when the power goes.
         if let Some(inode) = write.file.identity() {
-            let bytes = write.buffer[..write.bytes].to_vec();
+            let bytes = write.load.slices(0).flatten().copied().collect();
             self.disk.state().in_flight.insert(write.token, (inode, write.offset as usize, bytes));
         }
         self.waiting.push(write);
+    }
+
+    fn gather_bytes_min(&self) -> Option<usize> {
+        self.gathers.then_some(GATHER_BYTES_MIN)
     }
 
     fn collect(&mut self, block: bool, done: &mut Vec<Done>) {
@@ -441,11 +453,10 @@ impl Lane for MemoryLane {
         }
         let chosen = self.disk.state().random(self.waiting.len() as u64) as usize;
         let write = self.waiting.swap_remove(chosen);
-        let result =
-            super::write_through(&*write.file, &write.buffer[..write.bytes], write.offset, write.sync);
+        let result = super::write_load(&write);
         if !self.disk.is_off() {
             self.disk.state().in_flight.remove(&write.token);
         }
-        done.push(Done { token: write.token, buffer: write.buffer, result });
+        done.push(Done { token: write.token, load: write.load, result });
     }
 }

@@ -5,24 +5,29 @@
 mod host;
 #[cfg(test)]
 pub(crate) mod memory;
+mod progress;
 mod threads;
 pub(crate) mod uring;
 mod wake;
 
-use std::io;
+use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-pub(crate) use host::{DAMAGED_DIR, HostDisk, make_directory};
-pub(crate) use threads::ThreadsLane;
-pub(crate) use uring::{AlignedBuffer, UringLane};
-pub(crate) use wake::Waker;
+use bytes::Bytes;
 
-/// Attempts at one write that makes no progress before it counts as failed.
-pub(crate) const WRITE_ATTEMPTS_MAX: u32 = 64;
+pub(crate) use host::{DAMAGED_DIR, HostDisk, make_directory};
+pub(crate) use progress::{Next, Progress};
+pub(crate) use threads::ThreadsLane;
+pub(crate) use uring::{AlignedBuffer, Barrier, UringLane};
+pub(crate) use wake::Waker;
 
 /// End of the name of a segment that is not written through yet; such a file is worth nothing after a crash.
 pub(crate) const PREPARING_SUFFIX: &str = ".preparing";
+
+/// Shorter parts of a body are cheaper to copy than to write from where they lie.
+pub(crate) const GATHER_BYTES_MIN: usize = 4096;
 
 /// One entry of the spool's directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +70,8 @@ pub(crate) trait File: Send + Sync {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     /// May be short. With `sync` the bytes are on stable storage when it returns.
     fn write_at(&self, bytes: &[u8], offset: u64, sync: bool) -> io::Result<usize>;
+    /// As [`File::write_at`], from several places of memory, through the page cache.
+    fn write_slices_at(&self, slices: &[IoSlice<'_>], offset: u64, sync: bool) -> io::Result<usize>;
     fn sync(&self) -> io::Result<()>;
     /// The descriptor to write batches with, for lanes that go around `write_at`.
     fn descriptor(&self) -> Option<Arc<OwnedFd>>;
@@ -79,52 +86,111 @@ pub(crate) trait File: Send + Sync {
     }
 }
 
-/// A batch on its way. The lane owns the buffer until it hands back a [`Done`].
+/// A stretch of a batch that is written from several places.
+#[derive(Clone, Debug)]
+pub(crate) enum Piece {
+    /// Of the batch's own buffer.
+    Own(Range<usize>),
+    /// Of a caller's body, which is not copied.
+    Lent(Bytes),
+}
+
+/// What a batch is written from.
+pub(crate) struct Load {
+    pub(crate) buffer: AlignedBuffer,
+    /// Empty: all of it lies in the buffer, from its beginning.
+    pub(crate) pieces: Vec<Piece>,
+    /// Length on the disk.
+    pub(crate) bytes: usize,
+}
+
+impl Load {
+    /// The stretches from `written` on, in order.
+    pub(crate) fn slices(&self, written: usize) -> impl Iterator<Item = &[u8]> {
+        let whole = self.pieces.is_empty().then(|| &self.buffer[..self.bytes]);
+        let pieces = self.pieces.iter().map(|piece| match piece {
+            Piece::Own(range) => &self.buffer[range.clone()],
+            Piece::Lent(bytes) => &bytes[..],
+        });
+        let mut skip = written;
+        whole.into_iter().chain(pieces).filter_map(move |slice| {
+            let skipped = skip.min(slice.len());
+            skip -= skipped;
+            (skipped < slice.len()).then(|| &slice[skipped..])
+        })
+    }
+
+    /// Where a byte of the batch lies in the buffer; `None` if it was lent.
+    pub(crate) fn in_buffer(&self, at: usize) -> Option<usize> {
+        let mut before = 0;
+        for piece in &self.pieces {
+            let length = match piece {
+                Piece::Own(range) => range.len(),
+                Piece::Lent(bytes) => bytes.len(),
+            };
+            if at < before + length {
+                let Piece::Own(range) = piece else { return None };
+                return Some(range.start + at - before);
+            }
+            before += length;
+        }
+        self.pieces.is_empty().then_some(at)
+    }
+}
+
+/// A batch on its way. The lane owns the load until it hands back a [`Done`].
 pub(crate) struct Write {
     pub(crate) token: u64,
     pub(crate) file: Arc<dyn File>,
     pub(crate) offset: u64,
-    pub(crate) buffer: AlignedBuffer,
-    pub(crate) bytes: usize,
+    pub(crate) load: Load,
     pub(crate) sync: bool,
 }
 
 /// A batch that came back.
 pub(crate) struct Done {
     pub(crate) token: u64,
-    pub(crate) buffer: AlignedBuffer,
+    pub(crate) load: Load,
     pub(crate) result: io::Result<()>,
+}
+
+/// Writes a batch to its place, from wherever it lies.
+pub(crate) fn write_load(write: &Write) -> io::Result<()> {
+    let Write { file, offset, load, sync, .. } = write;
+    if load.pieces.is_empty() {
+        return write_through(&**file, &load.buffer[..load.bytes], *offset, *sync);
+    }
+    let mut progress = Progress::new(load.bytes, 1, false);
+    loop {
+        let slices: Vec<IoSlice<'_>> = load.slices(progress.written()).map(IoSlice::new).collect();
+        let answer = file.write_slices_at(&slices, *offset + progress.written() as u64, *sync);
+        if let Next::Over(result) = progress.wrote(answer) {
+            return result;
+        }
+    }
 }
 
 /// Writes batches, several at a time. Belongs to the writer's thread.
 pub(crate) trait Lane {
     /// Starts a write. Failures come back as [`Done`].
     fn submit(&mut self, write: Write);
+    /// Parts of bodies from this length on are written from where they lie; `None`: everything is copied into the buffer.
+    fn gather_bytes_min(&self) -> Option<usize>;
     /// Collects finished writes; with `block` it sleeps until there is one or the [`Waker`] fires.
     fn collect(&mut self, block: bool, done: &mut Vec<Done>);
 }
 
 /// Writes all of `bytes`: short writes are continued, EINTR and EAGAIN repeated.
 pub(crate) fn write_through(file: &dyn File, bytes: &[u8], offset: u64, sync: bool) -> io::Result<()> {
-    let mut written = 0;
-    let mut attempts = 0;
-    while written < bytes.len() {
-        match file.write_at(&bytes[written..], offset + written as u64, sync) {
-            Ok(more) if written + more >= bytes.len() => return Ok(()),
-            Ok(more) => {
-                // A direct write must start at a block; what a short one left in a block is written again.
-                let resume = written + more - (written + more) % crate::format::BLOCK_BYTES;
-                attempts = if resume > written { 0 } else { attempts + 1 };
-                written = resume.max(written);
-            }
-            Err(error) if is_transient(&error) => attempts += 1,
-            Err(error) => return Err(error),
-        }
-        if attempts >= WRITE_ATTEMPTS_MAX {
-            return Err(io::Error::new(io::ErrorKind::WriteZero, "the write makes no progress"));
+    // A direct write must start at a block; what a short one left in a block is written again.
+    let mut progress = Progress::new(bytes.len(), crate::format::BLOCK_BYTES, false);
+    loop {
+        let written = progress.written();
+        let answer = file.write_at(&bytes[written..], offset + written as u64, sync);
+        if let Next::Over(result) = progress.wrote(answer) {
+            return result;
         }
     }
-    Ok(())
 }
 
 /// Reads until `buffer` is full or the file ends; returns the bytes read.

@@ -7,13 +7,14 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
-use super::{Done, Lane, Waker, Write, write_through};
+use super::{Done, GATHER_BYTES_MIN, Lane, Waker, Write, write_load};
 
 /// As many threads as batches may be in flight, so nothing here queues for long.
 pub(crate) struct ThreadsLane {
     desk: Arc<Desk>,
     waker: Arc<Waker>,
     workers: Vec<JoinHandle<()>>,
+    buffered: bool,
 }
 
 #[derive(Default)]
@@ -31,9 +32,10 @@ struct Papers {
 }
 
 impl ThreadsLane {
-    pub(crate) fn new(waker: Arc<Waker>, threads: usize) -> io::Result<Self> {
+    /// `buffered`: files are written through the page cache, for which memory need not be aligned.
+    pub(crate) fn new(waker: Arc<Waker>, threads: usize, buffered: bool) -> io::Result<Self> {
         let desk = Arc::new(Desk::default());
-        let mut lane = Self { desk, waker, workers: Vec::with_capacity(threads) };
+        let mut lane = Self { desk, waker, workers: Vec::with_capacity(threads), buffered };
         for number in 0..threads {
             let (desk, waker) = (Arc::clone(&lane.desk), Arc::clone(&lane.waker));
             let name = format!("spool-write-{number}");
@@ -51,6 +53,10 @@ impl Lane for ThreadsLane {
     fn submit(&mut self, write: Write) {
         self.papers().waiting.push_back(write);
         self.desk.arrived.notify_one();
+    }
+
+    fn gather_bytes_min(&self) -> Option<usize> {
+        self.buffered.then_some(GATHER_BYTES_MIN)
     }
 
     fn collect(&mut self, block: bool, done: &mut Vec<Done>) {
@@ -76,8 +82,8 @@ impl Drop for ThreadsLane {
 
 fn work(desk: &Desk, waker: &Waker) {
     while let Some(write) = next(desk) {
-        let result = write_through(&*write.file, &write.buffer[..write.bytes], write.offset, write.sync);
-        let done = Done { token: write.token, buffer: write.buffer, result };
+        let result = write_load(&write);
+        let done = Done { token: write.token, load: write.load, result };
         desk.papers.lock().unwrap_or_else(PoisonError::into_inner).done.push(done);
         waker.ring();
     }

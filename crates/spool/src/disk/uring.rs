@@ -4,7 +4,7 @@
 //! answered by doing without: registered buffers and files, then newer ring flags; only the ring itself is essential.
 #![expect(unsafe_code, reason = "the ring reads memory by address; each block says why that memory stays")]
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::{self, NonNull};
@@ -14,11 +14,11 @@ use io_uring::{IoUring, opcode, squeue, types};
 use rustix::io::ReadWriteFlags;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
-use super::{Done, Lane, WRITE_ATTEMPTS_MAX, Waker, Write, is_transient};
+use super::{Done, GATHER_BYTES_MIN, Lane, Next, Progress, Waker, Write, is_transient};
 use crate::format::{BLOCK_BYTES, in_memory};
 
 /// Entries of the submission queue: every batch in flight, the bell, and room to spare.
-const RING_ENTRIES: u32 = 64;
+pub(crate) const RING_ENTRIES: u32 = 64;
 /// Flag of io_uring_enter: post completions that are due.
 const ENTER_GET_EVENTS: u32 = 1;
 /// Files registered with the ring: the active segment, its successor, and some that finish.
@@ -26,7 +26,8 @@ const FIXED_FILES: usize = 8;
 /// Most bytes in one write: a multiple of a block below 2 GiB.
 const WRITE_BYTES_MAX: u32 = 1 << 30;
 const HUGE_PAGE_BYTES: usize = 2 << 20;
-/// Marks the completion of the bell's read; batches use the number of their slot.
+/// Marks the completion of the bell's read. A write is marked with twice the number of its slot, the sync linked to it
+/// with one more.
 const BELL: u64 = u64::MAX;
 
 /// Zeroed memory aligned for direct writes, on huge pages where it is large enough for them.
@@ -100,14 +101,26 @@ pub(crate) struct UringLane {
     bell_word: AlignedBuffer,
     bell_armed: bool,
     waker: Arc<Waker>,
+    /// How a write becomes durable.
+    barrier: Barrier,
+}
+
+/// What makes a write durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Barrier {
+    /// The write itself, by RWF_DSYNC.
+    InWrite,
+    /// An fdatasync linked behind it: cheaper through the page cache, where RWF_DSYNC syncs page by page.
+    Linked,
 }
 
 struct Flight {
+    /// Memory that the entries in the ring point to; it goes before what it describes.
+    slices: Vec<IoSlice<'static>>,
     write: Write,
     descriptor: Arc<OwnedFd>,
     fixed_file: Option<u32>,
-    written: usize,
-    attempts: u32,
+    progress: Progress,
 }
 
 /// Which files the ring knows by number. Holding the descriptor keeps its identity from being used again.
@@ -119,26 +132,44 @@ struct FixedFiles {
 
 impl UringLane {
     /// Sets up the ring and registers what may be registered. `buffers` learn their numbers.
-    pub(crate) fn new(waker: Arc<Waker>, buffers: &mut [AlignedBuffer]) -> io::Result<Self> {
-        let (ring, _) = build_ring()?;
+    pub(crate) fn new(
+        waker: Arc<Waker>,
+        buffers: &mut [AlignedBuffer],
+        barrier: Barrier,
+    ) -> io::Result<Self> {
+        let (ring, _) = build_ring(RING_ENTRIES)?;
+        Self::over(ring, waker, buffers, barrier)
+    }
+
+    pub(crate) fn over(
+        ring: IoUring,
+        waker: Arc<Waker>,
+        buffers: &mut [AlignedBuffer],
+        barrier: Barrier,
+    ) -> io::Result<Self> {
         register_buffers(&ring, buffers);
         let fixed = ring.submitter().register_files(&[-1; FIXED_FILES]).is_ok().then(FixedFiles::new);
         let slots = (0..RING_ENTRIES / 2).map(|_| None).collect();
         let bell_word = AlignedBuffer::new(8)?;
-        Ok(Self { ring, slots, in_flight: 0, fixed, bell_word, bell_armed: false, waker })
+        Ok(Self { ring, slots, in_flight: 0, fixed, bell_word, bell_armed: false, waker, barrier })
     }
 
     fn start(&mut self, slot: usize) {
-        let Some(flight) = &self.slots[slot] else { return };
-        let entry = flight.entry(slot as u64);
-        self.push(&entry);
+        let Some(flight) = &mut self.slots[slot] else { return };
+        let (write, sync) = flight.entries(slot as u64);
+        match (write, sync) {
+            // A link holds only within one submission, so the two go into the queue together.
+            (Some(write), Some(sync)) => self.push(&[write.flags(squeue::Flags::IO_LINK), sync]),
+            (Some(only), None) | (None, Some(only)) => self.push(&[only]),
+            (None, None) => {}
+        }
     }
 
-    fn push(&mut self, entry: &squeue::Entry) {
+    fn push(&mut self, entries: &[squeue::Entry]) {
         loop {
-            // SAFETY: what the entry points to lives in `self.slots` or `self.bell_word`, which outlive the ring and
+            // SAFETY: what the entries point to lives in `self.slots` or `self.bell_word`, which outlive the ring and
             // are only touched again after the kernel has answered for the entry.
-            if unsafe { self.ring.submission().push(entry) }.is_ok() {
+            if unsafe { self.ring.submission().push_multiple(entries) }.is_ok() {
                 return;
             }
             // The queue has room for every slot and the bell, so it is full only while the kernel defers taking it.
@@ -159,7 +190,7 @@ impl UringLane {
         if !self.bell_armed {
             let word = self.bell_word.as_mut_ptr();
             let entry = opcode::Read::new(types::Fd(self.waker.raw()), word, 8).build().user_data(BELL);
-            self.push(&entry);
+            self.push(&[entry]);
             self.bell_armed = true;
         }
     }
@@ -181,11 +212,18 @@ impl UringLane {
         self.ring.completion().next().map(|entry| (entry.user_data(), entry.result()))
     }
 
-    fn landed(&mut self, slot: usize, result: i32, done: &mut Vec<Done>) {
+    fn landed(&mut self, mark: usize, result: i32, done: &mut Vec<Done>) {
+        let (slot, is_sync) = (mark / 2, mark % 2 == 1);
         let Some(flight) = self.slots.get_mut(slot).and_then(Option::as_mut) else { return };
-        match flight.advance(result) {
-            None => self.start(slot),
-            Some(result) => self.release(slot, result, done),
+        let answer = usize::try_from(result).map_err(|_| io::Error::from_raw_os_error(-result));
+        let next = match is_sync {
+            true => flight.progress.synced(answer.map(|_| ())),
+            false => flight.progress.wrote(answer),
+        };
+        match next {
+            Next::Wait => {}
+            Next::Again => self.start(slot),
+            Next::Over(result) => self.release(slot, result, done),
         }
     }
 
@@ -195,7 +233,9 @@ impl UringLane {
         if let (Some(fixed), Some(number)) = (&mut self.fixed, flight.fixed_file) {
             fixed.uses[number as usize] -= 1;
         }
-        done.push(Done { token: flight.write.token, buffer: flight.write.buffer, result });
+        let Flight { slices, write, .. } = flight;
+        drop(slices);
+        done.push(Done { token: write.token, load: write.load, result });
     }
 
     /// The ring itself is broken: nothing will come back. The kernel only ever reads from a buffer and holds the pages
@@ -227,13 +267,18 @@ impl Lane for UringLane {
             self.slots.len() - 1
         });
         let fixed_file = self.fixed_file(&descriptor);
-        self.slots[slot] = Some(Flight { write, descriptor, fixed_file, written: 0, attempts: 0 });
+        self.slots[slot] = Some(Flight::new(write, descriptor, fixed_file, self.barrier));
         self.in_flight += 1;
         self.start(slot);
         if let Err(error) = self.ring.submit() {
             // The entry stays in the queue and goes out with the next call, which also reports a lasting error.
             debug_assert!(is_busy(&error), "submitting: {error}");
         }
+    }
+
+    /// Direct writes need aligned memory, which a caller's body is not.
+    fn gather_bytes_min(&self) -> Option<usize> {
+        (self.barrier == Barrier::Linked).then_some(GATHER_BYTES_MIN)
     }
 
     fn collect(&mut self, block: bool, done: &mut Vec<Done>) {
@@ -270,15 +315,41 @@ impl Drop for UringLane {
 }
 
 impl Flight {
-    fn entry(&self, user_data: u64) -> squeue::Entry {
-        let bytes = &self.write.buffer[self.written..self.write.bytes];
+    fn new(write: Write, descriptor: Arc<OwnedFd>, fixed_file: Option<u32>, barrier: Barrier) -> Self {
+        // A direct write goes on only at a block; one through the page cache may do so anywhere.
+        let align_bytes = if write.load.pieces.is_empty() { BLOCK_BYTES } else { 1 };
+        let linked = write.sync && barrier == Barrier::Linked;
+        let progress = Progress::new(write.load.bytes, align_bytes, linked);
+        Self { slices: Vec::new(), write, descriptor, fixed_file, progress }
+    }
+
+    /// What is left to be written, and the sync behind it where that is an operation of its own.
+    fn entries(&mut self, slot: u64) -> (Option<squeue::Entry>, Option<squeue::Entry>) {
+        let linked = self.progress.is_linked();
+        let write = (!self.progress.is_written()).then(|| self.write_entry(linked).user_data(slot * 2));
+        let flags = types::FsyncFlags::DATASYNC;
+        let sync = linked.then(|| match self.fixed_file.map(types::Fixed) {
+            Some(file) => opcode::Fsync::new(file).flags(flags).build().user_data(slot * 2 + 1),
+            None => opcode::Fsync::new(self.plain()).flags(flags).build().user_data(slot * 2 + 1),
+        });
+        (write, sync)
+    }
+
+    fn plain(&self) -> types::Fd {
+        types::Fd(self.descriptor.as_raw_fd())
+    }
+
+    fn write_entry(&mut self, linked: bool) -> squeue::Entry {
+        let flags = if self.write.sync && !linked { ReadWriteFlags::DSYNC.bits() as i32 } else { 0 };
+        let offset = self.write.offset + self.progress.written() as u64;
+        if !self.write.load.pieces.is_empty() {
+            return self.vectored_entry(offset, flags);
+        }
+        let bytes = &self.write.load.buffer[self.progress.written()..self.write.load.bytes];
         // What is longer than the kernel writes at once is a short write, continued like any other.
         let (start, length) = (bytes.as_ptr(), u32::try_from(bytes.len()).unwrap_or(WRITE_BYTES_MAX));
-        let offset = self.write.offset + self.written as u64;
-        let flags = if self.write.sync { ReadWriteFlags::DSYNC.bits() as i32 } else { 0 };
-        let plain = types::Fd(self.descriptor.as_raw_fd());
-        let fixed = self.fixed_file.map(types::Fixed);
-        let entry = match (fixed, self.write.buffer.registered) {
+        let (fixed, plain) = (self.fixed_file.map(types::Fixed), self.plain());
+        match (fixed, self.write.load.buffer.registered) {
             (Some(file), Some(number)) => {
                 opcode::WriteFixed::new(file, start, length, number).offset(offset).rw_flags(flags).build()
             }
@@ -289,30 +360,23 @@ impl Flight {
                 opcode::Write::new(file, start, length).offset(offset).rw_flags(flags).build()
             }
             (None, None) => opcode::Write::new(plain, start, length).offset(offset).rw_flags(flags).build(),
-        };
-        entry.user_data(user_data)
+        }
     }
 
-    /// Takes the kernel's answer; `None` means that the rest has to be written.
-    fn advance(&mut self, result: i32) -> Option<io::Result<()>> {
-        let Ok(count) = usize::try_from(result) else {
-            let error = io::Error::from_raw_os_error(-result);
-            self.attempts += 1;
-            return if is_transient(&error) && self.attempts < WRITE_ATTEMPTS_MAX {
-                None
-            } else {
-                Some(Err(error))
-            };
+    fn vectored_entry(&mut self, offset: u64, flags: i32) -> squeue::Entry {
+        let lasting = |slice: &[u8]| {
+            // SAFETY: the memory belongs to the load of the same flight: a mapped buffer, and bodies whose bytes stay where
+            // they are as long as somebody holds them. The flight keeps both until the kernel has answered.
+            IoSlice::new(unsafe { std::slice::from_raw_parts(slice.as_ptr(), slice.len()) })
         };
-        if self.written + count >= self.write.bytes {
-            return Some(Ok(()));
+        self.slices.clear();
+        self.slices.extend(self.write.load.slices(self.progress.written()).map(lasting));
+        // IoSlice has the layout of iovec.
+        let (start, count) = (self.slices.as_ptr().cast(), u32::try_from(self.slices.len()).unwrap_or(0));
+        match self.fixed_file.map(types::Fixed) {
+            Some(file) => opcode::Writev::new(file, start, count).offset(offset).rw_flags(flags).build(),
+            None => opcode::Writev::new(self.plain(), start, count).offset(offset).rw_flags(flags).build(),
         }
-        // A direct write must start at a block; what a short one left in a block is written again.
-        let resume = self.written + count - (self.written + count) % BLOCK_BYTES;
-        self.attempts = if resume > self.written { 0 } else { self.attempts + 1 };
-        self.written = resume;
-        (self.attempts >= WRITE_ATTEMPTS_MAX)
-            .then(|| Err(io::Error::new(io::ErrorKind::WriteZero, "the write makes no progress")))
     }
 }
 
@@ -340,19 +404,42 @@ impl FixedFiles {
     }
 }
 
-/// The newest set of flags that the kernel takes, with the names of those it took.
-pub(crate) fn build_ring() -> io::Result<(IoUring, &'static str)> {
-    let mut newest = IoUring::builder();
-    newest.setup_single_issuer().setup_defer_taskrun().setup_submit_all();
-    if let Some(ring) = unless_invalid(newest.build(RING_ENTRIES))? {
-        return Ok((ring, "SINGLE_ISSUER|DEFER_TASKRUN|SUBMIT_ALL (6.1)"));
+/// Sets of flags for the ring, newest first, with the kernel that has them.
+pub(crate) const RUNGS: [(Rung, &str); 3] = [
+    (Rung::SingleIssuer, "SINGLE_ISSUER|DEFER_TASKRUN|SUBMIT_ALL (6.1)"),
+    (Rung::Cooperative, "COOP_TASKRUN|SUBMIT_ALL (5.19)"),
+    (Rung::Plain, "none (5.10)"),
+];
+
+/// One set of flags.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Rung {
+    SingleIssuer,
+    Cooperative,
+    Plain,
+}
+
+/// A ring with the newest set of flags that the kernel takes, and their names.
+pub(crate) fn build_ring(entries: u32) -> io::Result<(IoUring, &'static str)> {
+    for (rung, name) in RUNGS {
+        if let Some(ring) = unless_invalid(build_rung(rung, entries))? {
+            return Ok((ring, name));
+        }
     }
-    let mut newer = IoUring::builder();
-    newer.setup_coop_taskrun().setup_submit_all();
-    if let Some(ring) = unless_invalid(newer.build(RING_ENTRIES))? {
-        return Ok((ring, "COOP_TASKRUN|SUBMIT_ALL (5.19)"));
+    Err(io::ErrorKind::InvalidInput.into())
+}
+
+/// `InvalidInput` where the kernel does not know the flags.
+pub(crate) fn build_rung(rung: Rung, entries: u32) -> io::Result<IoUring> {
+    let mut builder = IoUring::builder();
+    match rung {
+        Rung::SingleIssuer => drop(builder.setup_single_issuer().setup_defer_taskrun().setup_submit_all()),
+        Rung::Cooperative => drop(builder.setup_coop_taskrun().setup_submit_all()),
+        Rung::Plain => {}
     }
-    Ok((IoUring::builder().build(RING_ENTRIES)?, "none (5.10)"))
+    let ring = builder.build(entries)?;
+    // Answers that do not fit the queue must wait in the kernel; one that is lost would keep its batch for ever.
+    if ring.params().is_feature_nodrop() { Ok(ring) } else { Err(io::ErrorKind::Unsupported.into()) }
 }
 
 fn unless_invalid(built: io::Result<IoUring>) -> io::Result<Option<IoUring>> {
@@ -366,7 +453,7 @@ fn unless_invalid(built: io::Result<IoUring>) -> io::Result<Option<IoUring>> {
 /// Tells the ring about the batch buffers, so that their pages are not looked up with every write. Registered memory
 /// counts against RLIMIT_MEMLOCK; where that is too small the buffers are used as they are.
 pub(crate) fn register_buffers(ring: &IoUring, buffers: &mut [AlignedBuffer]) -> Option<io::Error> {
-    let slices: Vec<io::IoSlice<'_>> = buffers.iter().map(|buffer| io::IoSlice::new(buffer)).collect();
+    let slices: Vec<IoSlice<'_>> = buffers.iter().map(|buffer| IoSlice::new(buffer)).collect();
     // SAFETY: IoSlice has the layout of iovec. The memory is mapped now, which is when the kernel takes its reference
     // to the pages; unmapping later leaves the ring with pages of its own and a buffer number nobody uses.
     let result = unsafe {

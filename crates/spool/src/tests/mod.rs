@@ -9,5 +9,6 @@ mod host;
 mod model;
 mod power;
 mod recovery;
+mod ring;
 mod rules;
 mod world;

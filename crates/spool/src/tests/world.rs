@@ -92,6 +92,8 @@ enum Effect {
 pub(super) struct World {
     pub(super) disk: MemoryDisk,
     pub(super) settings: Settings,
+    /// Bodies are written from where they lie: every other seed.
+    gathers: bool,
     pub(super) writer: Writer,
     expected: BTreeMap<Id, Expected>,
     bodies: BTreeMap<Id, Bytes>,
@@ -119,12 +121,12 @@ pub(super) fn settings(rules: Rules) -> Settings {
     settings
 }
 
-fn start(disk: &MemoryDisk, settings: &Settings) -> std::io::Result<(Writer, Recovery)> {
+fn start(disk: &MemoryDisk, settings: &Settings, gathers: bool) -> std::io::Result<(Writer, Recovery)> {
     let fold = recover(disk, settings.rules)?;
     let waker = Arc::new(Waker::new()?);
     let (shared, start, recovery) = begin(settings.clone(), Arc::new(disk.clone()), waker, fold)?;
     let buffers = batch_buffers(settings)?;
-    let lane = Box::new(MemoryLane::new(disk));
+    let lane = Box::new(MemoryLane::new(disk, gathers));
     Ok((Writer::new(shared, lane, Hands::Idle, buffers, start), recovery))
 }
 
@@ -132,10 +134,12 @@ impl World {
     /// On an empty disk.
     pub(super) fn new(seed: u64, settings: Settings) -> Self {
         let disk = MemoryDisk::new(seed, Faults::default());
-        let (writer, recovery) = start(&disk, &settings).unwrap();
+        let gathers = seed % 2 == 1;
+        let (writer, recovery) = start(&disk, &settings, gathers).unwrap();
         Self {
             disk,
             settings,
+            gathers,
             writer,
             expected: BTreeMap::new(),
             bodies: BTreeMap::new(),
@@ -387,16 +391,16 @@ impl World {
 
     fn replace(&mut self, disk: MemoryDisk, faults: Faults) -> Result<(), String> {
         // Opening may be cut as well; then the power comes back once more, for good.
-        let (disk, started) = match start(&disk, &self.settings) {
+        let (disk, started) = match start(&disk, &self.settings, self.gathers) {
             Err(_) if disk.is_off() => {
                 let disk = disk.after_power_cut(Faults { cut_at: None, ..faults });
-                let started = start(&disk, &self.settings);
+                let started = start(&disk, &self.settings, self.gathers);
                 (disk, started)
             }
             // An error met while opening ends it; the operator tries again.
             Err(_) if self.writes_fail => {
                 disk.set_faults(Faults::default());
-                let started = start(&disk, &self.settings);
+                let started = start(&disk, &self.settings, self.gathers);
                 (disk, started)
             }
             started => (disk, started),

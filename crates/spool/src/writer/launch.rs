@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::{Active, Parked, Writer};
 use crate::batch::{Batch, Fate, Page};
-use crate::disk::{AlignedBuffer, Write};
+use crate::disk::{AlignedBuffer, Load, Write};
 use crate::error::AppendError;
 use crate::format::{BLOCK_BYTES, RECORD_HEADER_BYTES, aligned_block, in_memory};
 use crate::index::SegmentState;
@@ -107,21 +107,21 @@ impl Writer {
     /// Sends a batch that holds nothing but the seal.
     pub(super) fn close_active(&mut self) {
         let Some(active) = self.active else { return };
-        let Some(buffer) = self.buffer_for(RECORD_HEADER_BYTES) else { return };
+        let Some(load) = self.load_for(RECORD_HEADER_BYTES) else { return };
         let batch = self.new_batch(active.number, active.offset);
-        self.seal_and_send(batch, buffer);
+        self.seal_and_send(batch, load);
     }
 
-    fn seal_and_send(&mut self, mut batch: Batch, mut buffer: AlignedBuffer) {
+    fn seal_and_send(&mut self, mut batch: Batch, mut load: Load) {
         let durable = self.syncs().then_some(self.durable_sequence);
         let shared = Arc::clone(&self.shared);
         let Some(seed) = shared.index().segment(batch.segment).map(|segment| segment.seed) else { return };
-        let mut page = Page::new(&mut buffer, &batch, seed, self.next_sequence, durable);
+        let mut page = Page::new(&mut load, None, &batch, seed, self.next_sequence, durable);
         page.seal();
         batch.bytes = page.finish();
         batch.last_sequence = self.next_sequence - 1;
         self.leave_active();
-        self.send(batch, buffer);
+        self.send(batch, load);
     }
 
     /// The active segment takes no more batches.
@@ -143,22 +143,29 @@ impl Writer {
 
     fn new_batch(&mut self, segment: u32, offset: u64) -> Batch {
         self.next_token += 1;
-        Batch::new(self.next_token, segment, offset)
+        match self.resting.pop() {
+            Some(batch) => batch.again_as(self.next_token, segment, offset),
+            None => Batch::new(self.next_token, segment, offset),
+        }
     }
 
     /// One of the reused buffers, or one made for a transaction that is larger than they are.
-    fn buffer_for(&mut self, bytes: usize) -> Option<AlignedBuffer> {
+    fn load_for(&mut self, bytes: usize) -> Option<Load> {
+        let new =
+            |bytes| Some(Load { buffer: AlignedBuffer::new(bytes).ok()?, pieces: Vec::new(), bytes: 0 });
         if bytes <= self.shared.settings.batch_bytes_max {
-            return self.buffers.pop().or_else(|| AlignedBuffer::new(bytes).ok());
+            return self.loads.pop().or_else(|| new(bytes));
         }
-        AlignedBuffer::new(bytes)
-            .inspect_err(|error| tracing::error!(%error, bytes, "no memory for a batch"))
-            .ok()
+        let load = new(bytes);
+        if load.is_none() {
+            tracing::error!(bytes, "no memory for a batch");
+        }
+        load
     }
 
     fn fill_batch(&mut self) {
         let (Some(active), Some(front)) = (self.active, self.backlog.front()) else { return };
-        let Some(mut buffer) = self.buffer_for(in_memory(front.bytes) + RECORD_HEADER_BYTES) else {
+        let Some(mut load) = self.load_for(in_memory(front.bytes) + RECORD_HEADER_BYTES) else {
             return self.refuse_front();
         };
         let mut batch = self.new_batch(active.number, active.offset);
@@ -166,11 +173,12 @@ impl Writer {
         let settings = &shared.settings;
         let room = in_memory(settings.segment_bytes - active.offset);
         // The seal has to fit behind whatever is put in.
-        let limit = buffer.len().min(room) - RECORD_HEADER_BYTES;
+        let limit = load.buffer.len().min(room) - RECORD_HEADER_BYTES;
         let mut index = shared.index();
         let Some(seed) = index.segment(active.number).map(|segment| segment.seed) else { return };
         let durable = self.syncs().then_some(self.durable_sequence);
-        let mut page = Page::new(&mut buffer, &batch, seed, self.next_sequence, durable);
+        let gather = self.lane.gather_bytes_min();
+        let mut page = Page::new(&mut load, gather, &batch, seed, self.next_sequence, durable);
         let (mut intake, mut changes) = (0, 0);
         while let Some(front) = self.backlog.front() {
             let fits = page.used() as u64 + front.bytes <= limit as u64;
@@ -190,7 +198,7 @@ impl Writer {
         shared.queue.give_back(intake, changes);
         self.written_since |= intake + changes > 0;
         if page.records == 0 {
-            return self.nothing_to_write(batch, buffer);
+            return self.nothing_to_write(batch, load);
         }
         let closes = room - aligned_block(page.used()) < BLOCK_BYTES;
         if closes {
@@ -198,7 +206,7 @@ impl Writer {
         }
         batch.bytes = page.finish();
         self.advance_active(batch.bytes as u64, closes);
-        self.send(batch, buffer);
+        self.send(batch, load);
     }
 
     fn advance_active(&mut self, bytes: u64, closes: bool) {
@@ -211,15 +219,15 @@ impl Writer {
     }
 
     /// All requests were refused or had nothing alive to change. Those that wait do so for what went before them.
-    fn nothing_to_write(&mut self, batch: Batch, buffer: AlignedBuffer) {
-        self.recycle(buffer);
+    fn nothing_to_write(&mut self, mut batch: Batch, load: Load) {
+        self.recycle(load);
         match self.batches.back_mut() {
-            Some(last) => last.waiters.extend(batch.waiters),
+            Some(last) => last.waiters.append(&mut batch.waiters),
             None => self.landed.push(batch),
         }
     }
 
-    pub(super) fn send(&mut self, mut batch: Batch, buffer: AlignedBuffer) {
+    pub(super) fn send(&mut self, mut batch: Batch, mut load: Load) {
         batch.fate = Fate::Writing;
         batch.sent = Instant::now();
         let sync = self.syncs();
@@ -234,17 +242,19 @@ impl Writer {
         add(&counters.batches, 1);
         add(&counters.barriers, u64::from(sync));
         add(&counters.bytes_written, batch.bytes as u64);
-        let (token, offset, bytes) = (batch.token, batch.offset, batch.bytes);
+        let (token, offset) = (batch.token, batch.offset);
+        load.bytes = batch.bytes;
         self.batches.push_back(batch);
-        self.lane.submit(Write { token, file, offset, buffer, bytes, sync });
+        self.lane.submit(Write { token, file, offset, load, sync });
     }
 
-    pub(super) fn recycle(&mut self, buffer: AlignedBuffer) {
+    pub(super) fn recycle(&mut self, mut load: Load) {
         let settings = &self.shared.settings;
-        let ours =
-            buffer.len() == settings.batch_bytes_max && self.buffers.len() < settings.batches_in_flight_max;
-        if ours {
-            self.buffers.push(buffer);
+        // What was lent goes back in any case.
+        load.pieces.clear();
+        let ours = load.buffer.len() == settings.batch_bytes_max;
+        if ours && self.loads.len() < settings.batches_in_flight_max {
+            self.loads.push(load);
         }
     }
 
@@ -279,7 +289,7 @@ impl Writer {
             return false;
         };
         self.give_back(&request);
-        let Some(mut buffer) = self.buffer_for(in_memory(request.bytes) + RECORD_HEADER_BYTES) else {
+        let Some(mut load) = self.load_for(in_memory(request.bytes) + RECORD_HEADER_BYTES) else {
             request.refuse(AppendError::Failed { reason: "no memory for the batch".to_owned() });
             return true;
         };
@@ -289,7 +299,8 @@ impl Writer {
         let mut index = shared.index();
         let Some(seed) = index.segment(number).map(|segment| segment.seed) else { return true };
         let durable = self.syncs().then_some(self.durable_sequence);
-        let mut page = Page::new(&mut buffer, &batch, seed, self.next_sequence, durable);
+        let gather = self.lane.gather_bytes_min();
+        let mut page = Page::new(&mut load, gather, &batch, seed, self.next_sequence, durable);
         page.put(&mut index, &mut batch, request);
         drop(index);
         self.next_sequence = page.sequence;
@@ -298,7 +309,7 @@ impl Writer {
         page.seal();
         batch.bytes = page.finish();
         self.close_segment(number, SegmentState::Closed);
-        self.send(batch, buffer);
+        self.send(batch, load);
         // The next one asks for its segment when this has got its own.
         self.make_parked_segment();
         true

@@ -18,7 +18,7 @@ impl Writer {
     pub(super) fn land(&mut self, done: Done) {
         let Some(batch) = self.batches.iter_mut().find(|batch| batch.token == done.token) else { return };
         self.shared.latencies().barrier_us.saturating_record(micros(batch.sent.elapsed()));
-        batch.buffer = Some(done.buffer);
+        batch.load = Some(done.load);
         batch.fate = match done.result {
             Ok(()) => Fate::Landed,
             Err(error) => {
@@ -85,8 +85,8 @@ impl Writer {
         let counters = &self.shared.counters;
         add(&counters.appends, batch.appends);
         add(&counters.records, u64::from(batch.records));
-        if let Some(buffer) = batch.buffer.take() {
-            self.recycle(buffer);
+        if let Some(load) = batch.load.take() {
+            self.recycle(load);
         }
     }
 
@@ -107,6 +107,9 @@ impl Writer {
             for waiter in batch.waiters.drain(..) {
                 // A caller that no longer waits needs no answer; its transaction stands.
                 let _ = waiter.caller.send(Ok(committed));
+            }
+            if self.resting.len() <= self.shared.settings.batches_in_flight_max {
+                self.resting.push(batch);
             }
         }
     }
@@ -191,8 +194,8 @@ impl Writer {
             self.leave_active();
         }
         batch.again = true;
-        if let Some(buffer) = batch.buffer.take() {
-            self.send(batch, buffer);
+        if let Some(load) = batch.load.take() {
+            self.send(batch, load);
         }
     }
 
