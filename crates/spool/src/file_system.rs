@@ -6,6 +6,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+/// How older and newer kernels say it of a mount.
+const VOLATILE: [&str; 2] = ["volatile", "fsync=volatile"];
+
 /// "ext4", "xfs", "tmpfs", "overlayfs", "btrfs", or the magic number.
 pub(crate) fn name(dir: &Path) -> String {
     const NAMES: [(u64, &str); 7] = [
@@ -46,7 +49,7 @@ fn has_volatile(mounts: &str, (major, minor): (u32, u32)) -> bool {
     let device = format!("{major}:{minor}");
     mounts.lines().filter(|line| line.split(' ').nth(2) == Some(&device)).any(|line| {
         let options = line.split_once(" - ").and_then(|(_, behind)| behind.rsplit(' ').next());
-        options.is_some_and(|options| options.split(',').any(|option| option == "volatile"))
+        options.is_some_and(|options| options.split(',').any(|option| VOLATILE.contains(&option)))
     })
 }
 
@@ -57,11 +60,12 @@ mod tests {
     const MOUNTS: &str = "\
 21 1 254:0 / / rw,relatime - ext4 /dev/root rw\n\
 40 21 0:35 / /merged rw,relatime - overlay overlay rw,lowerdir=/a,upperdir=/volatile,workdir=/w,volatile\n\
-41 21 0:36 / /sound rw,relatime shared:7 - overlay overlay rw,lowerdir=/a,upperdir=/volatile,workdir=/w\n";
+41 21 0:36 / /sound rw,relatime shared:7 - overlay overlay rw,lowerdir=/a,upperdir=/volatile,workdir=/w\n\
+42 21 0:37 / /newer rw,relatime - overlay overlay rw,lowerdir=/a,upperdir=/b,workdir=/w,uuid=on,fsync=volatile\n";
 
     #[test]
     fn only_the_option_of_the_mount_counts() {
-        assert!(has_volatile(MOUNTS, (0, 35)));
+        assert!(has_volatile(MOUNTS, (0, 35)) && has_volatile(MOUNTS, (0, 37)));
         assert!(
             !has_volatile(MOUNTS, (0, 36)) && !has_volatile(MOUNTS, (254, 0)) && !has_volatile("", (0, 35))
         );

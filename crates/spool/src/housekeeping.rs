@@ -96,7 +96,7 @@ fn wipe(
     if let Err(error) = sync_all(sync_first) {
         return Outcome::Stayed { number, error };
     }
-    match write_header(&*file, &header) {
+    match write_header(&*file, &header, shared.settings.rules.wipes_synced) {
         Ok(()) => Outcome::Gone { number, fresh: Some((header, file)) },
         Err(error) => {
             tracing::error!(segment = number, %error, "an emptied segment cannot be wiped and is removed");
@@ -106,12 +106,12 @@ fn wipe(
 }
 
 /// After this nothing that the segment held can be read as a record.
-fn write_header(file: &dyn File, header: &SegmentHeader) -> io::Result<()> {
+fn write_header(file: &dyn File, header: &SegmentHeader, sync: bool) -> io::Result<()> {
     file.arm()?;
     let mut block = AlignedBuffer::new(BLOCK_BYTES)?;
     let encoded = header.encode();
     block[..encoded.len()].copy_from_slice(&encoded);
-    write_through(file, &block, 0, true)
+    write_through(file, &block, 0, sync)
 }
 
 fn remove(shared: &Shared, number: u32, sync_first: &[Arc<dyn File>]) -> Outcome {

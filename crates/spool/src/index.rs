@@ -157,6 +157,12 @@ impl Segment {
             envelopes: Vec::new(),
         }
     }
+
+    /// No more batches begin here, and nothing in it is alive.
+    fn is_empty(&self) -> bool {
+        let closed = matches!(self.state, SegmentState::Closed | SegmentState::Poisoned);
+        closed && self.live_records == 0
+    }
 }
 
 /// Everything that is known without reading a disk.
@@ -223,27 +229,25 @@ impl Index {
     /// Segments that are closed, empty, and emptied by something durable. Each is named once; the rest stay noted.
     pub(crate) fn take_reclaimable(&mut self, durable_sequence: u64, out: &mut Vec<u32>) {
         let waits = self.rules.reuse_waits;
-        for number in std::mem::take(&mut self.emptied) {
-            let Some(segment) = self.segment_mut(number) else { continue };
-            segment.listed = false;
-            let closed = matches!(segment.state, SegmentState::Closed | SegmentState::Poisoned);
-            if segment.live_records > 0 || !closed {
-                continue;
-            }
-            if segment.in_flight == 0 && (segment.emptied_by <= durable_sequence || !waits) {
+        let Self { emptied, segments, .. } = self;
+        emptied.retain(|number| {
+            let Some(segment) = segments.get_mut(*number as usize).and_then(Option::as_mut) else {
+                return false;
+            };
+            let ripe = segment.in_flight == 0 && (segment.emptied_by <= durable_sequence || !waits);
+            if segment.is_empty() && ripe {
                 segment.state = SegmentState::Leaving;
-                out.push(number);
-            } else {
-                self.note_empty(number);
+                out.push(*number);
             }
-        }
+            segment.listed = segment.is_empty();
+            segment.listed
+        });
     }
 
     /// To be called when a segment is closed, and when something in it died.
     pub(crate) fn note_empty(&mut self, number: u32) {
         let Some(segment) = self.segment_mut(number) else { return };
-        let closed = matches!(segment.state, SegmentState::Closed | SegmentState::Poisoned);
-        if closed && segment.live_records == 0 && !segment.listed {
+        if segment.is_empty() && !segment.listed {
             segment.listed = true;
             self.emptied.push(number);
         }
@@ -379,9 +383,9 @@ impl Index {
     /// `place` is where the delete record lies.
     pub(crate) fn delete(&mut self, id: Id, place: Place, sequence: u64) {
         let Some(message) = self.messages.remove(id) else { return };
-        let mut copies = self.older.remove(&id).unwrap_or_default();
-        copies.push(message.place.segment);
-        self.guard(id, place, &copies);
+        let older = self.older.remove(&id).unwrap_or_default();
+        let newest = [message.place.segment];
+        self.guard(id, place, newest.iter().chain(&older));
         self.release(message.place, sequence);
         if let Some(mark) = message.mark {
             self.release(mark.place(), sequence);
@@ -390,12 +394,14 @@ impl Index {
     }
 
     /// A delete is alive as long as another segment still holds what it deletes.
-    fn guard(&mut self, id: Id, place: Place, copies: &[u32]) {
-        let own = copies.iter().filter(|segment| **segment == place.segment).count();
-        let elsewhere = copies.len() - own;
+    fn guard<'c>(&mut self, id: Id, place: Place, copies: impl Iterator<Item = &'c u32>) {
+        let (mut own, mut elsewhere) = (0, 0);
+        for segment in copies {
+            own += u32::from(*segment == place.segment);
+            elsewhere += u32::from(*segment != place.segment);
+        }
         if elsewhere > 0 && self.rules.deletes_pin {
-            let count = |copies| u32::try_from(copies).unwrap_or(u32::MAX);
-            self.deleted.insert(id, Deleted { place, elsewhere: count(elsewhere), own: count(own) });
+            self.deleted.insert(id, Deleted { place, elsewhere, own });
             self.hold(place);
         }
     }

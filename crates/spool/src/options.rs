@@ -136,11 +136,22 @@ pub(crate) struct Rules {
     pub(crate) reuse_waits: bool,
     /// The directory is synced after a segment was made or removed.
     pub(crate) names_synced: bool,
+    /// A wiped segment is used only after its new header is durable.
+    pub(crate) wipes_synced: bool,
+    /// What a dead process left behind is synced before anything is concluded from it.
+    pub(crate) opening_syncs: bool,
 }
 
 impl Rules {
-    pub(crate) const ALL: Self =
-        Self { generation: true, checksums: true, deletes_pin: true, reuse_waits: true, names_synced: true };
+    pub(crate) const ALL: Self = Self {
+        generation: true,
+        checksums: true,
+        deletes_pin: true,
+        reuse_waits: true,
+        names_synced: true,
+        wipes_synced: true,
+        opening_syncs: true,
+    };
 }
 
 /// `Options` as meant: rounded and within limits.

@@ -162,7 +162,9 @@ fn scan_segment(
 ) -> io::Result<Result<Scanned, &'static str>> {
     let file = disk.open(name)?;
     // What a dying process wrote may still be in a cache; nothing may be concluded from it before it is durable.
-    file.sync()?;
+    if rules.opening_syncs {
+        file.sync()?;
+    }
     let mut head = [0; SEGMENT_HEADER_BYTES];
     if read_through(&*file, &mut head, 0).is_err() {
         return Ok(Err("its first block cannot be read"));

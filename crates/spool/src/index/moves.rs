@@ -92,7 +92,7 @@ impl Index {
         }
         // Envelope and delete went down together; now the one may be on the disk without the other.
         let left_behind = vec![from.segment; self.copies_in(from.segment, id)];
-        self.guard(id, to, &left_behind);
+        self.guard(id, to, left_behind.iter());
     }
 
     fn copies_in(&self, segment: u32, id: Id) -> usize {
@@ -187,7 +187,7 @@ impl Index {
     }
 
     pub(crate) fn recover_deleted(&mut self, id: Id, place: Place, copies: &[u32]) {
-        self.guard(id, place, copies);
+        self.guard(id, place, copies.iter());
         copies.iter().for_each(|segment| self.note_envelope(id, *segment));
     }
 }

@@ -1,6 +1,7 @@
 //! Real files on the file system of the build directory: every back end and mode that the host allows.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use bytes::Bytes;
 use tempfile::TempDir;
@@ -17,7 +18,11 @@ fn directory() -> TempDir {
 }
 
 fn options(directory: &TempDir) -> Options {
-    let mut options = Options::new(directory.path().join("spool"));
+    options_in(&directory.path().join("spool"))
+}
+
+fn options_in(directory: &Path) -> Options {
+    let mut options = Options::new(directory);
     options.segment_bytes = 1 << 20;
     options.segments_spare = 3;
     options.batch_bytes_max = 128 << 10;
@@ -238,6 +243,71 @@ fn a_floor_above_what_is_free_refuses_bodies_from_the_start() {
     let refused = run(spool.append(transaction(2))).unwrap_err();
     assert!(matches!(refused, AppendError::Full { .. }), "{refused}");
     run(spool.settle(vec![Change::Delete { id: id(2), bytes: Bytes::new() }])).unwrap();
+}
+
+/// Mounts an overlay with these options until it is dropped; the error says why that cannot be done here.
+struct Overlay(TempDir);
+
+impl Overlay {
+    fn mount(options: &str) -> Result<Self, String> {
+        let root = directory();
+        let path = |name: &str| root.path().join(name).display().to_string();
+        for name in ["lower", "upper", "work", "merged"] {
+            std::fs::create_dir(path(name)).unwrap();
+        }
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={}{options}",
+            path("lower"),
+            path("upper"),
+            path("work")
+        );
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "overlay", "overlay", "-o", &options, &path("merged")]);
+        let output = mount.output().map_err(|error| error.to_string())?;
+        if output.status.success() {
+            Ok(Self(root))
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
+    }
+
+    fn merged(&self) -> PathBuf {
+        self.0.path().join("merged")
+    }
+}
+
+impl Drop for Overlay {
+    fn drop(&mut self) {
+        // Lazily: the kernel takes a closed ring apart in its own time and holds the ring's files until then.
+        let _ = Command::new("umount").arg("--lazy").arg(self.merged()).status();
+    }
+}
+
+#[test]
+fn an_overlay_that_ignores_syncs_is_refused() {
+    for (options, volatile) in [("", false), (",volatile", true)] {
+        let overlay = match Overlay::mount(options) {
+            Ok(overlay) => overlay,
+            Err(reason) => {
+                eprintln!("skipped: an overlay{options} cannot be mounted: {reason}");
+                continue;
+            }
+        };
+        let directory = overlay.merged().join("spool");
+        let mut options = options_in(&directory);
+        options.backend = Backend::Threads;
+        match Spool::open(options) {
+            Err(refused) if volatile => {
+                assert!(refused.to_string().contains("option volatile"), "{refused}");
+            }
+            Ok((spool, _)) if !volatile => {
+                assert_eq!(spool.stats().file_system, "overlayfs");
+                let _ = run(spool.append(transaction(2))).unwrap();
+            }
+            Ok(_) => panic!("a volatile overlay was taken"),
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 #[test]

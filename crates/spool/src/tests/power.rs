@@ -94,6 +94,12 @@ fn without_syncs_of_the_directory_the_test_fails() {
 }
 
 #[test]
+fn without_durable_wipes_the_test_fails() {
+    let broken = search(Rules { wipes_synced: false, ..Rules::ALL }, Faults::default());
+    assert!(broken.is_some(), "headers of wiped segments were lost and nobody noticed");
+}
+
+#[test]
 fn without_pins_of_deletes_the_test_fails() {
     let broken = search(Rules { deletes_pin: false, ..Rules::ALL }, Faults::default());
     assert!(broken.is_some(), "the dead were raised and nobody noticed");

@@ -2,7 +2,10 @@
 
 use super::world::{Action, World, settings};
 use crate::disk::memory::Faults;
+use crate::inspect::scan_segment_bytes;
 use crate::options::Rules;
+use crate::recover::segment_name;
+use crate::types::Durability;
 
 /// More than fits into a segment of 16 KiB together with another of its kind.
 const FILLER_BYTES: usize = 7_000;
@@ -92,6 +95,47 @@ fn what_an_earlier_generation_left_behind_is_not_read() {
         // What was deleted is not even seen.
         assert!(world.recovery.deletes.is_empty() && world.recovery.records <= 2 * 8);
     }
+}
+
+/// A process that syncs nothing dies; another one, which does, finds what it wrote in the kernel's cache. Then the power
+/// goes.
+fn found_in_a_cache(seed: u64, rules: Rules) -> Result<(), String> {
+    let mut settings = settings(rules);
+    settings.durability = Durability::Written;
+    let mut world = World::new(seed, settings);
+    world.append(500, 2);
+    world.flush();
+    world.settings.durability = Durability::Commit;
+    world.die()?;
+    assert_eq!(world.alive(), 2);
+    world.cut(Faults::default())
+}
+
+#[test]
+fn nothing_is_concluded_from_what_is_not_durable() {
+    for seed in 0..20 {
+        found_in_a_cache(seed, Rules::ALL).unwrap();
+    }
+    let hasty = Rules { opening_syncs: false, ..Rules::ALL };
+    let broken = (0..20).find_map(|seed| found_in_a_cache(seed, hasty).err());
+    assert!(broken.unwrap().contains("is lost"));
+}
+
+#[test]
+fn nothing_is_written_behind_what_an_earlier_process_left() {
+    let mut world = World::new(9, settings(Rules::ALL));
+    world.append(500, 1);
+    world.flush();
+    let left: Vec<_> = (1..4).filter_map(|number| world.disk.contents(&segment_name(number))).collect();
+    let used = |contents: &Vec<u8>| scan_segment_bytes(contents).is_ok_and(|found| found.records > 0);
+    let left: Vec<_> = left.into_iter().filter(used).collect();
+    assert_eq!(left.len(), 1);
+    world.cut(Faults::default()).unwrap();
+    world.append(500, 1);
+    world.flush();
+    let now: Vec<_> = (1..9).filter_map(|number| world.disk.contents(&segment_name(number))).collect();
+    assert!(now.contains(&left[0]), "the segment is as it was left");
+    assert_eq!(now.iter().filter(|contents| used(contents)).count(), 2);
 }
 
 #[test]

@@ -382,6 +382,13 @@ impl World {
         self.replace(disk, faults)
     }
 
+    /// The process is gone from one moment to the next; the kernel keeps what it has.
+    pub(super) fn die(&mut self) -> Result<(), String> {
+        self.collect()?;
+        let (disk, faults) = (self.disk.clone(), self.disk.faults());
+        self.replace(disk, faults)
+    }
+
     /// The power goes and comes back.
     pub(super) fn cut(&mut self, faults: Faults) -> Result<(), String> {
         self.collect()?;
