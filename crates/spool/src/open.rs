@@ -61,13 +61,15 @@ fn choose(settings: &Settings, found: &Probe) -> Result<Engine, OpenError> {
     let backend = match (settings.backend, &found.uring_refused) {
         (Backend::Threads, _) => "threads",
         (Backend::Auto | Backend::Uring, None) => "uring",
-        (Backend::Uring, Some(reason)) => {
-            return Err(OpenError::Uring { dir: settings.dir.clone(), reason: reason.clone() });
-        }
+        #[cfg(feature = "tokio-uring")]
+        (Backend::TokioUring, None) => "tokio-uring",
         (Backend::Auto, Some(reason)) => {
             tracing::warn!(reason, "io_uring is not available; writing with threads");
             reasons.push(reason.clone());
             "threads"
+        }
+        (_, Some(reason)) => {
+            return Err(OpenError::Uring { dir: settings.dir.clone(), reason: reason.clone() });
         }
     };
     let wanted = match settings.mode {
@@ -238,6 +240,12 @@ fn build_lane(
                 engine.fallback_reason = Some(format!("io_uring: {error}"));
             }
         }
+    }
+    #[cfg(feature = "tokio-uring")]
+    if engine.backend == "tokio-uring" {
+        let in_flight_max = shared.settings.batches_in_flight_max;
+        let lane = crate::disk::TokioUringLane::new(Arc::clone(waker), in_flight_max)?;
+        return Ok((Box::new(lane), engine));
     }
     let lane = ThreadsLane::new(Arc::clone(waker), shared.settings.batches_in_flight_max, !direct)?;
     Ok((Box::new(lane), engine))

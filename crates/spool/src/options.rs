@@ -42,6 +42,9 @@ pub enum Backend {
     Uring,
     /// A small fixed number of threads calling pwritev2.
     Threads,
+    /// The tokio-uring runtime or an error: a contender of the write benchmark.
+    #[cfg(feature = "tokio-uring")]
+    TokioUring,
 }
 
 /// How it is written.

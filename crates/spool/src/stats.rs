@@ -57,7 +57,7 @@ pub struct Stats {
     pub free_bytes: u64,
     /// Inodes free on the file system when it was last looked at.
     pub free_inodes: u64,
-    /// "uring" or "threads".
+    /// "uring" or "threads"; "tokio-uring" where it was built in and asked for.
     pub backend: &'static str,
     /// "direct" or "buffered".
     pub mode: &'static str,

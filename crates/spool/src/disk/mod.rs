@@ -7,6 +7,8 @@ mod host;
 pub(crate) mod memory;
 mod progress;
 mod threads;
+#[cfg(feature = "tokio-uring")]
+mod tokio_uring;
 pub(crate) mod uring;
 mod wake;
 
@@ -20,6 +22,8 @@ use bytes::Bytes;
 pub(crate) use host::{DAMAGED_DIR, HostDisk, make_directory};
 pub(crate) use progress::{Next, Progress};
 pub(crate) use threads::ThreadsLane;
+#[cfg(feature = "tokio-uring")]
+pub(crate) use tokio_uring::TokioUringLane;
 pub(crate) use uring::{AlignedBuffer, Barrier, UringLane};
 pub(crate) use wake::Waker;
 

@@ -91,6 +91,23 @@ impl Drop for AlignedBuffer {
     }
 }
 
+// SAFETY: the address is that of the mapping, which stays where it is while the value moves, until the value is dropped; all
+// of it is initialized, by the kernel when it was mapped.
+#[cfg(feature = "tokio-uring")]
+unsafe impl tokio_uring::buf::IoBuf for AlignedBuffer {
+    fn stable_ptr(&self) -> *const u8 {
+        self.start.as_ptr()
+    }
+
+    fn bytes_init(&self) -> usize {
+        self.bytes
+    }
+
+    fn bytes_total(&self) -> usize {
+        self.bytes
+    }
+}
+
 /// A ring with its bell, ready for batches.
 pub(crate) struct UringLane {
     /// Fields drop in order: the ring is gone before the memory that it may read from or write to.
