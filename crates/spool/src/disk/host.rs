@@ -45,6 +45,25 @@ impl HostDisk {
         fs::rename(made, kept)?;
         Ok(Arc::new(file))
     }
+
+    fn copy_as(&self, kept: &Path, made: &Path) -> io::Result<Arc<dyn File>> {
+        let original = fs::File::open(kept)?;
+        let file = self.file(kept.to_owned(), made, OFlags::CREATE | OFlags::TRUNC)?;
+        let mut buffer = AlignedBuffer::new(FILL_BYTES)?;
+        let mut offset = 0;
+        loop {
+            let filled = rustix::io::pread(&original, &mut buffer[..], offset)?;
+            if filled == 0 {
+                break;
+            }
+            write_through(&file, &buffer[..filled], offset, false)?;
+            offset += filled as u64;
+        }
+        rustix::fs::fsync(&file.buffered)?;
+        fs::rename(made, kept)?;
+        sync_directory(&self.dir)?;
+        Ok(Arc::new(file))
+    }
 }
 
 /// Makes a directory with its parents. When it returns, the names of all those that were missing are durable: a spool whose
@@ -104,6 +123,16 @@ impl Disk for HostDisk {
 
     fn sync_names(&self) -> io::Result<()> {
         sync_directory(&self.dir)
+    }
+
+    fn write_anew(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        let preparing = self.dir.join(format!("{name}{PREPARING_SUFFIX}"));
+        let made = self.copy_as(&self.dir.join(name), &preparing);
+        if made.is_err() {
+            // As in `create`.
+            let _ = fs::remove_file(&preparing);
+        }
+        made
     }
 
     fn set_file_aside(&self, name: &str) -> io::Result<()> {

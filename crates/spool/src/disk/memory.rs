@@ -315,6 +315,20 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
+    fn write_anew(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        let mut state = self.state();
+        let cut = state.step()?;
+        state.fails()?;
+        let inode = state.names.get(name).copied().ok_or(io::ErrorKind::NotFound)?;
+        if !cut || state.random(2) == 0 {
+            let contents = state.inodes[&inode].cache.clone();
+            let number = state.add(name.to_owned(), contents);
+            state.durable_names.insert(name.to_owned(), number);
+        }
+        drop(state);
+        if cut { Err(power_is_off()) } else { self.open(name) }
+    }
+
     fn set_file_aside(&self, name: &str) -> io::Result<()> {
         let mut state = self.state();
         let inode = state.names.remove(name).ok_or(io::ErrorKind::NotFound)?;

@@ -61,6 +61,9 @@ pub(crate) trait Disk: Send + Sync {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// When it returns, every file made or removed before stays made or removed.
     fn sync_names(&self) -> io::Result<()>;
+    /// Puts a copy of an existing file, in new blocks and durable, in its place. The file itself is left as it is unless
+    /// every byte of it could be read and the copy is durable.
+    fn write_anew(&self, name: &str) -> io::Result<Arc<dyn File>>;
     /// Moves a whole file into `damaged/`, durably.
     fn set_file_aside(&self, name: &str) -> io::Result<()>;
     /// Keeps a copy of a damaged region in `damaged/`, once.
