@@ -1,8 +1,10 @@
-//! Looking at the bytes of one segment without a spool around them: for tools, tests and fuzzing.
-//! Runs the very code that recovery runs. Refuses bytes without a valid segment header; never panics, always ends.
+//! Looking at the bytes of segments without a spool around them: for tools, tests and fuzzing.
+//! Runs the very code that recovery runs, on files that can only be read. Refuses bytes without a valid segment header;
+//! never panics, always ends.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use crate::disk::File;
@@ -33,44 +35,74 @@ pub struct ScanSummary {
 /// Says what is wrong with the segment's header.
 pub fn scan_segment_bytes(bytes: &[u8]) -> Result<ScanSummary, &'static str> {
     let header = SegmentHeader::decode(bytes)?;
-    let end = header.segment_bytes.min(bytes.len() as u64);
-    let file: Arc<dyn File> = Arc::new(Held(bytes.to_vec()));
-    let scanned = scan_records(file, header, end, Rules::ALL);
+    let file: Arc<dyn File> = Arc::new(ReadOnly(bytes.to_vec()));
+    let scanned = scan_records(file, header, bytes.len() as u64, Rules::ALL);
+    let committed = || scanned.kept.each().into_iter().flatten();
     Ok(ScanSummary {
         generation: header.generation,
         records: scanned.records,
-        committed: scanned.kept.len() as u64,
-        payload_bytes: scanned.kept.iter().map(|kept| u64::from(kept.payload_bytes)).sum(),
+        committed: committed().count() as u64,
+        payload_bytes: committed().map(|kept| u64::from(kept.payload_bytes)).sum(),
         gaps: scanned.gaps.len() as u64,
         sealed: scanned.sealed,
     })
 }
 
-/// A file that is only read, from memory.
-struct Held(Vec<u8>);
+/// Bytes that can be read from any place.
+pub(crate) trait Source: Send + Sync {
+    fn bytes(&self) -> io::Result<u64>;
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+}
 
-impl File for Held {
+impl Source for Vec<u8> {
     fn bytes(&self) -> io::Result<u64> {
-        Ok(self.0.len() as u64)
+        Ok(self.len() as u64)
     }
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(self.0.len());
-        let length = buffer.len().min(self.0.len() - from);
-        buffer[..length].copy_from_slice(&self.0[from..from + length]);
+        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(self.len());
+        let length = buffer.len().min(self.len() - from);
+        buffer[..length].copy_from_slice(&self[from..from + length]);
         Ok(length)
+    }
+}
+
+impl Source for std::fs::File {
+    fn bytes(&self) -> io::Result<u64> {
+        Ok(self.metadata()?.len())
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        FileExt::read_at(self, buffer, offset)
+    }
+}
+
+/// A segment that is only read; what would change it is refused.
+pub(crate) struct ReadOnly<S>(pub(crate) S);
+
+fn refused<T>() -> io::Result<T> {
+    Err(io::ErrorKind::ReadOnlyFilesystem.into())
+}
+
+impl<S: Source> File for ReadOnly<S> {
+    fn bytes(&self) -> io::Result<u64> {
+        self.0.bytes()
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(buffer, offset)
     }
 
     fn write_at(&self, _bytes: &[u8], _offset: u64, _sync: bool) -> io::Result<usize> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+        refused()
     }
 
-    fn write_slices_at(&self, _slices: &[io::IoSlice<'_>], _offset: u64, _sync: bool) -> io::Result<usize> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    fn write_slices_at(&self, _slices: &[IoSlice<'_>], _offset: u64, _sync: bool) -> io::Result<usize> {
+        refused()
     }
 
     fn sync(&self) -> io::Result<()> {
-        Ok(())
+        refused()
     }
 
     fn descriptor(&self) -> Option<Arc<OwnedFd>> {
@@ -78,7 +110,7 @@ impl File for Held {
     }
 
     fn arm(&self) -> io::Result<()> {
-        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+        refused()
     }
 
     fn retire(&self) {}

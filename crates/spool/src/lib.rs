@@ -10,6 +10,7 @@ mod batch;
 mod deferred;
 mod disk;
 mod error;
+mod examine;
 mod file_system;
 mod format;
 mod housekeeping;
@@ -33,6 +34,9 @@ mod writer;
 mod tests;
 
 pub use error::{AppendError, OpenError, ReadError};
+pub use examine::{
+    Access, DamageReport, Examination, OrphanReport, SegmentReport, SetAside, examine, examine_bytes,
+};
 pub use inspect::{ScanSummary, scan_segment_bytes};
 pub use options::{
     Backend, COMPACT_BYTES_PER_SECOND, COMPACT_SLACK_SEGMENTS, COMPACT_STEP_BYTES, DEFERRED_BYTES_MAX,
@@ -40,6 +44,7 @@ pub use options::{
     TRANSACTION_RECORDS_MAX, WriteMode,
 };
 pub use probe::{Probe, probe};
+pub use recover::ScanProgress;
 pub use spool::Spool;
 pub use stats::{Health, Latencies, Stats};
 pub use types::{

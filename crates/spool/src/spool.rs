@@ -315,7 +315,13 @@ pub(crate) fn read_body(shared: &Shared, id: Id) -> Result<Bytes, ReadError> {
     }
 }
 
-fn verify(record: &[u8], id: Id, place: Place, seed: crate::format::Seed) -> Result<(), &'static str> {
+/// Whether the bytes are the body that was written there.
+pub(crate) fn verify(
+    record: &[u8],
+    id: Id,
+    place: Place,
+    seed: crate::format::Seed,
+) -> Result<(), &'static str> {
     let header = RecordHeader::decode(record, seed).ok_or("the record's header does not verify")?;
     if header.kind != Kind::Body || header.id != id || header.payload_bytes != place.payload_bytes {
         return Err("another record lies there");

@@ -1,9 +1,14 @@
 //! What recovery makes of segments that were damaged at rest, cut short, copied or foreign.
 
+use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::world::{World, settings};
-use crate::disk::memory::Faults;
+use crate::disk::memory::{Faults, MemoryDisk};
+use crate::disk::{Disk, Entry, File, Space};
 use crate::format::BLOCK_BYTES;
 use crate::inspect::scan_segment_bytes;
 use crate::options::Rules;
@@ -35,13 +40,38 @@ fn a_flipped_bit_is_set_aside_and_the_rest_is_read() {
     // Somewhere in the second body of the segment.
     world.disk.edit(&name, |bytes| bytes[BLOCK_BYTES + 4096 + 300] ^= 4);
     let fold = recover(&world.disk, Rules::ALL).unwrap();
-    assert_eq!((fold.recovery.damaged, fold.recovery.messages.len()), (1, 7));
+    let found = &fold.recovery;
+    assert_eq!((found.damaged, found.orphans, found.messages.len()), (1, 1, 7));
     let aside = world.disk.aside();
-    assert_eq!(aside.len(), 1);
-    assert!(aside.keys().all(|kept| kept.starts_with(&name[..8]) && kept.ends_with(".bytes")));
+    let names: Vec<&String> = aside.keys().collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+    // The envelope says who was to get what the body said.
+    assert!(names[0].ends_with(".envelope") && aside[names[0]].starts_with(b"envelope "), "{names:?}");
+    assert!(names[1].starts_with(&name[..8]) && names[1].ends_with(".bytes"), "{names:?}");
     // A second look finds the same and keeps one copy.
     assert_eq!(recover(&world.disk, Rules::ALL).unwrap().recovery.damaged, 1);
-    assert_eq!(world.disk.aside().len(), 1);
+    assert_eq!(world.disk.aside().len(), 2);
+}
+
+/// Three messages share a body; the bytes of one envelope are changed. The other two were promised, too.
+#[test]
+fn damage_to_one_envelope_takes_no_other_message_with_it() {
+    let mut world = World::new(22, settings(Rules::ALL));
+    world.append(500, 3);
+    world.flush();
+    for _ in 0..3 {
+        world.append(3_000, 1);
+        world.flush();
+    }
+    let name = first_segment(&world);
+    world.disk.edit(&name, |bytes| {
+        let second = bytes.windows(9).enumerate().filter(|(_, bytes)| *bytes == b"envelope ").nth(2).unwrap();
+        let at = second.0;
+        bytes[at] ^= 1;
+    });
+    let recovery = recover(&world.disk, Rules::ALL).unwrap().recovery;
+    assert!(recovery.damaged == 1 && recovery.orphans == 0, "{recovery:?}");
+    assert_eq!(recovery.messages.len(), world.alive() - 1);
 }
 
 #[test]
@@ -72,6 +102,134 @@ fn a_segment_cut_short_gives_what_is_left() {
     let fold = recover(&world.disk, Rules::ALL).unwrap();
     assert_eq!(fold.recovery.damaged, 1);
     assert!(!fold.recovery.messages.is_empty() && fold.recovery.messages.len() < 8);
+}
+
+/// Cut where a record ends: what is missing leaves no half of anything behind.
+#[test]
+fn a_segment_cut_between_two_records_is_damaged() {
+    let world = written();
+    let name = first_segment(&world);
+    let end = {
+        let bytes = world.disk.contents(&name).unwrap();
+        // The second batch begins at the block behind the first one.
+        (1..).map(|block| BLOCK_BYTES * block).find(|at| *at > BLOCK_BYTES && bytes[*at] == 0xa7).unwrap()
+    };
+    world.disk.edit(&name, |bytes| bytes.truncate(end));
+    let fold = recover(&world.disk, Rules::ALL).unwrap();
+    assert_eq!((fold.recovery.damaged, fold.recovery.messages.len()), (1, 6));
+}
+
+/// A disk that does one thing wrong with one file.
+struct Faulty<'a> {
+    disk: &'a MemoryDisk,
+    name: &'a str,
+    open_error: Option<i32>,
+    sync_error: Option<i32>,
+    /// No file can be made.
+    full: bool,
+}
+
+struct FaultyFile(Arc<dyn File>, i32);
+
+impl File for FaultyFile {
+    fn bytes(&self) -> io::Result<u64> {
+        self.0.bytes()
+    }
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.read_at(buffer, offset)
+    }
+    fn write_at(&self, bytes: &[u8], offset: u64, sync: bool) -> io::Result<usize> {
+        self.0.write_at(bytes, offset, sync)
+    }
+    fn write_slices_at(&self, slices: &[IoSlice<'_>], offset: u64, sync: bool) -> io::Result<usize> {
+        self.0.write_slices_at(slices, offset, sync)
+    }
+    fn sync(&self) -> io::Result<()> {
+        Err(io::Error::from_raw_os_error(self.1))
+    }
+    fn descriptor(&self) -> Option<Arc<OwnedFd>> {
+        None
+    }
+    fn arm(&self) -> io::Result<()> {
+        self.0.arm()
+    }
+    fn retire(&self) {}
+}
+
+impl Disk for Faulty<'_> {
+    fn list(&self) -> io::Result<Vec<Entry>> {
+        self.disk.list()
+    }
+    fn open(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        match (self.open_error, self.sync_error) {
+            (Some(code), _) if name == self.name => Err(io::Error::from_raw_os_error(code)),
+            (_, Some(code)) if name == self.name => Ok(Arc::new(FaultyFile(self.disk.open(name)?, code))),
+            _ => self.disk.open(name),
+        }
+    }
+    fn create(&self, name: &str, bytes: u64, head: &[u8]) -> io::Result<Arc<dyn File>> {
+        self.disk.create(name, bytes, head)
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+    fn sync_names(&self) -> io::Result<()> {
+        self.disk.sync_names()
+    }
+    fn write_anew(&self, name: &str) -> io::Result<Arc<dyn File>> {
+        if self.full { Err(io::ErrorKind::StorageFull.into()) } else { self.disk.write_anew(name) }
+    }
+    fn set_file_aside(&self, name: &str) -> io::Result<()> {
+        self.disk.set_file_aside(name)
+    }
+    fn set_bytes_aside(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.disk.set_bytes_aside(name, bytes)
+    }
+    fn space(&self) -> io::Result<Space> {
+        self.disk.space()
+    }
+}
+
+const EIO: i32 = 5;
+const EMFILE: i32 = 24;
+
+#[test]
+fn a_segment_that_the_disk_does_not_give_back_does_not_stop_the_others() {
+    let world = written();
+    let name = first_segment(&world);
+    let faulty =
+        Faulty { disk: &world.disk, name: &name, open_error: Some(EIO), sync_error: None, full: false };
+    let fold = recover(&faulty, Rules::ALL).unwrap();
+    assert_eq!((fold.recovery.damaged, fold.recovery.messages.is_empty()), (1, false));
+    assert!(world.disk.aside().contains_key(&name), "it is kept, and its number is free");
+    let next = recover(&world.disk, Rules::ALL).unwrap().next_sequence;
+    assert!(fold.next_sequence > next, "it may have held an opening of its own");
+}
+
+/// Out of descriptors, say: the segment is sound, and without it what it deletes would come back.
+#[test]
+fn an_error_that_is_not_of_the_disk_stops_recovery_and_changes_nothing() {
+    let world = written();
+    let name = first_segment(&world);
+    let faulty =
+        Faulty { disk: &world.disk, name: &name, open_error: Some(EMFILE), sync_error: None, full: false };
+    let error = recover(&faulty, Rules::ALL).err().unwrap();
+    assert_eq!(error.raw_os_error(), Some(EMFILE));
+    assert!(world.disk.aside().is_empty());
+    assert_eq!(recover(&world.disk, Rules::ALL).unwrap().recovery.messages.len(), 8);
+}
+
+#[test]
+fn a_segment_that_cannot_be_synced_is_written_anew() {
+    let world = written();
+    let name = first_segment(&world);
+    let faulty =
+        Faulty { disk: &world.disk, name: &name, open_error: None, sync_error: Some(EIO), full: false };
+    let recovery = recover(&faulty, Rules::ALL).unwrap().recovery;
+    assert_eq!((recovery.damaged, recovery.messages.len()), (0, 8));
+    // Where that fails, too, nothing may be concluded from it, and so nothing from the others.
+    let error = recover(&Faulty { full: true, ..faulty }, Rules::ALL).err().unwrap();
+    assert!(error.to_string().contains(&name), "{error}");
 }
 
 #[test]
