@@ -57,7 +57,7 @@ fn what_has_no_room_in_memory_is_written() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn equals_a_plain_map(seed: u64, words in prop::collection::vec(any::<(u64, u64)>(), 1..200)) {

@@ -20,7 +20,7 @@ fn play(seed: u64, words: &[(u64, u64)], faults: Faults) -> Result<World, String
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn equals_a_plain_map(seed: u64, words in prop::collection::vec(any::<(u64, u64)>(), 1..250)) {
