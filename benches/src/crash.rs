@@ -15,8 +15,8 @@ use crate::error::{During, Error, Result};
 use crate::http;
 use crate::processes::Programs;
 use crate::progress::Progress;
+use crate::scratch::refuse_memory;
 use crate::stop::Stop;
-use crate::suite::refuse_memory;
 use crate::traffic::{self, Amount, CONNECTIONS, Generator, Job, Servers, Surroundings};
 
 /// After all promised mail has arrived, second deliveries may still come; sink must be quiet for this long.
@@ -90,7 +90,7 @@ pub fn run(
         progress.step(format!("crash {number}"));
         let folder = plan.folder.join(format!("crash-{number}"));
         std::fs::create_dir_all(&folder).during(|| format!("make {}", folder.display()))?;
-        refuse_memory(&folder)?;
+        refuse_memory(&folder, "--results")?;
         let round = one(plan, number, &folder, programs, stop, &progress)?;
         progress.finish_line();
         report(&round);

@@ -27,6 +27,17 @@ pub enum Error {
     Interrupted,
 }
 
+impl Error {
+    /// The exit code of a tool that ends with this error.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Interrupted => 130,
+            Self::Operator(_) => 2,
+            Self::Peer(_) | Self::Host { .. } => 1,
+        }
+    }
+}
+
 /// What every fallible function of this crate returns.
 pub type Result<T> = std::result::Result<T, Error>;
 

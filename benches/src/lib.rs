@@ -9,14 +9,20 @@ pub mod crash;
 pub mod suite;
 pub mod traffic;
 
+pub mod writers;
+
 pub mod audit;
 pub mod floor;
 pub mod table;
 pub mod verdict;
 
+pub mod allocator;
 pub mod error;
 pub mod processes;
 pub mod progress;
+pub mod scratch;
+pub mod size;
 pub mod stop;
 
+mod direct;
 mod http;

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use benches::error::{During, Error, Result};
+use benches::error::{During, Result};
 use benches::processes::Programs;
+use benches::size::body_bytes;
 use benches::stop::Stop;
 use benches::suite::{self, BODY_BYTES, Suite};
 use benches::{crash, floor, table, traffic};
@@ -135,11 +136,7 @@ fn main() -> ExitCode {
         Ok(false) => ExitCode::from(1),
         Err(error) => {
             eprintln!("lab: {error}");
-            ExitCode::from(match error {
-                Error::Interrupted => 130,
-                Error::Operator(_) => 2,
-                Error::Peer(_) | Error::Host { .. } => 1,
-            })
+            ExitCode::from(error.exit_code())
         }
     }
 }
@@ -227,21 +224,6 @@ fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
     std::fs::write(path, text + "\n").during(|| format!("write {}", path.display()))
 }
 
-/// `100000`, `100k`, `1m`.
-fn body_bytes(text: &str) -> std::result::Result<u64, String> {
-    let lower = text.to_ascii_lowercase();
-    let lower = lower.trim_end_matches('b');
-    let (digits, unit) = match lower.as_bytes().last() {
-        Some(b'k') => (&lower[..lower.len() - 1], 1_000),
-        Some(b'm') => (&lower[..lower.len() - 1], 1_000_000),
-        _ => (lower, 1),
-    };
-    let bytes = digits.parse::<u64>().ok().and_then(|digits| digits.checked_mul(unit));
-    bytes
-        .filter(|bytes| (1..=20_000_000).contains(bytes))
-        .ok_or_else(|| format!("{text}: a size from 1 to 20m bytes is expected, such as 1000, 10k or 1m"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -250,15 +232,5 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn sizes_have_units() {
-        assert_eq!(body_bytes("100000"), Ok(100_000));
-        assert_eq!(body_bytes("10KB"), Ok(10_000));
-        assert_eq!(body_bytes("1m"), Ok(1_000_000));
-        for wrong in ["", "k", "0", "21m", "-1", "1.5k"] {
-            assert!(body_bytes(wrong).is_err(), "{wrong}");
-        }
     }
 }

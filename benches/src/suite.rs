@@ -16,8 +16,9 @@ use crate::error::{During, Error, Result};
 use crate::floor::{self, measure::Plan};
 use crate::processes::Programs;
 use crate::progress::Progress;
+use crate::scratch::refuse_memory;
+use crate::size::size_label;
 use crate::stop::Stop;
-use crate::table::size_label;
 use crate::traffic::{self, Amount, Job, Servers, Surroundings};
 use crate::verdict;
 
@@ -137,25 +138,8 @@ fn make_folder(results: &Path, started: jiff::Timestamp, suite: Suite) -> Result
     let folder = results.join(format!("{time}-{}", suite.as_str()));
     std::fs::create_dir_all(&folder).during(|| format!("make {}", folder.display()))?;
     let folder = folder.canonicalize().during(|| format!("find {}", folder.display()))?;
-    refuse_memory(&folder)?;
+    refuse_memory(&folder, "--results")?;
     Ok(folder)
-}
-
-/// A spool in memory would make every durable number a lie.
-///
-/// # Errors
-/// [`Error::Operator`] when `folder` is on tmpfs or ramfs.
-pub fn refuse_memory(folder: &Path) -> Result<()> {
-    /// Magic numbers of statfs(2).
-    const MEMORY_FILE_SYSTEMS: [u32; 2] = [0x0102_1994, 0x8584_58f6];
-    let found = rustix::fs::statfs(folder).during(|| format!("look at {}", folder.display()))?;
-    if MEMORY_FILE_SYSTEMS.iter().any(|magic| i64::from(*magic) == found.f_type as i64) {
-        let shown = folder.display();
-        return Err(Error::Operator(format!(
-            "{shown} lies in memory (tmpfs), where nothing is durable; choose a folder on a disk with --results"
-        )));
-    }
-    Ok(())
 }
 
 fn write(record: &Record, folder: &Path) -> Result<()> {
@@ -403,16 +387,6 @@ fn remark_on_steal(run: &mut Run) {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
-
-    #[test]
-    fn memory_is_no_place_for_a_spool() {
-        let error = refuse_memory(Path::new("/dev/shm"));
-        // Not every machine has this mount; where it is there, it is tmpfs.
-        if Path::new("/dev/shm").is_dir() {
-            assert!(error.unwrap_err().to_string().contains("--results"));
-        }
-        assert!(refuse_memory(Path::new("/proc")).is_ok());
-    }
 
     #[test]
     fn stolen_time_is_remarked_above_its_limit() {

@@ -5,6 +5,8 @@
 
 use reports::run::{Kind, Record, Run};
 
+use crate::size::size_label;
+
 const HEAD: [&str; 11] = [
     "body",
     "through",
@@ -106,11 +108,6 @@ fn line(cells: &[String; 11], widths: &[usize; 11]) -> String {
     text
 }
 
-/// `1k` for 1,000 bytes, `100k` for 100,000; the plain number where it is no round thousand.
-pub fn size_label(bytes: u64) -> String {
-    if bytes > 0 && bytes.is_multiple_of(1000) { format!("{}k", bytes / 1000) } else { bytes.to_string() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,10 +156,5 @@ body  through   MMH  of floor  direct is  p50 ms  p99 ms  CPU us/msg  lost  doub
 100k  floor    30.0         -          -       -       -           -     0        0        0
 ";
         assert_eq!(text, expected);
-    }
-
-    #[test]
-    fn sizes_are_told_in_thousands() {
-        assert_eq!([1000, 100_000, 512, 0].map(size_label), ["1k", "100k", "512", "0"]);
     }
 }

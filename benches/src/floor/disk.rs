@@ -5,19 +5,18 @@
 //! extents have all been written before. It refuses to release a batch before all earlier ones, as a log must. A failed
 //! write ends the program.
 
-use std::fs::{File, OpenOptions};
-use std::io::{IoSlice, Write};
+use std::fs::File;
+use std::io::IoSlice;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use rustix::event::EventfdFlags;
-use rustix::fs::OFlags;
 use rustix::io::ReadWriteFlags;
 
 use super::wire::{COMMAND_BYTES_MAX, MESSAGES_IN_RELAY_MAX};
+use crate::direct::{ALIGN_BYTES, aligned, open_written};
 use crate::error::{During, Error, Result};
 
 /// Batches being written at the same time.
@@ -26,8 +25,6 @@ const BATCHES_IN_FLIGHT_MAX: usize = 2;
 const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The log is a ring of this many bytes, so that every write lands on extents written before.
 pub const LOG_BYTES: u64 = 512 * 1024 * 1024;
-/// What O_DIRECT asks of addresses, offsets and lengths.
-const ALIGN_BYTES: usize = 4096;
 /// Length, checksum and sequence number in front of each message.
 const HEADER_BYTES: usize = 16;
 /// Up to here a message is copied into the batch; above, the kernel gathers it from where it was received.
@@ -91,16 +88,6 @@ pub(super) fn slots(body_bytes: usize) -> Vec<Slot> {
         .collect()
 }
 
-/// `bytes` zeroed bytes at an aligned address, never given back.
-fn aligned(bytes: usize) -> &'static mut [u8] {
-    let memory = vec![0_u8; bytes + ALIGN_BYTES].leak();
-    let start = memory.as_ptr().align_offset(ALIGN_BYTES);
-    let memory = &mut memory[start..start + bytes];
-    // Touching every page now keeps page faults out of the measured time.
-    memory.fill(1);
-    memory
-}
-
 struct Batch {
     number: u64,
     sequence: u64,
@@ -142,7 +129,7 @@ pub(super) struct Disk {
 impl Disk {
     /// Opens `path`, writes it through if it is not a full ring yet, and starts the writers.
     pub(super) fn open(path: &Path) -> Result<Self> {
-        let file = Arc::new(open_written(path)?);
+        let file = Arc::new(open_written(path, LOG_BYTES)?);
         let wake = rustix::event::eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC);
         let wake = Arc::new(wake.during(|| "floor: eventfd".into())?);
         let (finished_sender, finished) = sync_channel(BATCHES_IN_FLIGHT_MAX);
@@ -240,23 +227,6 @@ impl Disk {
         }
         Ok(())
     }
-}
-
-/// The file, opened for direct writes, every extent of it written.
-fn open_written(path: &Path) -> Result<File> {
-    let describe = || format!("floor: prepare {}", path.display());
-    let flags = i32::try_from(OFlags::DIRECT.bits()).unwrap_or(0);
-    let mut options = OpenOptions::new();
-    let options = options.write(true).create(true).truncate(false).custom_flags(flags);
-    let mut file = options.open(path).during(describe)?;
-    if file.metadata().during(describe)?.len() != LOG_BYTES {
-        let chunk = aligned(4 * 1024 * 1024);
-        for _ in 0..LOG_BYTES / chunk.len() as u64 {
-            file.write_all(chunk).during(describe)?;
-        }
-        file.sync_all().during(describe)?;
-    }
-    Ok(file)
 }
 
 fn write_batches(

@@ -1,0 +1,174 @@
+//! An allocator that counts: what lives, and who asked for it.
+//!
+//! It owns the counters of a process that declares it as its global allocator; everything else it hands to the system's. It
+//! refuses nothing and cannot fail. One thread can be watched by its number, and where its allocations come from can be kept.
+#![expect(
+    unsafe_code,
+    reason = "an allocator can only be implemented with unsafe; each call is passed on unchanged"
+)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::backtrace::Backtrace;
+use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use rustix::thread::gettid;
+
+/// Places that are kept at most.
+const PLACES_MAX: usize = 2000;
+
+/// Declare it with `#[global_allocator]`; without, all counters stay at zero.
+#[derive(Debug)]
+pub struct Counting;
+
+static LIVE_BYTES: AtomicI64 = AtomicI64::new(0);
+static LIVE_BYTES_PEAK: AtomicI64 = AtomicI64::new(0);
+/// Number of the thread that is watched; 0 is nobody.
+static WATCHED: AtomicI32 = AtomicI32::new(0);
+static BY_WATCHED: AtomicU64 = AtomicU64::new(0);
+static BY_OTHERS: AtomicU64 = AtomicU64::new(0);
+static KEEPS_PLACES: AtomicBool = AtomicBool::new(false);
+static PLACES: Mutex<Vec<Backtrace>> = Mutex::new(Vec::new());
+
+thread_local! {
+    /// Keeping a place allocates, which must not be kept again.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Allocations while a thread was watched.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// By the thread that is watched.
+    pub by_watched: u64,
+    /// By all others.
+    pub by_others: u64,
+}
+
+/// Counts from zero: allocations of this thread, and of all others.
+pub fn watch(thread: u32, keep_places: bool) {
+    BY_WATCHED.store(0, Ordering::Relaxed);
+    BY_OTHERS.store(0, Ordering::Relaxed);
+    KEEPS_PLACES.store(keep_places, Ordering::Relaxed);
+    // Numbers of threads end far below 2^31.
+    WATCHED.store(i32::try_from(thread).unwrap_or(0), Ordering::SeqCst);
+}
+
+/// Stops counting and returns what was counted.
+pub fn stop_watching() -> Counts {
+    WATCHED.store(0, Ordering::SeqCst);
+    Counts { by_watched: BY_WATCHED.load(Ordering::Relaxed), by_others: BY_OTHERS.load(Ordering::Relaxed) }
+}
+
+/// Where the watched thread allocated, one entry for each time, while places were kept.
+pub fn take_places() -> Vec<Backtrace> {
+    std::mem::take(&mut *PLACES.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Bytes allocated and not freed.
+pub fn live_bytes() -> i64 {
+    LIVE_BYTES.load(Ordering::Relaxed)
+}
+
+/// The most that [`live_bytes`] was since this was last called.
+pub fn take_live_bytes_peak() -> i64 {
+    LIVE_BYTES_PEAK.swap(live_bytes(), Ordering::Relaxed)
+}
+
+fn count() {
+    let watched = WATCHED.load(Ordering::Relaxed);
+    if watched == 0 || INSIDE.try_with(Cell::get).unwrap_or(true) {
+        return;
+    }
+    if gettid().as_raw_nonzero().get() == watched {
+        BY_WATCHED.fetch_add(1, Ordering::Relaxed);
+        if KEEPS_PLACES.load(Ordering::Relaxed) {
+            keep_place();
+        }
+    } else {
+        BY_OTHERS.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn keep_place() {
+    INSIDE.set(true);
+    let place = Backtrace::force_capture();
+    let mut places = PLACES.lock().unwrap_or_else(PoisonError::into_inner);
+    if places.len() < PLACES_MAX {
+        places.push(place);
+    }
+    drop(places);
+    INSIDE.set(false);
+}
+
+fn grow(bytes: usize) {
+    let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+    let live = LIVE_BYTES.fetch_add(bytes, Ordering::Relaxed) + bytes;
+    LIVE_BYTES_PEAK.fetch_max(live, Ordering::Relaxed);
+}
+
+fn shrink(bytes: usize) {
+    LIVE_BYTES.fetch_sub(i64::try_from(bytes).unwrap_or(i64::MAX), Ordering::Relaxed);
+}
+
+// SAFETY: every call goes to the system's allocator with the arguments it came with, and what that returns is returned; counting
+// touches only atomics and, guarded against entering itself, a list of its own.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        grow(layout.size());
+        // SAFETY: the caller keeps the contract of `alloc`, which is the same there.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        count();
+        grow(layout.size());
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, bytes: usize) -> *mut u8 {
+        count();
+        shrink(layout.size());
+        grow(bytes);
+        // SAFETY: as above; `memory` came from the system's allocator, as all memory here does.
+        unsafe { System.realloc(memory, layout, bytes) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        shrink(layout.size());
+        // SAFETY: as above.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // The tests' own process has another allocator; what is asked of this one directly is counted all the same.
+    #[test]
+    fn what_is_asked_for_is_counted_until_it_is_freed() {
+        watch(gettid().as_raw_nonzero().get().unsigned_abs(), true);
+        let layout = Layout::new::<[u64; 8]>();
+        take_live_bytes_peak();
+        let before = live_bytes();
+        // SAFETY: the layout is not empty, and the memory is freed once, with the layout it was allocated with.
+        let lived = unsafe {
+            let memory = Counting.alloc(layout);
+            let lived = live_bytes() - before;
+            Counting.dealloc(memory, layout);
+            lived
+        };
+        assert_eq!((lived, live_bytes()), (64, before));
+        assert!(take_live_bytes_peak() >= before + 64);
+        let other = std::thread::spawn(move || {
+            // SAFETY: as above.
+            unsafe { Counting.dealloc(Counting.alloc_zeroed(layout), layout) };
+        });
+        assert!(other.join().is_ok());
+        assert_eq!(stop_watching(), Counts { by_watched: 1, by_others: 1 });
+        assert_eq!(take_places().len(), 1);
+    }
+}
