@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -38,6 +38,17 @@ impl Home {
 
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
+    }
+
+    pub(crate) fn spool(&self) -> &Path {
+        &self.spool
+    }
+
+    /// Runs `kumod spool ACTION --spool DIR` with `flags` behind it, to its end.
+    pub(crate) fn spool_command(&self, action: &str, flags: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kumod"));
+        command.args(["spool", action, "--spool"]).arg(&self.spool).args(flags);
+        command.env_remove("RUST_LOG").stdin(Stdio::null()).output().unwrap()
     }
 
     pub(crate) fn log_dir(&self) -> PathBuf {
