@@ -27,4 +27,5 @@ pub mod recover;
 pub mod settle;
 
 pub mod admin;
+pub mod command;
 pub mod node;

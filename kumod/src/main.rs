@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, ValueEnum};
-use kumod::config::{self, Config, Destination, HttpListener, Limits, OutboundSpec, SmtpListener, SpoolSpec};
+use clap::builder::PossibleValue;
+use clap::{Parser, Subcommand, ValueEnum};
+use kumod::command::{SpoolCommand, Verdict};
+use kumod::config::{self, Config, Destination, HttpListener, OutboundSpec, SmtpListener, SpoolSpec};
 use kumod::node::{self, User};
 use kumod::policy::Policy;
 use tracing_subscriber::EnvFilter;
@@ -19,15 +21,19 @@ Examples:
     kumod --spool ./mail/spool --log-dir ./mail/log --relay-to 127.0.0.1:2026
   A policy in KumoMTA's language, as an unprivileged user:
     kumod --policy /etc/kumod/relay.lua --user kumod
+  What is in the spool, while it runs or not:
+    kumod spool inspect --policy /etc/kumod/relay.lua
 
 Without --policy, mail is relayed for 127.0.0.1 and ::1 only.
 SIGTERM and SIGINT stop gracefully. RUST_LOG sets the diagnostic log (default: info).
-Exit codes: 0 stopped, 1 could not start, 2 usage.";
+Exit codes: 0 stopped, 1 could not start, 2 usage; for subcommands see their --help.";
 
 /// A mail transfer agent for high-volume senders: a 250 means the message is on stable storage.
 #[derive(Parser, Debug)]
-#[command(version, after_help = EXAMPLES)]
+#[command(version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// A policy in KumoMTA's Lua; it says which listeners there are
     #[arg(long, value_name = "FILE.lua")]
     policy: Option<PathBuf>,
@@ -47,28 +53,57 @@ struct Args {
     #[arg(long, value_name = "N", default_value_t = 25)]
     smtp_port: u16,
     /// The folder of the spool; made when it is not there
-    #[arg(long, value_name = "DIR", default_value = "/var/spool/kumod")]
+    #[arg(long, value_name = "DIR", default_value = config::SPOOL_DIR)]
     spool: PathBuf,
     /// The folder of the log records; made when it is not there
-    #[arg(long, value_name = "DIR", default_value = "/var/log/kumod")]
+    #[arg(long, value_name = "DIR", default_value = config::LOG_DIR)]
     log_dir: PathBuf,
     /// What a 250 promises
-    #[arg(long, value_enum, default_value_t = DurabilityArg::Commit)]
+    #[arg(long, value_enum, default_value = spool::Durability::Commit.name())]
     durability: DurabilityArg,
     /// How the spool is written
     #[arg(long, value_enum, default_value_t = BackendArg::Auto)]
     spool_backend: BackendArg,
+    /// Whether the spool is written through the page cache
+    #[arg(long, value_enum, default_value_t = ModeArg::Auto)]
+    spool_mode: ModeArg,
     /// The name of this host in banner, EHLO and Received [default: the kernel's]
     #[arg(long, value_name = "NAME")]
     hostname: Option<String>,
 }
 
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Looks at the spool, checks it, compacts it, or takes messages out of it
+    Spool(SpoolCommand),
+}
+
+/// A durability by its name; the help is its promise.
+#[derive(Clone, Copy, Debug)]
+struct DurabilityArg(spool::Durability);
+
+impl ValueEnum for DurabilityArg {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[
+            Self(spool::Durability::Commit),
+            Self(spool::Durability::Written),
+            Self(spool::Durability::Deferred),
+        ]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.0.name()).help(self.0.promise()))
+    }
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum DurabilityArg {
-    /// The message is on stable storage
-    Commit,
-    /// The message survives a crash of the process, not of the machine
-    Written,
+enum ModeArg {
+    /// What suits the file system
+    Auto,
+    /// Past the page cache, over blocks that were written before
+    Direct,
+    /// Through the page cache
+    Buffered,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -83,37 +118,45 @@ enum BackendArg {
 
 impl Args {
     fn config(&self) -> Config {
-        let limits = Limits::default();
+        let local = Config::default();
         Config {
-            hostname: self.hostname.clone().unwrap_or_else(config::host_name),
+            hostname: self.hostname.clone().unwrap_or(local.hostname),
             smtp_listeners: vec![SmtpListener { listen: self.smtp_listen, ..SmtpListener::default() }],
             http_listeners: vec![HttpListener { listen: self.http_listen, ..HttpListener::default() }],
             spool: SpoolSpec {
                 dir: self.spool.clone(),
-                durability: match self.durability {
-                    DurabilityArg::Commit => spool::Durability::Commit,
-                    DurabilityArg::Written => spool::Durability::Written,
-                },
+                durability: self.durability.0,
                 backend: match self.spool_backend {
                     BackendArg::Auto => spool::Backend::Auto,
                     BackendArg::Uring => spool::Backend::Uring,
                     BackendArg::Threads => spool::Backend::Threads,
                 },
-                mode: spool::WriteMode::Direct,
+                mode: match self.spool_mode {
+                    ModeArg::Auto => spool::WriteMode::Auto,
+                    ModeArg::Direct => spool::WriteMode::Direct,
+                    ModeArg::Buffered => spool::WriteMode::Buffered,
+                },
             },
             log_dir: self.log_dir.clone(),
             outbound: OutboundSpec { relay_to: self.relay_to.clone(), smtp_port: Some(self.smtp_port) },
-            limits,
+            limits: local.limits,
         }
     }
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // A subcommand's own words are its report; of the rooms below only what is wrong is of interest.
+    let level = if args.command.is_some() { "warn" } else { "info" };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    match start(&args) {
-        Ok(()) => ExitCode::SUCCESS,
+    let ended = match &args.command {
+        Some(Command::Spool(command)) => command.run(&mut std::io::stdout().lock()).map_err(Into::into),
+        None => start(&args).map(|()| Verdict::Well),
+    };
+    match ended {
+        Ok(Verdict::Well) => ExitCode::SUCCESS,
+        Ok(Verdict::Amiss) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("kumod: {error}");
             ExitCode::FAILURE

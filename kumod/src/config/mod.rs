@@ -44,6 +44,26 @@ pub struct Config {
     pub limits: Limits,
 }
 
+/// Where the spool lies unless something else is said.
+pub const SPOOL_DIR: &str = "/var/spool/kumod";
+/// Where the log records lie unless something else is said.
+pub const LOG_DIR: &str = "/var/log/kumod";
+
+impl Default for Config {
+    /// What kumod is without flags and policy: a relay for the programs of this host.
+    fn default() -> Self {
+        Self {
+            hostname: host_name(),
+            smtp_listeners: vec![SmtpListener::default()],
+            http_listeners: vec![HttpListener::default()],
+            spool: SpoolSpec::default(),
+            log_dir: PathBuf::from(LOG_DIR),
+            outbound: OutboundSpec::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
 /// The spool: `define_spool` of a policy, or `--spool` and `--durability`.
 #[derive(Clone, Debug)]
 pub struct SpoolSpec {
@@ -53,8 +73,19 @@ pub struct SpoolSpec {
     pub durability: spool::Durability,
     /// Which way of writing; `Auto` takes io_uring where the host lets it.
     pub backend: spool::Backend,
-    /// Direct (past the page cache) or buffered.
+    /// Direct (past the page cache), buffered, or what suits the file system.
     pub mode: spool::WriteMode,
+}
+
+impl Default for SpoolSpec {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::from(SPOOL_DIR),
+            durability: spool::Durability::default(),
+            backend: spool::Backend::default(),
+            mode: spool::WriteMode::default(),
+        }
+    }
 }
 
 /// The next hop where nothing more exact is known.

@@ -4,6 +4,7 @@
 //! [`accept`](LocalStore::accept) returns; the schedule is in memory and is built again from envelopes and marks at start.
 
 use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -13,12 +14,12 @@ use tokio::sync::Notify;
 
 use crate::clock::UnixMs;
 use crate::config::SpoolSpec;
-use crate::envelope::{Envelope, Mark, MessageId};
+use crate::envelope::{DecodeError, Envelope, Mark, MessageId};
 use crate::ports::{BoxFuture, Change, Claimed, Fenced, Lease, MailStore, Settled, StoreError};
 use crate::queue::Wheel;
 
 /// The folder of the spool's own files, below the one that was configured.
-const SEGMENTS_DIR: &str = "segments";
+pub(super) const SEGMENTS_DIR: &str = "segments";
 
 /// Why the store could not be opened. The text names the folder and the remedy.
 #[derive(Debug, Error)]
@@ -26,6 +27,12 @@ const SEGMENTS_DIR: &str = "segments";
 pub struct OpenStoreError {
     dir: String,
     reason: String,
+}
+
+impl OpenStoreError {
+    pub(super) fn new(dir: &Path, reason: String) -> Self {
+        Self { dir: dir.display().to_string(), reason }
+    }
 }
 
 /// What was found at start.
@@ -66,11 +73,11 @@ impl LocalStore {
     /// # Errors
     /// The folder cannot be used, or another process holds it.
     pub fn open(spec: &SpoolSpec, now: UnixMs) -> Result<(Self, Restored), OpenStoreError> {
-        let refuse = |reason: String| OpenStoreError { dir: spec.dir.display().to_string(), reason };
+        let refuse = |reason: String| OpenStoreError::new(&spec.dir, reason);
         let segments = spec.dir.join(SEGMENTS_DIR);
         std::fs::create_dir_all(&segments)
             .map_err(|error| refuse(format!("cannot be made: {error}; choose another with --spool")))?;
-        let mut options = spool::Options::new(segments);
+        let mut options = options(segments);
         options.durability = spec.durability;
         options.backend = spec.backend;
         options.mode = spec.mode;
@@ -141,13 +148,23 @@ impl Schedule {
     }
 }
 
-fn restore(message: &spool::Recovered) -> Result<Waiting, crate::envelope::DecodeError> {
-    let envelope = Arc::new(Envelope::decode(&message.envelope)?);
-    let mark = match message.marks.last() {
-        Some(mark) => Mark::decode(mark)?,
-        None => Mark::default(),
-    };
-    Ok(Waiting { envelope, mark })
+/// How kumod's spool is opened, whoever opens it.
+pub(super) fn options(segments: PathBuf) -> spool::Options {
+    spool::Options::new(segments)
+}
+
+/// Reads what recovery found of one message.
+pub(super) fn decode(message: &spool::Recovered) -> Result<(Envelope, Mark), DecodeError> {
+    let mut envelope = Envelope::decode(&message.envelope)?;
+    // Recovered envelopes are slices of larger pieces of memory; a slice that is kept keeps all of its piece.
+    envelope.header_prefix = Bytes::copy_from_slice(&envelope.header_prefix);
+    let mark = message.marks.last().map(Mark::decode).transpose()?.unwrap_or_default();
+    Ok((envelope, mark))
+}
+
+fn restore(message: &spool::Recovered) -> Result<Waiting, DecodeError> {
+    let (envelope, mark) = decode(message)?;
+    Ok(Waiting { envelope: Arc::new(envelope), mark })
 }
 
 fn store_error(error: AppendError) -> StoreError {

@@ -1,7 +1,10 @@
 //! Where accepted mail lives until it is settled: the implementations of [`MailStore`](crate::ports::MailStore).
 //!
-//! `local` keeps bodies and envelopes in the spool of this host and the schedule in memory. It is the only room that names the spool.
+//! `local` keeps bodies and envelopes in the spool of this host and the schedule in memory; `view` looks at a spool from outside,
+//! for an operator's commands. It is the only room that opens the spool.
 
 mod local;
+mod view;
 
 pub use local::{LocalStore, OpenStoreError, Restored};
+pub use view::{Stored, Undecodable, Unread, View, compact, segments_dir};
