@@ -12,11 +12,12 @@ use tokio::sync::oneshot;
 
 use crate::disk::read_through;
 use crate::error::{AppendError, ReadError};
-use crate::format::{BLOCK_BYTES, Kind, RECORD_HEADER_BYTES, RecordHeader};
+use crate::format::{BLOCK_BYTES, Kind, RECORD_HEADER_BYTES, RecordHeader, record_stride_bytes};
 use crate::index::{Place, SegmentState};
 use crate::lock::Lock;
 use crate::options::{TRANSACTION_BYTES_MAX, TRANSACTION_RECORDS_MAX};
 use crate::queue::{Request, Work, changes_bytes, transaction_bytes};
+use crate::recover::{Region, set_region_aside};
 use crate::shared::Shared;
 use crate::stats::{Health, Latencies, Stats, add};
 use crate::types::{Change, Committed, Compacted, Durability, Id, Pending, Transaction};
@@ -142,7 +143,8 @@ impl Spool {
     /// Reads a body back and verifies it. Blocks on the disk. Defined for bodies whose append was acknowledged.
     ///
     /// # Errors
-    /// [`ReadError::Damaged`] names segment and offset; such a message must be set aside, not sent.
+    /// [`ReadError::Damaged`] names segment and offset; such a message must be set aside, not sent. The damaged region is
+    /// copied to `damaged/`; the envelopes that name the body stay, and the next opening counts them as orphans.
     pub fn read_body(&self, id: Id) -> Result<Bytes, ReadError> {
         read_body(&self.inner.shared, id)
     }
@@ -295,7 +297,7 @@ pub(crate) fn read_body(shared: &Shared, id: Id) -> Result<Bytes, ReadError> {
         let index = shared.index();
         let place = index.body_place(id).ok_or(ReadError::NotFound(id))?;
         let segment = index.segment(place.segment).ok_or(ReadError::NotFound(id))?;
-        let (file, seed) = (Arc::clone(&segment.file), segment.seed);
+        let (file, seed, generation) = (Arc::clone(&segment.file), segment.seed, segment.header.generation);
         drop(index);
         let mut record = vec![0; RECORD_HEADER_BYTES + place.payload_bytes as usize];
         let offset = u64::from(place.offset);
@@ -310,6 +312,9 @@ pub(crate) fn read_body(shared: &Shared, id: Id) -> Result<Bytes, ReadError> {
         if attempts >= READ_ATTEMPTS_MAX || shared.index().body_place(id) == Some(place) {
             add(&shared.counters.damaged, 1);
             tracing::error!(body = %id, segment = place.segment, offset, what, "a body is damaged");
+            let range = offset..offset + record_stride_bytes(u64::from(place.payload_bytes));
+            let region = Region { segment: place.segment, generation, range };
+            set_region_aside(&*shared.disk, &*file, &region);
             return Err(ReadError::Damaged { id, segment: place.segment, offset, what });
         }
     }

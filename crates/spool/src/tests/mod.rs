@@ -8,6 +8,7 @@ mod faults;
 mod host;
 mod model;
 mod power;
+mod reads;
 mod recovery;
 mod ring;
 mod rules;
