@@ -15,7 +15,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use serde_json::Value;
 
 use sample::Families;
-pub use sample::{Kind, Latency, Sample};
+pub use sample::{Kind, LATENCY_BUCKETS_SECONDS, Latency, Sample};
 
 /// Different reasons counted apart in `smtp_server_rejections`; more are counted as `other`.
 pub const REJECTION_REASONS_MAX: usize = 64;
@@ -45,6 +45,8 @@ pub struct Metrics {
     pub delayed_due_to_ready_queue_full: Counter,
     /// Messages put back because a rate was used up.
     pub delayed_due_to_message_rate_throttle: Counter,
+    /// Messages taken out of the queue because the spool cannot give their body back.
+    pub spool_messages_set_aside: Counter,
     /// Time from the last byte of a body to its being as safe as the durability in force says.
     pub message_save_latency: Latency,
     rejections: RwLock<BTreeMap<&'static str, Counter>>,
@@ -187,6 +189,11 @@ impl Metrics {
                 "delayed_due_to_message_rate_throttle",
                 "Messages put back because a rate was used up",
                 throttled,
+            ),
+            counter(
+                "spool_messages_set_aside",
+                "Messages taken out of the queue because their body is damaged",
+                &self.spool_messages_set_aside,
             ),
             self.message_save_latency.sample(
                 "message_save_latency",

@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Mutex;
 use std::sync::mpsc::sync_channel;
 use std::thread;
@@ -192,6 +192,83 @@ fn recipients_of_one_transaction_share_the_body() {
     wanted.sort();
     assert_eq!(arrived, wanted);
     assert!(arrivals.iter().all(|arrival| arrival.original() == message));
+    kumod.stop();
+}
+
+#[test]
+fn deferred_mail_that_goes_at_once_never_touches_the_disk() {
+    let (home, next_hop) = (Home::new(), Scripted::good());
+    let relay_to = next_hop.address.to_string();
+    let kumod = home.start(&["--relay-to", &relay_to, "--durability", "deferred"]);
+    let mut client = Client::greeted(kumod.smtp());
+    assert!(client.send(&["b@there.test"], b"Subject: quick\r\n\r\n").starts_with("250 "));
+    client.quit();
+    next_hop.wait_for(1);
+    kumod.drained();
+    until("memory to let go of it", || kumod.metric("spool_deferred_messages") == 0);
+    assert_eq!(kumod.metric("spool_bytes_written_total"), 0);
+    let (_, text) = kumod.get("/metrics");
+    let promise = "spool_durability{name=\"deferred\",promise=\"the message is in memory";
+    assert!(text.contains(promise), "{text}");
+    let said = kumod.stop();
+    assert!(said.contains("durability=deferred") && said.contains("a crash loses mail"), "{said}");
+}
+
+#[test]
+fn deferred_mail_that_has_to_wait_is_written() {
+    let (home, next_hop) = (Home::new(), Scripted::good());
+    let unused = TcpListener::bind("127.0.0.7:0").unwrap().local_addr().unwrap();
+    let listeners = support::policy::LISTENERS.replace("hostname =", "deferred_spool = true, hostname =");
+    let deferred = |address| support::policy::hops_behind(&listeners, &[("later.test", address)]);
+    let kumod = home.start_policy(&deferred(unused));
+    let mut client = Client::greeted(kumod.smtp());
+    assert!(client.send(&["b@later.test"], b"Subject: slow\r\n\r\n").starts_with("250 "));
+    home.record("TransientFailure", "b@later.test");
+    until("it to be written", || kumod.metric("spool_deferred_messages") == 0);
+    until("its mark, too", || kumod.metric("spool_records_total") >= 3);
+    kumod.kill();
+    let again = home.start_policy(&deferred(unused));
+    assert_eq!(again.metric("message_count"), 1);
+    again.stop();
+    drop(next_hop);
+}
+
+#[test]
+fn everything_that_the_spool_counts_is_shown() {
+    let (home, sink) = (Home::new(), support::sink());
+    let kumod = home.start(&["--relay-to", &sink.smtp_addr.to_string()]);
+    let mut client = Client::greeted(kumod.smtp());
+    assert!(client.send(&["b@there.test"], b"Subject: counted\r\n\r\n").starts_with("250 "));
+    kumod.drained();
+    let (_, text) = kumod.get("/metrics");
+    for line in [
+        "# TYPE spool_append_latency_seconds histogram",
+        "spool_append_latency_seconds_bucket{le=\"+Inf\"} 1",
+        "spool_append_latency_seconds_count 1",
+        "# TYPE spool_barrier_latency_seconds histogram",
+        "# TYPE spool_batch_records histogram",
+        "# TYPE spool_batch_bytes histogram",
+        "spool_appends_total 1",
+        "spool_takes_mail 1",
+        "spool_segments_spare 7",
+        "spool_deferred_messages 0",
+        "spool_messages_set_aside 0",
+        "spool_damaged_total 0",
+        "spool_torn_total 0",
+        "spool_orphans_total 0",
+        "spool_compactions_total 0",
+    ] {
+        assert!(text.lines().any(|shown| shown == line), "{line} is not in\n{text}");
+    }
+    for name in
+        ["spool_live_bytes", "spool_dead_bytes", "spool_segments", "spool_free_bytes", "spool_free_inodes"]
+    {
+        assert!(text.contains(&format!("\n# TYPE {name} gauge\n")), "{name} is not in\n{text}");
+    }
+    let info = text.lines().find(|line| line.starts_with("spool_info{")).unwrap();
+    for label in ["backend=", "mode=", "durability=\"commit\"", "file_system=", "fallback_reason="] {
+        assert!(info.contains(label), "{label} is not in {info}");
+    }
     kumod.stop();
 }
 

@@ -37,6 +37,8 @@ pub struct SmtpListener {
     /// How long the work after the final dot may take before the client gets 451 4.4.5.
     #[serde(deserialize_with = "duration::deserialize")]
     pub data_processing_timeout: Duration,
+    /// Messages are written only when their first attempt fails. The spool makes one promise for all, so listeners agree on it.
+    pub deferred_spool: bool,
 }
 
 impl Default for SmtpListener {
@@ -54,6 +56,7 @@ impl Default for SmtpListener {
             invalid_line_endings: LineEndings::Deny,
             client_timeout: Duration::from_secs(60),
             data_processing_timeout: Duration::from_secs(300),
+            deferred_spool: false,
         }
     }
 }

@@ -13,7 +13,7 @@ use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 
 /// Upper bounds of the buckets of a latency, in seconds.
-const LATENCY_BUCKETS_SECONDS: [f64; 14] =
+pub const LATENCY_BUCKETS_SECONDS: [f64; 14] =
     [0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 /// Samples by name; those of one name stand together.
@@ -41,7 +41,7 @@ pub enum Kind {
     Counter,
     /// It goes up and down.
     Gauge,
-    /// It counts durations by size.
+    /// It counts values by size.
     Histogram,
 }
 
@@ -76,7 +76,7 @@ pub struct Sample {
 #[derive(Clone, Debug)]
 enum Reading {
     Number(i64),
-    Histogram { sum_seconds: f64, count: u64, buckets: Vec<(f64, u64)> },
+    Histogram { sum: f64, count: u64, buckets: Vec<(f64, u64)> },
 }
 
 impl Sample {
@@ -88,6 +88,26 @@ impl Sample {
     /// A value that goes up and down.
     pub fn gauge(name: &'static str, help: &'static str, value: i64) -> Self {
         Self::number(name, help, Kind::Gauge, value)
+    }
+
+    /// Values by size: each with how often it was seen, sorted into buckets by their upper bounds.
+    pub fn distribution(
+        name: &'static str,
+        help: &'static str,
+        bounds: &[f64],
+        values: impl Iterator<Item = (f64, u64)>,
+    ) -> Self {
+        let mut buckets: Vec<(f64, u64)> =
+            bounds.iter().copied().chain([f64::INFINITY]).map(|bound| (bound, 0)).collect();
+        let (mut sum, mut count) = (0.0, 0);
+        for (value, times) in values {
+            let bucket = bounds.partition_point(|bound| *bound < value);
+            buckets[bucket].1 += times;
+            sum += value * times as f64;
+            count += times;
+        }
+        let reading = Reading::Histogram { sum, count, buckets };
+        Self { name, help, kind: Kind::Histogram, labels: Vec::new(), reading }
     }
 
     /// The same sample, told apart from others of its name by a label.
@@ -132,7 +152,7 @@ impl Latency {
         let bounds = LATENCY_BUCKETS_SECONDS.into_iter().chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
         let count = buckets.iter().map(|(_, count)| count).sum();
-        Reading::Histogram { sum_seconds: self.sum_us.load(Ordering::Relaxed) as f64 / 1e6, count, buckets }
+        Reading::Histogram { sum: self.sum_us.load(Ordering::Relaxed) as f64 / 1e6, count, buckets }
     }
 }
 
@@ -159,14 +179,14 @@ impl Reading {
     fn json(&self) -> Value {
         match self {
             Self::Number(value) => json!(value),
-            Self::Histogram { sum_seconds, count, buckets } => {
+            Self::Histogram { sum, count, buckets } => {
                 let mut below = 0;
                 let cumulative = buckets.iter().map(|(bound, count)| {
                     below += count;
                     // JSON has no infinity: the last bucket's bound reads as null.
                     json!([bound, below])
                 });
-                json!({ "count": count, "sum": sum_seconds, "bucket": cumulative.collect::<Vec<_>>() })
+                json!({ "count": count, "sum": sum, "bucket": cumulative.collect::<Vec<_>>() })
             }
         }
     }
@@ -200,8 +220,8 @@ impl Reading {
     fn write(&self, encoder: &mut MetricEncoder<'_>) -> fmt::Result {
         match self {
             Self::Number(value) => encoder.encode_gauge(value),
-            Self::Histogram { sum_seconds, count, buckets } => {
-                encoder.encode_histogram::<NoLabelSet>(*sum_seconds, *count, buckets, None)
+            Self::Histogram { sum, count, buckets } => {
+                encoder.encode_histogram::<NoLabelSet>(*sum, *count, buckets, None)
             }
         }
     }

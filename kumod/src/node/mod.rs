@@ -4,6 +4,7 @@
 //! the way out listeners close first, then deliveries, then the log, and the store last, so that nothing is ever said that cannot be kept.
 
 mod privileges;
+mod spool_samples;
 
 use std::fs;
 use std::io;
@@ -174,15 +175,17 @@ impl Node {
         let (store, restored) = LocalStore::open(&config.spool, UnixMs::now())?;
         let log = MailLog::open(&config.log_dir, LogLimits::default())?;
         let store = Arc::new(store);
+        tell_promise(&store.stats());
         metrics.message_count.set(i64::try_from(restored.messages).unwrap_or(i64::MAX));
         let missing = recover::write_missing_records(&restored.gone, &config.log_dir, &log)
             .map_err(host_error(config.log_dir.display().to_string()))?;
-        let Restored { messages, unreadable, damaged, .. } = restored;
-        if messages > 0 || unreadable > 0 || damaged > 0 || missing > 0 {
+        let Restored { messages, unreadable, damaged, orphans, .. } = restored;
+        if messages > 0 || unreadable > 0 || damaged > 0 || orphans > 0 || missing > 0 {
             tracing::info!(
                 messages,
                 unreadable,
                 damaged,
+                without_body = orphans,
                 missing_log_lines = missing,
                 "the spool held mail from before"
             );
@@ -310,6 +313,16 @@ fn serve_smtp(
     }
 }
 
+/// What a 250 means from now on, for whoever reads the diagnostic log.
+fn tell_promise(stats: &spool::Stats) {
+    let spool::Stats { durability, backend, mode, file_system, .. } = stats;
+    let promise = durability.promise();
+    tracing::info!(%durability, promise, backend, mode, file_system, "the spool is open");
+    if *durability == spool::Durability::Deferred {
+        tracing::warn!("a crash loses mail that got its 250 and whose first attempt has not failed yet");
+    }
+}
+
 /// What is read when somebody asks for metrics, rather than counted as it happens.
 fn register_sources(
     metrics: &Metrics,
@@ -322,7 +335,7 @@ fn register_sources(
     let (outbound, intake) = (Arc::downgrade(outbound), Arc::downgrade(intake));
     metrics.register_source(Box::new(move || {
         let gauge = |name, help, value| Sample::gauge(name, help, i64::try_from(value).unwrap_or(i64::MAX));
-        let mut samples = spool_samples(&store.stats());
+        let mut samples = spool_samples::of(&store);
         samples.push(gauge("scheduled_count", "Messages that wait for their time", store.scheduled()));
         if let Some(outbound) = outbound.upgrade() {
             samples.push(gauge("ready_count", "Messages in ready queues", outbound.ready_count()));
@@ -334,28 +347,6 @@ fn register_sources(
         samples.extend(log.samples());
         samples
     }));
-}
-
-fn spool_samples(stats: &spool::Stats) -> Vec<Sample> {
-    let gauge = |name, help, value| Sample::gauge(name, help, i64::try_from(value).unwrap_or(i64::MAX));
-    vec![
-        Sample::counter("spool_appends_total", "Transactions appended to the spool", stats.appends),
-        Sample::counter("spool_barriers_total", "Durable writes and syncs of the spool", stats.barriers),
-        Sample::counter(
-            "spool_bytes_written_total",
-            "Bytes the spool wrote, padding included",
-            stats.bytes_written,
-        ),
-        Sample::counter("spool_batches_total", "Batches the spool wrote", stats.batches),
-        gauge("spool_live_bytes", "Bytes of records that are still needed", stats.live_bytes),
-        gauge("spool_segments", "Segment files", stats.segments),
-        Sample::counter("spool_damaged_total", "Records set aside as damaged", stats.damaged),
-        Sample::gauge("spool_info", "How the spool writes", 1)
-            .label("backend", stats.backend)
-            .label("mode", stats.mode)
-            .label("durability", stats.durability.name())
-            .label("fallback_reason", stats.fallback_reason.clone().unwrap_or_default()),
-    ]
 }
 
 /// The number of this node, made by chance at the first start and kept beside the spool.

@@ -76,15 +76,6 @@ pub(super) fn unfit(error: &smtp::client::BeginError) -> Outcome {
     Outcome::Failed(Response::internal(554, enhanced, error.to_string()))
 }
 
-/// The body is not in the store as it was written; the message is kept and an operator is needed.
-pub(super) fn body_unreadable(reason: &str) -> Outcome {
-    Outcome::Retry(Response::internal(
-        451,
-        (4, 3, 0),
-        format!("the message cannot be read from the spool: {reason}"),
-    ))
-}
-
 /// The message waited longer than its queue allows.
 pub(super) fn too_old() -> Outcome {
     Outcome::Retry(Response::internal(

@@ -1,6 +1,6 @@
 //! A dispatcher: one connection to one site, taking messages from its ready queue until there are none.
 //!
-//! Each message it takes ends in `settle`, goes back to the store, or goes back to the front of the queue; there is no fourth way.
+//! Each message it takes ends in `settle`, goes back to the store, or is set aside because its body is damaged; there is no fourth way.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::{Outbound, classify, dial, ready};
 use crate::clock::UnixMs;
 use crate::config::{PathConfig, ThrottleSpec};
 use crate::envelope::{Envelope, Outcome};
-use crate::ports::Shutdown;
+use crate::ports::{Shutdown, StoreError};
 use crate::settle::{Attempt, Hop};
 
 /// So many failed connections in a row, and all that waits for the site is put off with the message at hand
@@ -21,6 +21,9 @@ use crate::settle::{Attempt, Hop};
 const CONNECT_FAILURES_BEFORE_DELAY: u32 = 100;
 /// Pause before a dispatcher without a free slot gives up its place.
 const SLOT_RETRY_DELAY: Duration = Duration::from_millis(50);
+
+/// How long a message waits whose body could not be read for a reason that will pass.
+const READ_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Starts a dispatcher, which the ready queue has counted already.
 pub(super) fn open(outbound: &Arc<Outbound>, ready: &Arc<ReadyQueue>) {
@@ -94,7 +97,11 @@ impl Dispatcher {
         }
         let body = match self.body(&item).await {
             Ok(body) => body,
-            Err(outcome) => return self.settle(item, vec![outcome], None).await,
+            Err(error @ StoreError::Body { .. }) => return self.outbound.set_aside(item.entry, &error),
+            Err(error) => {
+                tracing::warn!(%error, id = %item.entry.claimed.envelope.id, "a body could not be read now");
+                return self.outbound.postpone(item.entry, READ_RETRY_DELAY);
+            }
         };
         self.send(item, &body, &path).await;
     }
@@ -105,15 +112,11 @@ impl Dispatcher {
     }
 
     /// The body from memory, or from the store.
-    async fn body(&self, item: &Item) -> Result<Bytes, Outcome> {
-        if let Some(resident) = &item.entry.body {
-            return Ok(resident.bytes.clone());
+    async fn body(&self, item: &Item) -> Result<Bytes, StoreError> {
+        match &item.entry.body {
+            Some(resident) => Ok(resident.bytes.clone()),
+            None => self.outbound.parts.store.read_body(item.entry.claimed.envelope.body).await,
         }
-        let id = item.entry.claimed.envelope.body;
-        self.outbound.parts.store.read_body(id).await.map_err(|error| {
-            tracing::error!(%error, message = %item.entry.claimed.envelope.id, "a message cannot be sent");
-            classify::body_unreadable(&error.to_string())
-        })
     }
 
     /// Sends one message; on a connection that turns out to be dead, once more on a new one.

@@ -24,7 +24,7 @@ use crate::dns::Dns;
 use crate::envelope::Outcome;
 use crate::metrics::Metrics;
 use crate::policy::Policy;
-use crate::ports::{BoxFuture, Dispatch, Entry, MailStore, PermitSource, Shutdown};
+use crate::ports::{BoxFuture, Dispatch, Entry, MailStore, PermitSource, Shutdown, StoreError};
 use crate::settle::{Attempt, Hop, Settle};
 
 use ready::ReadyQueue;
@@ -128,6 +128,20 @@ impl Outbound {
         let due = UnixMs::now().after(delay);
         let claimed = entry.claimed;
         self.parts.store.release(&claimed.envelope, claimed.mark, claimed.lease, due);
+    }
+
+    /// Takes a message whose body is damaged out of the queue. It is neither sent nor given up: its envelope stays in the spool,
+    /// and the next start sets that aside for an operator, as the damaged bytes were when they were read.
+    fn set_aside(&self, entry: Entry, error: &StoreError) {
+        let envelope = &entry.claimed.envelope;
+        tracing::error!(
+            id = %envelope.id,
+            %error,
+            queue = envelope.queue,
+            "a message is set aside: it cannot be read from the spool and is not sent"
+        );
+        self.parts.metrics.spool_messages_set_aside.inc();
+        self.parts.metrics.message_count.dec();
     }
 
     /// Ends an attempt that never got as far as a connection.

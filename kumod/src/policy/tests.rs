@@ -28,7 +28,7 @@ fn flag_defaults() -> Config {
             dir: "flag-spool".into(),
             durability: spool::Durability::Commit,
             backend: spool::Backend::Auto,
-            mode: spool::WriteMode::Direct,
+            mode: spool::WriteMode::Auto,
         },
         log_dir: "flag-log".into(),
         outbound: config::OutboundSpec::default(),

@@ -46,12 +46,16 @@ pub struct Restored {
     pub unreadable: usize,
     /// Records that the spool set aside as damaged.
     pub damaged: u64,
+    /// Messages whose body is gone; their envelopes were set aside.
+    pub orphans: u64,
 }
 
 /// The spool of this host and the schedule of what lies in it.
 pub struct LocalStore {
     spool: Spool,
     durability: spool::Durability,
+    /// Messages that were found without a body at start.
+    orphans: u64,
     schedule: Mutex<Schedule>,
     due_changed: Notify,
 }
@@ -84,7 +88,8 @@ impl LocalStore {
         let (spool, recovery) = Spool::open(options).map_err(|error| refuse(error.to_string()))?;
         let mut schedule = Schedule { wheel: Wheel::new(now), due: VecDeque::new() };
         let gone = recovery.deletes.into_iter().map(|(id, note)| (MessageId(id.0), note)).collect();
-        let mut restored = Restored { gone, damaged: recovery.damaged, ..Restored::default() };
+        let (damaged, orphans) = (recovery.damaged, recovery.orphans);
+        let mut restored = Restored { gone, damaged, orphans, ..Restored::default() };
         for message in recovery.messages {
             match restore(&message) {
                 Ok(waiting) => {
@@ -100,6 +105,7 @@ impl LocalStore {
         let store = Self {
             spool,
             durability: spec.durability,
+            orphans,
             schedule: Mutex::new(schedule),
             due_changed: Notify::new(),
         };
@@ -109,6 +115,16 @@ impl LocalStore {
     /// What the spool counts.
     pub fn stats(&self) -> spool::Stats {
         self.spool.stats()
+    }
+
+    /// How long the spool's writing takes, and how much is written together.
+    pub fn latencies(&self) -> spool::Latencies {
+        self.spool.latencies()
+    }
+
+    /// Messages found without a body at start; their envelopes were set aside.
+    pub fn orphans(&self) -> u64 {
+        self.orphans
     }
 
     /// Messages that wait for their time.
@@ -254,11 +270,11 @@ impl MailStore for LocalStore {
         let spool = self.spool.clone();
         Box::pin(async move {
             let read = tokio::task::spawn_blocking(move || spool.read_body(spool::Id(id.0))).await;
-            let unreadable = |reason: String| StoreError::Body { id, reason };
             match read {
                 Ok(Ok(bytes)) => Ok(bytes),
-                Ok(Err(error)) => Err(unreadable(error.to_string())),
-                Err(error) => Err(unreadable(error.to_string())),
+                Ok(Err(error)) => Err(StoreError::Body { id, reason: error.to_string() }),
+                // The process is stopping; nothing is known of the body.
+                Err(error) => Err(StoreError::Failed(error.to_string())),
             }
         })
     }

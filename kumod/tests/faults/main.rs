@@ -7,6 +7,7 @@
 mod support;
 
 mod clients;
+mod damage;
 mod host;
 mod next_hops;
 mod routing;

@@ -183,7 +183,7 @@ pub(crate) fn set_region_aside(disk: &dyn Disk, file: &dyn File, region: &Region
 fn set_orphan_aside(disk: &dyn Disk, orphan: &Orphan) {
     let Orphan { id, body, segment, offset, envelope } = orphan;
     let name = format!("{id}.envelope");
-    tracing::error!(message = %id, %body, segment, offset, name, "a message has no body; its envelope is set aside in damaged/");
+    tracing::error!(%id, %body, segment, offset, name, "a message has no body; its envelope is set aside in damaged/");
     if let Err(error) = disk.set_bytes_aside(&name, envelope) {
         tracing::error!(%error, name, "the envelope could not be copied; it stays in its segment");
     }

@@ -14,12 +14,11 @@ const SMTP: &str = "kumo.start_esmtp_listener";
 const HTTP: &str = "kumo.start_http_listener";
 
 /// KumoMTA's other options of an SMTP listener.
-const SMTP_UNSERVED: [&str; 13] = [
+const SMTP_UNSERVED: [&str; 12] = [
     "allow_xclient",
     "batch_handling",
     "data_buffer_size",
     "deferred_queue",
-    "deferred_spool",
     "meta",
     "peer",
     "require_proxy_protocol",
@@ -43,6 +42,7 @@ fn start_esmtp_listener(lua: &Lua, given: Value) -> mlua::Result<()> {
     record(lua, SMTP, |recorded| {
         only_one(recorded.smtp_listeners.iter().map(|other| other.listen), listener.listen)?;
         only_one(recorded.http_listeners.iter().map(|other| other.listen), listener.listen)?;
+        one_promise(&recorded.smtp_listeners, &listener)?;
         recorded.smtp_listeners.push(listener);
         Ok(())
     })
@@ -65,6 +65,18 @@ fn only_one(mut others: impl Iterator<Item = SocketAddr>, listen: SocketAddr) ->
         return Err(format!("there is a listener on {listen} already"));
     }
     Ok(())
+}
+
+/// There is one spool, and a 250 means the same at every door to it.
+fn one_promise(others: &[SmtpListener], listener: &SmtpListener) -> Result<(), String> {
+    match others.first().filter(|first| first.deferred_spool != listener.deferred_spool) {
+        None => Ok(()),
+        Some(first) => Err(format!(
+            "option 'deferred_spool' = {} and the listener on {} has {}: all listeners share one spool and its promise, so \
+             give all of them the same",
+            listener.deferred_spool, first.listen, first.deferred_spool
+        )),
+    }
 }
 
 fn check_smtp(listener: &SmtpListener) -> Result<(), String> {

@@ -37,6 +37,9 @@ pub(super) struct Recorded {
 impl Recorded {
     /// Puts it where the rest of kumod reads it.
     pub(super) fn apply(self, config: &mut Config) {
+        if self.smtp_listeners.iter().any(|listener| listener.deferred_spool) {
+            config.spool.durability = ::spool::Durability::Deferred;
+        }
         config.smtp_listeners = self.smtp_listeners;
         config.http_listeners = self.http_listeners;
         if let Some(dir) = self.spool_dir {

@@ -69,6 +69,24 @@ fn what_init_names_replaces_the_flags() {
 }
 
 #[test]
+fn deferred_spool_is_the_promise_of_all_listeners_or_of_none() {
+    let init = |listeners: &str| format!("kumo.on('init', function()\n{listeners}\nend)");
+    let (_, config) = load(&init(
+        "kumo.start_esmtp_listener { listen = '127.0.0.1:25', deferred_spool = true }
+         kumo.start_esmtp_listener { listen = '127.0.0.1:26', deferred_spool = true }",
+    ))
+    .unwrap();
+    assert_eq!(config.spool.durability, spool::Durability::Deferred);
+    let (_, config) = load(&init("kumo.start_esmtp_listener { deferred_spool = false }")).unwrap();
+    assert_eq!(config.spool.durability, spool::Durability::Commit, "the flag's");
+    let error = error_of(&init(
+        "kumo.start_esmtp_listener { listen = '127.0.0.1:25', deferred_spool = true }
+         kumo.start_esmtp_listener { listen = '127.0.0.1:26' }",
+    ));
+    assert!(error.contains("'deferred_spool' = false and the listener on 127.0.0.1:25 has true"), "{error}");
+}
+
+#[test]
 fn what_init_does_not_name_stays() {
     let (_, config) = load(LISTEN).unwrap();
     assert_eq!(config.spool.dir, Path::new("flag-spool"));
@@ -205,7 +223,7 @@ fn listeners_spool_and_logs_belong_in_init() {
 const MISTAKES: [(&str, &str); 17] = [
     (
         "start_esmtp_listener { relay_host = {} }",
-        "there is no option 'relay_host' (is 'relay_hosts' meant?); known are: listen, hostname, banner, relay_hosts, max_connections, max_message_size, max_recipients_per_message, max_messages_per_connection, line_length_hard_limit, invalid_line_endings, client_timeout, data_processing_timeout",
+        "there is no option 'relay_host' (is 'relay_hosts' meant?); known are: listen, hostname, banner, relay_hosts, max_connections, max_message_size, max_recipients_per_message, max_messages_per_connection, line_length_hard_limit, invalid_line_endings, client_timeout, data_processing_timeout, deferred_spool",
     ),
     (
         "start_http_listener { use_tls = true }",
