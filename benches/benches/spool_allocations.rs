@@ -8,17 +8,17 @@
 
 use std::backtrace::Backtrace;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use benches::allocator::{self, Counting};
+use benches::allocator::{self, Counting, Counts};
 use benches::error::{During, Error, Result};
 use benches::scratch::Scratch;
 use benches::writers::appender::{Ids, Mail};
 use benches::writers::plan::asked_to_measure;
 use benches::writers::processor::threads_named;
 use clap::{Parser, ValueEnum};
-use spool::{AppendError, Backend, Options, Spool};
+use spool::{AppendError, Backend, Options, Spool, Stats};
 use tokio::runtime::Runtime;
 
 #[global_allocator]
@@ -38,6 +38,8 @@ const WARM_UP_ROUNDS: u64 = 3;
 const STEP_APPENDS: u64 = 50_000;
 /// Places shown with `--places`.
 const PLACES_SHOWN_MAX: usize = 20;
+/// Lines of the stack shown for each.
+const LINES_SHOWN_MAX: usize = 4;
 
 const EXAMPLES: &str = "Examples:
   ./scripts/bench spool_allocations
@@ -100,13 +102,7 @@ fn count(arguments: &Arguments) -> Result<bool> {
     let place = arguments.dir.clone().unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").into());
     let needed_bytes = 2 * u64::from(SEGMENTS) * SEGMENT_BYTES;
     let scratch = Scratch::make(&place, "spool-allocations", needed_bytes, "--dir")?;
-    let mut options = Options::new(scratch.path());
-    (options.segment_bytes, options.segments_spare) = (SEGMENT_BYTES, SEGMENTS);
-    options.backend = match arguments.backend {
-        Way::Uring => Backend::Uring,
-        Way::Threads => Backend::Threads,
-    };
-    let (spool, _) = Spool::open(options).map_err(|error| Error::Peer(error.to_string()))?;
+    let spool = open(scratch.path(), arguments.backend)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build();
     let runtime = runtime.during(|| "start a runtime".into())?;
     let mail = Mail::of(BODY_BYTES);
@@ -122,17 +118,19 @@ fn count(arguments: &Arguments) -> Result<bool> {
     allocator::watch(writer, arguments.places);
     append(&runtime, &spool, mail, arguments.appends)?;
     let counts = allocator::stop_watching();
-    let after = spool.stats();
+    let figures = Figures::between(&before, &spool.stats(), counts);
     spool.close().map_err(|error| Error::Peer(error.to_string()))?;
-    let figures = Figures {
-        backend: after.backend,
-        appends: after.appends - before.appends,
-        batches: after.batches - before.batches,
-        segments_recycled: after.segments_recycled - before.segments_recycled,
-        by_writer: counts.by_watched,
-        by_others: counts.by_others,
-    };
     figures.tell(arguments)
+}
+
+fn open(dir: &Path, way: Way) -> Result<Spool> {
+    let mut options = Options::new(dir);
+    (options.segment_bytes, options.segments_spare) = (SEGMENT_BYTES, SEGMENTS);
+    options.backend = match way {
+        Way::Uring => Backend::Uring,
+        Way::Threads => Backend::Threads,
+    };
+    Spool::open(options).map(|(spool, _)| spool).map_err(|error| Error::Peer(error.to_string()))
 }
 
 /// Appends and deletes so many messages from all tasks together, and waits for the deletes.
@@ -170,6 +168,17 @@ struct Figures {
 }
 
 impl Figures {
+    fn between(before: &Stats, after: &Stats, counts: Counts) -> Self {
+        Self {
+            backend: after.backend,
+            appends: after.appends - before.appends,
+            batches: after.batches - before.batches,
+            segments_recycled: after.segments_recycled - before.segments_recycled,
+            by_writer: counts.by_watched,
+            by_others: counts.by_others,
+        }
+    }
+
     /// True when the limit holds.
     fn tell(&self, arguments: &Arguments) -> Result<bool> {
         let Self { backend, appends, batches, segments_recycled, by_writer, by_others } = self;
@@ -196,30 +205,27 @@ impl Figures {
     }
 }
 
-/// The places with the most allocations, each with the two innermost functions of the spool.
+/// The places with the most allocations, innermost first.
 fn tell_places(places: &[Backtrace]) {
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     for place in places {
-        *counts.entry(spool_frames(&place.to_string())).or_default() += 1;
+        *counts.entry(lines_of_the_spool(&place.to_string())).or_default() += 1;
     }
     let mut counts: Vec<(String, u64)> = counts.into_iter().collect();
     counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    println!("of {} places kept:", places.len());
-    for (frames, count) in counts.iter().take(PLACES_SHOWN_MAX) {
-        println!("{count:>6}  {frames}");
+    println!("places, of every {}th allocation:", allocator::PLACES_EVERY);
+    for (lines, count) in counts.iter().take(PLACES_SHOWN_MAX) {
+        println!("{count:>6}  {lines}");
     }
 }
 
-fn spool_frames(trace: &str) -> String {
-    let mut lines = trace.lines().map(str::trim).peekable();
-    let mut frames = Vec::new();
-    while let Some(line) = lines.next() {
-        let function = line.split_once(": ").map_or("", |(_, function)| function);
-        if function.contains("spool::") && !function.contains("benches") {
-            let place = lines.peek().and_then(|line| line.rsplit_once('/')).map_or("", |(_, place)| place);
-            frames.push(format!("{function} ({place})"));
-        }
+/// The innermost lines of the spool's sources on the stack, as `writer/launch.rs:100`.
+fn lines_of_the_spool(trace: &str) -> String {
+    const SOURCES: &str = "crates/spool/src/";
+    let mut lines = trace.lines().filter_map(|line| line.trim().strip_prefix("at ")?.split_once(SOURCES));
+    let mut told: Vec<&str> = Vec::new();
+    while let Some((_, place)) = lines.next().filter(|_| told.len() < LINES_SHOWN_MAX) {
+        told.push(place.rsplit_once(':').map_or(place, |(place, _column)| place));
     }
-    frames.truncate(2);
-    frames.join(" < ")
+    if told.is_empty() { "outside of the spool".into() } else { told.join(" < ") }
 }

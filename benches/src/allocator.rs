@@ -17,6 +17,9 @@ use rustix::thread::gettid;
 
 /// Places that are kept at most.
 const PLACES_MAX: usize = 2000;
+/// Of so many allocations the place of one is kept, so that the places of a long run are kept evenly; a prime, lest it
+/// falls in step with what repeats.
+pub const PLACES_EVERY: u64 = 17;
 
 /// Declare it with `#[global_allocator]`; without, all counters stay at zero.
 #[derive(Debug)]
@@ -60,7 +63,7 @@ pub fn stop_watching() -> Counts {
     Counts { by_watched: BY_WATCHED.load(Ordering::Relaxed), by_others: BY_OTHERS.load(Ordering::Relaxed) }
 }
 
-/// Where the watched thread allocated, one entry for each time, while places were kept.
+/// Where the watched thread allocated while places were kept: one in [`PLACES_EVERY`], as many as fit.
 pub fn take_places() -> Vec<Backtrace> {
     std::mem::take(&mut *PLACES.lock().unwrap_or_else(PoisonError::into_inner))
 }
@@ -81,8 +84,8 @@ fn count() {
         return;
     }
     if gettid().as_raw_nonzero().get() == watched {
-        BY_WATCHED.fetch_add(1, Ordering::Relaxed);
-        if KEEPS_PLACES.load(Ordering::Relaxed) {
+        let before = BY_WATCHED.fetch_add(1, Ordering::Relaxed);
+        if before.is_multiple_of(PLACES_EVERY) && KEEPS_PLACES.load(Ordering::Relaxed) {
             keep_place();
         }
     } else {
