@@ -33,6 +33,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use disk::DAMAGED_DIR;
 pub use error::{AppendError, OpenError, ReadError};
 pub use examine::{
     Access, DamageReport, Examination, OrphanReport, SegmentReport, SetAside, examine, examine_bytes,

@@ -105,8 +105,11 @@ fn wait_for_readers(file: &mut File) -> io::Result<Option<String>> {
         }
         match flock(&*file, FlockOperation::NonBlockingLockShared) {
             Ok(()) if begun.elapsed() > READERS_PATIENCE => return Ok(Some(READER.to_owned())),
-            // Whoever looks at the lock has it for a moment only.
-            Ok(()) => thread::park_timeout(READERS_PAUSE),
+            Ok(()) => {
+                // Whoever looks at the lock has it for a moment only, and so do we, lest two that wait hold each other up.
+                flock(&*file, FlockOperation::Unlock)?;
+                thread::park_timeout(READERS_PAUSE);
+            }
             Err(Errno::WOULDBLOCK) => return Ok(Some(written_in(file))),
             Err(error) => return Err(error.into()),
         }

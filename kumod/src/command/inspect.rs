@@ -12,6 +12,7 @@ use spool::{Access, SegmentReport, SetAside};
 use super::table::{Table, age, bytes, count};
 use super::{CommandError, Common, Verdict, remark, say};
 use crate::clock::UnixMs;
+use crate::envelope::Envelope;
 use crate::store::{Stored, View};
 
 /// Queues that the text names; the JSON has all of them.
@@ -237,6 +238,13 @@ fn aside_text(view: &View) -> String {
     if files.len() > FILES_SHOWN_MAX {
         let _ = writeln!(text, "  and {} more: see --json", files.len() - FILES_SHOWN_MAX);
     }
+    let envelopes = view.set_aside_envelopes();
+    if !envelopes.is_empty() {
+        let _ = writeln!(text, "messages that lost their body: {}", envelopes.len());
+    }
+    for Envelope { id, sender, recipients, .. } in envelopes.iter().take(FILES_SHOWN_MAX) {
+        let _ = writeln!(text, "  {id}  from <{sender}> to <{}>", recipients.join(">, <"));
+    }
     text
 }
 
@@ -273,6 +281,10 @@ fn report(view: &View, tally: &Tally) -> Value {
         .map(|(limit, messages)| json!({ "under_seconds": limit, "messages": messages }));
     let mut messages = tally.all.json();
     messages["undecodable"] = json!(tally.undecodable);
+    let lost = view.set_aside_envelopes().into_iter().map(|envelope| {
+        let (id, created) = (envelope.id.to_string(), envelope.created.rfc3339());
+        json!({ "message": id, "created": created, "sender": envelope.sender, "recipients": envelope.recipients })
+    });
     let aside = found.set_aside.iter().map(|file| json!({ "name": file.name, "bytes": file.bytes }));
     json!({
         "spool": view.dir(),
@@ -294,6 +306,7 @@ fn report(view: &View, tally: &Tally) -> Value {
         "unverified": super::verify::damages_json(found),
         "orphans": super::verify::orphans_json(found),
         "set_aside": aside.collect::<Vec<_>>(),
+        "lost_bodies": lost.collect::<Vec<_>>(),
         "foreign": found.foreign,
     })
 }

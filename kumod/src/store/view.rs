@@ -112,6 +112,15 @@ impl View {
         })
     }
 
+    /// Envelopes that were set aside because their body is gone, as far as they can be read.
+    pub fn set_aside_envelopes(&self) -> Vec<Envelope> {
+        let folder = self.segments.join(spool::DAMAGED_DIR);
+        let names =
+            self.found.set_aside.iter().map(|file| &file.name).filter(|name| name.ends_with(".envelope"));
+        let read = names.filter_map(|name| std::fs::read(folder.join(name)).ok());
+        read.filter_map(|bytes| Envelope::decode(&Bytes::from(bytes)).ok()).collect()
+    }
+
     /// A body, verified.
     ///
     /// # Errors

@@ -64,4 +64,7 @@ fn a_damaged_body_is_set_aside_and_never_sent() {
     assert_eq!((aside(&home, ".bytes"), aside(&home, ".envelope")), (1, 1));
     again.stop();
     assert_eq!(sink.stats().accepted, 1);
+    let shown = home.spool_command("inspect", &[]);
+    let words = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(words.contains("from <sender@client.test> to <b@broken.test>"), "{words}");
 }

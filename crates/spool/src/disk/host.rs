@@ -14,8 +14,8 @@ use rustix::io::{Errno, ReadWriteFlags};
 use super::{AlignedBuffer, Disk, Entry, File, PREPARING_SUFFIX, Space, write_through};
 use crate::format::{BLOCK_BYTES, in_memory};
 
-/// Folder of set-aside regions inside the spool.
-pub(crate) const DAMAGED_DIR: &str = "damaged";
+/// Folder inside the spool for what was set aside: damaged regions and segments, envelopes without a body.
+pub const DAMAGED_DIR: &str = "damaged";
 
 /// Bytes written at a time while a new segment is filled with zeros.
 const FILL_BYTES: usize = 1 << 20;

@@ -19,7 +19,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub(crate) use host::{DAMAGED_DIR, HostDisk, make_directory};
+pub use host::DAMAGED_DIR;
+pub(crate) use host::{HostDisk, make_directory};
 pub(crate) use progress::{Next, Progress};
 pub(crate) use threads::ThreadsLane;
 #[cfg(feature = "tokio-uring")]

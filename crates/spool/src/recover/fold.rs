@@ -10,6 +10,9 @@ use crate::index::{Index, Segment, SegmentState};
 use crate::options::Rules;
 use crate::types::{Id, Recovered};
 
+/// Records whose sorting is worth a thread of its own.
+const THREAD_RECORDS_MIN: usize = 1 << 14;
+
 /// An envelope whose body is nowhere.
 #[derive(Clone, Debug)]
 pub(crate) struct Orphan {
@@ -173,15 +176,25 @@ impl Folding {
 /// By id, older before newer; of bodies only the newest stays.
 fn sort(kinds: &mut Kinds) {
     let [bodies, envelopes, marks, deletes] = kinds.each_mut();
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            bodies.sort_unstable_by_key(|entry| (entry.id, std::cmp::Reverse(entry.sequence)));
-            bodies.dedup_by_key(|entry| entry.id);
+    let is_worth_a_thread = bodies.len() >= THREAD_RECORDS_MIN;
+    let mut sort_bodies = || {
+        bodies.sort_unstable_by_key(|entry| (entry.id, std::cmp::Reverse(entry.sequence)));
+        bodies.dedup_by_key(|entry| entry.id);
+    };
+    let sort_small = || {
+        [envelopes, marks, deletes]
+            .into_iter()
+            .for_each(|small| small.sort_unstable_by_key(|entry| (entry.id, entry.sequence)));
+    };
+    if is_worth_a_thread {
+        std::thread::scope(|scope| {
+            scope.spawn(sort_bodies);
+            sort_small();
         });
-        for small in [envelopes, marks, deletes] {
-            small.sort_unstable_by_key(|entry| (entry.id, entry.sequence));
-        }
-    });
+    } else {
+        sort_bodies();
+        sort_small();
+    }
 }
 
 /// Looks ids up in sorted records. Ids are mostly asked for in order, so the search goes on from where the last one ended.

@@ -132,7 +132,7 @@ pub(crate) fn recover(disk: &dyn Disk, rules: Rules) -> io::Result<Fold> {
         index: folded.index,
         recovery,
         next_sequence: next_epoch << SEQUENCE_COUNT_BITS,
-        next_generation: folded.last_generation + 1,
+        next_generation: folded.last_generation.saturating_add(1),
     })
 }
 

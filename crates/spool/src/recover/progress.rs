@@ -84,3 +84,31 @@ impl<'a> Progress<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn files() -> Vec<SegmentFile> {
+        (1..=4).map(|number| SegmentFile { number, name: String::new(), bytes: 100 }).collect()
+    }
+
+    #[test]
+    fn a_long_scan_says_how_far_it_is() {
+        let told = Mutex::new(Vec::new());
+        let tell = |progress: ScanProgress| told.lock().unwrap().push(progress);
+        let progress = Progress::new(&files(), Duration::ZERO, &tell);
+        (0..4).for_each(|_| progress.segment_done(100));
+        let told = told.into_inner().unwrap();
+        assert_eq!(told.iter().map(ScanProgress::percent).collect::<Vec<_>>(), [25, 50, 75, 100]);
+        assert_eq!(told[2].to_string(), "3 of 4 segments, 300 of 400 bytes, 75%");
+    }
+
+    #[test]
+    fn a_short_scan_says_nothing() {
+        let tell = |progress: ScanProgress| panic!("{progress}");
+        let progress = Progress::new(&files(), Duration::from_secs(3600), &tell);
+        (0..4).for_each(|_| progress.segment_done(100));
+    }
+}

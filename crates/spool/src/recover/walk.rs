@@ -13,7 +13,9 @@ use rustix::io::Errno;
 
 use super::{Progress, SegmentFile};
 use crate::disk::{File, read_through};
-use crate::format::{BLOCK_BYTES, Kind, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, epoch_of};
+use crate::format::{
+    BLOCK_BYTES, Kind, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, epoch_of, in_memory,
+};
 use crate::index::Place;
 use crate::options::{Rules, SCAN_THREADS_MAX};
 use crate::scan::{Found, Scanner};
@@ -21,6 +23,9 @@ use crate::types::Id;
 
 /// Bytes of small payloads that share one allocation. Whoever keeps one of them keeps its chunk.
 const CHUNK_BYTES: usize = 64 << 10;
+
+/// Bytes to read that are worth a thread of their own.
+const THREAD_BYTES_MIN: u64 = 4 << 20;
 
 /// Why a segment's file is not there to be scanned.
 #[derive(Debug)]
@@ -193,7 +198,6 @@ pub(crate) fn scan_all(
     progress: &Progress<'_>,
 ) -> io::Result<Scan> {
     let next = AtomicUsize::new(0);
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(SCAN_THREADS_MAX);
     let worker = || {
         let mut results = Vec::new();
         while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -202,14 +206,14 @@ pub(crate) fn scan_all(
         }
         results
     };
-    let mut results = Vec::with_capacity(files.len());
-    std::thread::scope(|scope| {
-        let handles: Vec<_> = (0..threads.min(files.len())).map(|_| scope.spawn(worker)).collect();
-        handles.into_iter().try_for_each(|handle| {
+    let mut results = std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads_worth(files)).map(|_| scope.spawn(worker)).collect();
+        let mut results = worker();
+        for other in others {
             // Going on without the segments of that thread would make what they hold disappear.
-            results.extend(handle.join().map_err(|_| io::Error::other("a scanning thread panicked"))?);
-            io::Result::Ok(())
-        })
+            results.extend(other.join().map_err(|_| io::Error::other("a scanning thread panicked"))?);
+        }
+        io::Result::Ok(results)
     })?;
     results.sort_by_key(|(number, _)| *number);
     let mut scan = Scan { segments: Vec::with_capacity(results.len()), unreadable: Vec::new() };
@@ -225,6 +229,13 @@ pub(crate) fn scan_all(
         }
     }
     Ok(scan)
+}
+
+/// How many threads so much to read is worth, the calling one included.
+fn threads_worth(files: &[SegmentFile]) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from).min(SCAN_THREADS_MAX);
+    let bytes: u64 = files.iter().map(|file| file.bytes).sum();
+    cores.min(files.len()).min(in_memory(bytes / THREAD_BYTES_MIN)).max(1)
 }
 
 /// The inner error says why the segment as a whole cannot be read.
@@ -312,9 +323,11 @@ impl Walk {
         }
         self.scanned.records += 1;
         self.scanned.record_bytes += header.stride_bytes();
+        // No spool lives to see the last number; a forged one must not overflow.
+        let next = header.sequence.saturating_add(1);
         match self.scanned.runs.last_mut() {
-            Some(run) if run.end == header.sequence => run.end += 1,
-            _ => self.scanned.runs.push(header.sequence..header.sequence + 1),
+            Some(run) if run.end == header.sequence => run.end = next,
+            _ => self.scanned.runs.push(header.sequence..next),
         }
         self.keep(found, payload);
     }

@@ -2,13 +2,14 @@
 
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use proptest::prelude::*;
 
 use super::world::{World, settings};
 use crate::disk::memory::{Faults, MemoryDisk};
 use crate::disk::{Disk, Entry, File, Space};
+use crate::examine::examine_bytes;
 use crate::format::BLOCK_BYTES;
 use crate::inspect::scan_segment_bytes;
 use crate::options::Rules;
@@ -281,6 +282,77 @@ fn segment() -> Vec<u8> {
     world.disk.contents(&first_segment(&world)).unwrap()
 }
 
+/// Steps that write, damage, copy and drop segments of a small spool, as the fuzz target does it with any bytes.
+#[derive(Clone, Debug)]
+enum Step {
+    Flip(prop::sample::Index, prop::sample::Index, u8),
+    Zero(prop::sample::Index, prop::sample::Index, u16),
+    Cut(prop::sample::Index, prop::sample::Index),
+    /// The contents of one segment under the number of another.
+    Copy(prop::sample::Index, u32),
+    Drop(prop::sample::Index),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let at = any::<prop::sample::Index>;
+    prop_oneof![
+        4 => (at(), at(), 1_u8..).prop_map(|(file, place, bits)| Step::Flip(file, place, bits)),
+        2 => (at(), at(), 1_u16..).prop_map(|(file, place, bytes)| Step::Zero(file, place, bytes)),
+        1 => (at(), at()).prop_map(|(file, place)| Step::Cut(file, place)),
+        1 => (at(), 1_u32..12).prop_map(|(file, number)| Step::Copy(file, number)),
+        1 => at().prop_map(Step::Drop),
+    ]
+}
+
+fn apply(segments: &mut Vec<(u32, Vec<u8>)>, step: &Step) {
+    let (Step::Flip(file, ..)
+    | Step::Zero(file, ..)
+    | Step::Cut(file, _)
+    | Step::Copy(file, _)
+    | Step::Drop(file)) = step;
+    if segments.is_empty() {
+        return;
+    }
+    let chosen = file.index(segments.len());
+    let bytes = &mut segments[chosen].1;
+    match step {
+        Step::Flip(_, place, bits) if !bytes.is_empty() => {
+            let at = place.index(bytes.len());
+            bytes[at] ^= bits;
+        }
+        Step::Zero(_, place, length) if !bytes.is_empty() => {
+            let at = place.index(bytes.len());
+            let end = bytes.len().min(at + usize::from(*length));
+            bytes[at..end].fill(0);
+        }
+        Step::Cut(_, place) => bytes.truncate(place.index(bytes.len() + 1)),
+        Step::Copy(_, number) => {
+            let copy = bytes.clone();
+            segments.retain(|(other, _)| other != number);
+            segments.push((*number, copy));
+        }
+        Step::Drop(_) => drop(segments.remove(chosen)),
+        Step::Flip(..) | Step::Zero(..) => {}
+    }
+}
+
+/// All segments of a spool with marks, rewrites and deletes, as they lie on the disk.
+fn lively() -> &'static Vec<(u32, Vec<u8>)> {
+    static SEGMENTS: OnceLock<Vec<(u32, Vec<u8>)>> = OnceLock::new();
+    SEGMENTS.get_or_init(|| {
+        let mut world = written();
+        world.append(300, 3);
+        world.mark(1);
+        world.rewrite(2);
+        world.delete(&[3, 4]);
+        world.flush();
+        world.append(5_000, 1);
+        world.flush();
+        let contents = |number| Some((number, world.disk.contents(&segment_name(number))?));
+        (1..20).filter_map(contents).collect()
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -299,6 +371,25 @@ proptest! {
             prop_assert!(found.committed <= sound.committed && found.payload_bytes <= sound.payload_bytes);
             prop_assert!(found.committed <= found.records);
         }
+    }
+
+    /// Whatever is done to them: every message that is found was written, and so was its body.
+    #[test]
+    fn any_directory_is_survived(steps in prop::collection::vec(step(), 0..12)) {
+        let mut segments = lively().clone();
+        let sound = examine_bytes(&segments);
+        prop_assert!(sound.is_sound() && sound.messages.len() > 8);
+        steps.iter().for_each(|step| apply(&mut segments, step));
+        let found = examine_bytes(&segments);
+        let holds = |text: &[u8]| {
+            lively().iter().any(|(_, bytes)| bytes.windows(text.len()).any(|found| found == text))
+        };
+        for message in &found.messages {
+            prop_assert!(holds(&message.envelope) && message.marks.iter().all(|mark| holds(mark)));
+            let body = found.read_body(message.body).unwrap();
+            prop_assert!(body.len() as u64 == message.body_bytes && holds(&body));
+        }
+        prop_assert!(found.orphans.iter().all(|orphan| holds(&orphan.envelope)));
     }
 
     #[test]
