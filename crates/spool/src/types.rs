@@ -163,7 +163,8 @@ pub struct Recovered {
     pub id: Id,
     /// Its body; read it with [`crate::Spool::read_body`].
     pub body: Id,
-    /// What the newest envelope record holds.
+    /// What the newest envelope record holds. A slice of a larger piece of memory, as marks and the bytes of deletes are: whoever
+    /// keeps some of them for long copies these.
     pub envelope: Bytes,
     /// Empty, or the newest mark: it replaces those before it.
     pub marks: Vec<Bytes>,
