@@ -27,6 +27,17 @@ impl Client {
         client
     }
 
+    /// The same with a server that may not be there, or not want to; `None` when it ended the connection, or had none.
+    pub(crate) fn try_greeted(address: SocketAddr) -> Option<Self> {
+        let stream = TcpStream::connect(address).ok()?;
+        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        stream.set_nodelay(true).ok()?;
+        let mut client = Self { stream: BufReader::new(stream) };
+        let is_open =
+            client.code() == 220 && client.try_write(b"EHLO client.test\r\n").is_ok() && client.code() == 250;
+        is_open.then_some(client)
+    }
+
     pub(crate) fn write(&mut self, bytes: &[u8]) {
         self.stream.get_mut().write_all(bytes).unwrap();
     }

@@ -51,6 +51,11 @@ impl Home {
         command.env_remove("RUST_LOG").stdin(Stdio::null()).output().unwrap()
     }
 
+    /// Where the log of the spool lies.
+    pub(crate) fn segments(&self) -> PathBuf {
+        self.spool.join("segments")
+    }
+
     pub(crate) fn log_dir(&self) -> PathBuf {
         self.path().join("log")
     }
@@ -95,6 +100,13 @@ impl Home {
         command.arg(env!("CARGO_BIN_EXE_kumod"));
         command.args(self.arguments(&["--policy", policy.to_str().unwrap()]));
         Kumod::start(command).unwrap_or_else(|refusal| panic!("{refusal:?}"))
+    }
+
+    /// Behind a program that ends by becoming kumod, such as `env`.
+    pub(crate) fn start_behind(&self, program: &[String], flags: &[&str]) -> Result<Kumod, Refusal> {
+        let mut command = Command::new(&program[0]);
+        command.args(&program[1..]).arg(env!("CARGO_BIN_EXE_kumod")).args(self.arguments(flags));
+        Kumod::start(command)
     }
 
     /// Expects that it does not start.

@@ -10,6 +10,8 @@ pub(crate) mod client;
 pub(crate) mod home;
 pub(crate) mod policy;
 pub(crate) mod scripted;
+pub(crate) mod spares;
+pub(crate) mod strace;
 
 use std::thread;
 use std::time::{Duration, Instant};

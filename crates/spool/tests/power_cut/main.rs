@@ -111,13 +111,14 @@ fn cuts_on_one_image(
 ) -> Result<(), String> {
     let image = Image::new()?;
     for cycle in cycles {
+        let explain = |broken: String| format!("{cycle:?}: {broken}");
         let disk = image.mount()?;
-        run_until_cut(cycle, power, &disk, ledger, random)?;
+        run_until_cut(cycle, power, &disk, ledger, random).map_err(explain)?;
         disk.unmount();
         let disk = image.mount()?;
         let looked = look(ledger, cycle.options(disk.path()));
         disk.unmount();
-        looked.map_err(|broken| format!("{cycle:?}: {broken}"))?;
+        looked.map_err(explain)?;
     }
     Ok(())
 }
