@@ -43,7 +43,7 @@ const LINES_SHOWN_MAX: usize = 4;
 
 const EXAMPLES: &str = "Examples:
   ./scripts/bench spool_allocations
-  ./scripts/bench spool_allocations --places --appends 20000     where they come from
+  ./scripts/bench spool_allocations --places                      where they come from
   ./scripts/bench spool_allocations --backend threads
 
 Exit codes: 0 none per append, 1 more than 0.01 or failed, 2 usage.";
@@ -60,9 +60,9 @@ struct Arguments {
     #[arg(long, value_enum, default_value = "uring")]
     backend: Way,
 
-    /// Also tell where the writer thread allocated; slow.
-    #[arg(long)]
-    places: bool,
+    /// Also tell where the writer thread allocated: every time, or one in so many; slow.
+    #[arg(long, value_name = "EVERY", num_args = 0..=1, default_missing_value = "1")]
+    places: Option<u64>,
 
     /// Where the segments are made; on a disk [default: the folder of the build].
     #[arg(long, value_name = "DIR")]
@@ -115,7 +115,7 @@ fn count(arguments: &Arguments) -> Result<bool> {
     let writer = writer.ok_or_else(|| Error::Peer("the spool has no thread spool-writer".into()))?;
     eprintln!("counting over {} appends", arguments.appends);
     let before = spool.stats();
-    allocator::watch(writer, arguments.places);
+    allocator::watch(writer, arguments.places.unwrap_or(0));
     append(&runtime, &spool, mail, arguments.appends)?;
     let counts = allocator::stop_watching();
     let figures = Figures::between(&before, &spool.stats(), counts);
@@ -192,7 +192,7 @@ impl Figures {
             per(by_writer, batches)
         );
         println!("callers and other threads: {:.2} per append and delete", per(by_others, appends));
-        if arguments.places {
+        if arguments.places.is_some() {
             tell_places(&allocator::take_places());
         }
         if let Some(path) = &arguments.json {
@@ -213,7 +213,7 @@ fn tell_places(places: &[Backtrace]) {
     }
     let mut counts: Vec<(String, u64)> = counts.into_iter().collect();
     counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-    println!("places, of every {}th allocation:", allocator::PLACES_EVERY);
+    println!("{} places kept, innermost line first:", places.len());
     for (lines, count) in counts.iter().take(PLACES_SHOWN_MAX) {
         println!("{count:>6}  {lines}");
     }

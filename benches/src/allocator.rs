@@ -10,16 +10,13 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::backtrace::Backtrace;
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::thread::gettid;
 
 /// Places that are kept at most.
 const PLACES_MAX: usize = 2000;
-/// Of so many allocations the place of one is kept, so that the places of a long run are kept evenly; a prime, lest it
-/// falls in step with what repeats.
-pub const PLACES_EVERY: u64 = 17;
 
 /// Declare it with `#[global_allocator]`; without, all counters stay at zero.
 #[derive(Debug)]
@@ -31,7 +28,8 @@ static LIVE_BYTES_PEAK: AtomicI64 = AtomicI64::new(0);
 static WATCHED: AtomicI32 = AtomicI32::new(0);
 static BY_WATCHED: AtomicU64 = AtomicU64::new(0);
 static BY_OTHERS: AtomicU64 = AtomicU64::new(0);
-static KEEPS_PLACES: AtomicBool = AtomicBool::new(false);
+/// Of so many allocations the place of one is kept; 0 keeps none.
+static PLACES_EVERY: AtomicU64 = AtomicU64::new(0);
 static PLACES: Mutex<Vec<Backtrace>> = Mutex::new(Vec::new());
 
 thread_local! {
@@ -48,11 +46,12 @@ pub struct Counts {
     pub by_others: u64,
 }
 
-/// Counts from zero: allocations of this thread, and of all others.
-pub fn watch(thread: u32, keep_places: bool) {
+/// Counts from zero: allocations of this thread, and of all others. Of every so many allocations of the thread one place is
+/// kept, until there are enough; 0 keeps none.
+pub fn watch(thread: u32, places_every: u64) {
     BY_WATCHED.store(0, Ordering::Relaxed);
     BY_OTHERS.store(0, Ordering::Relaxed);
-    KEEPS_PLACES.store(keep_places, Ordering::Relaxed);
+    PLACES_EVERY.store(places_every, Ordering::Relaxed);
     // Numbers of threads end far below 2^31.
     WATCHED.store(i32::try_from(thread).unwrap_or(0), Ordering::SeqCst);
 }
@@ -63,7 +62,7 @@ pub fn stop_watching() -> Counts {
     Counts { by_watched: BY_WATCHED.load(Ordering::Relaxed), by_others: BY_OTHERS.load(Ordering::Relaxed) }
 }
 
-/// Where the watched thread allocated while places were kept: one in [`PLACES_EVERY`], as many as fit.
+/// Where the watched thread allocated, as far as places were kept.
 pub fn take_places() -> Vec<Backtrace> {
     std::mem::take(&mut *PLACES.lock().unwrap_or_else(PoisonError::into_inner))
 }
@@ -85,7 +84,8 @@ fn count() {
     }
     if gettid().as_raw_nonzero().get() == watched {
         let before = BY_WATCHED.fetch_add(1, Ordering::Relaxed);
-        if before.is_multiple_of(PLACES_EVERY) && KEEPS_PLACES.load(Ordering::Relaxed) {
+        let every = PLACES_EVERY.load(Ordering::Relaxed);
+        if every > 0 && before.is_multiple_of(every) {
             keep_place();
         }
     } else {
@@ -153,7 +153,7 @@ mod tests {
     // The tests' own process has another allocator; what is asked of this one directly is counted all the same.
     #[test]
     fn what_is_asked_for_is_counted_until_it_is_freed() {
-        watch(gettid().as_raw_nonzero().get().unsigned_abs(), true);
+        watch(gettid().as_raw_nonzero().get().unsigned_abs(), 1);
         let layout = Layout::new::<[u64; 8]>();
         take_live_bytes_peak();
         let before = live_bytes();

@@ -9,7 +9,7 @@ use std::io::IoSlice;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread::Builder;
 use std::time::Instant;
 
@@ -48,22 +48,29 @@ impl Files {
 
 impl Way for Files {
     fn run(&mut self, load: &Load, stage: &Stage<'_>) -> Result<Outcome> {
-        let window = stage.window();
+        let opening = OnceLock::new();
         let (gone, names) = sync_channel(REMOVALS_MAX);
         let names = Mutex::new(names);
         std::thread::scope(|scope| {
             let removers: Vec<_> = (0..REMOVERS).map(|_| scope.spawn(|| remove_all(&names))).collect();
-            let mut threads = Vec::with_capacity(load.writers);
-            for number in 0..load.writers {
+            let start = |number: usize| {
                 let folder = self.folder.join((number % FOLDERS).to_string());
                 let writer = Writer { folder, number, synced: self.synced, gone: gone.clone() };
-                let write = move || writer.store_until(load.mail, window);
-                let thread = Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, write);
-                threads.push(thread.during(|| "start a writer".into())?);
-            }
+                let opening = &opening;
+                let write = move || writer.store_until(load.mail, *opening.wait());
+                Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, write)
+            };
+            let threads: Vec<_> = (0..load.writers).map(start).collect();
             drop(gone);
+            // A thousand threads take a while to start; the clock starts behind the last of them. It starts also when one could
+            // not, for the others wait for it.
+            let window = *opening.get_or_init(|| stage.window());
             let edges = stage.watch(window, Edge::of_process);
-            let tallies: Result<Vec<_>> = threads.into_iter().map(|thread| joined(thread.join())).collect();
+            let ended = threads.into_iter().map(|thread| {
+                let thread = thread.during(|| "start a writer".into())?;
+                joined(thread.join())
+            });
+            let tallies: Result<Vec<_>> = ended.collect();
             removers.into_iter().try_for_each(|remover| joined(remover.join()))?;
             Ok(Outcome { latencies: merged(tallies?), length: stage.length, edges })
         })
@@ -119,10 +126,13 @@ impl Writer {
     }
 }
 
+/// Goes on after a failure, so that nobody waits for it in vain; the first failure is told at the end.
 fn remove_all(names: &Mutex<Receiver<PathBuf>>) -> Result<()> {
+    let mut outcome = Ok(());
     loop {
         let next = names.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(path) = next else { return Ok(()) };
-        std::fs::remove_file(&path).during(|| format!("remove {}", path.display()))?;
+        let Ok(path) = next else { return outcome };
+        let removed = std::fs::remove_file(&path).during(|| format!("remove {}", path.display()));
+        outcome = outcome.and(removed);
     }
 }

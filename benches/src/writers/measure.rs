@@ -71,9 +71,11 @@ impl Window {
 }
 
 /// What is read at both ends of a window.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Edge {
-    /// Of the whole process.
+    /// When it was read: on a busy machine a little late.
+    pub at: Instant,
+    /// Processor time of the whole process.
     pub cpu: Duration,
     /// Of the thread that fills and sends batches, where there is one.
     pub writer_cpu: Option<Duration>,
@@ -86,9 +88,10 @@ pub struct Edge {
 }
 
 impl Edge {
-    /// The processor time of the process, and nothing else.
+    /// Time and processor time of the process, and nothing else.
     pub fn of_process() -> Self {
-        Self { cpu: processor::of_process(), ..Self::default() }
+        let (at, cpu) = (Instant::now(), processor::of_process());
+        Self { at, cpu, writer_cpu: None, batches: 0, batched: 0, segments_made: 0 }
     }
 }
 
@@ -101,6 +104,16 @@ pub struct Outcome {
     pub length: Duration,
     /// At its beginning and its end.
     pub edges: (Edge, Edge),
+}
+
+impl Outcome {
+    /// Processor time for each append, in microseconds, from what was used between the two edges.
+    pub fn each_us(&self, used: Duration) -> f64 {
+        let (first, last) = self.edges;
+        let between = last.at.duration_since(first.at).as_secs_f64();
+        let appends = self.latencies.len().max(1) as f64 / self.length.as_secs_f64() * between;
+        used.as_secs_f64() * 1e6 / appends
+    }
 }
 
 /// One contender, ready to run.
@@ -125,6 +138,17 @@ pub fn merged(tallies: impl IntoIterator<Item = Histogram<u64>>) -> Histogram<u6
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn late_looks_do_not_change_what_an_append_costs() {
+        let mut latencies = new_histogram();
+        (0..1000).for_each(|_| record_ns(&mut latencies, 1_000_000));
+        let edges = (Edge::of_process(), Edge::of_process());
+        let mut outcome = Outcome { latencies, length: Duration::from_secs(2), edges };
+        outcome.edges.1.at = outcome.edges.0.at + Duration::from_secs(1);
+        // Half of the window was seen, so half of the appends are behind the time that was used.
+        assert!((outcome.each_us(Duration::from_millis(5)) - 10.0).abs() < 1e-6);
+    }
 
     #[test]
     fn only_what_ends_within_the_window_counts() {

@@ -162,7 +162,6 @@ fn cell(contender: Contender, body_bytes: u64, writers: usize, round: u32, outco
     let Outcome { latencies, length, edges: (first, last) } = outcome;
     let (appends, seconds) = (latencies.len(), length.as_secs_f64());
     let appends_per_second = appends as f64 / seconds;
-    let each_us = |cpu: std::time::Duration| cpu.as_secs_f64() * 1e6 / appends.max(1) as f64;
     let writer_cpu = first.writer_cpu.zip(last.writer_cpu);
     let batches = last.batches - first.batches;
     Cell {
@@ -175,8 +174,8 @@ fn cell(contender: Contender, body_bytes: u64, writers: usize, round: u32, outco
         appends_per_second,
         bytes_per_second: appends_per_second * contender.append_bytes(body_bytes) as f64,
         latency_us: summary(latencies),
-        cpu_us_per_append: each_us(last.cpu - first.cpu),
-        writer_cpu_us_per_append: writer_cpu.map(|(first, last)| each_us(last - first)),
+        cpu_us_per_append: outcome.each_us(last.cpu - first.cpu),
+        writer_cpu_us_per_append: writer_cpu.map(|(first, last)| outcome.each_us(last - first)),
         appends_per_batch: (batches > 0).then(|| (last.batched - first.batched) as f64 / batches as f64),
         segments_made: last.segments_made - first.segments_made,
     }

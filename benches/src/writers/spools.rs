@@ -62,11 +62,11 @@ impl SpoolWay {
     fn look(&self) -> Edge {
         let stats = self.spool.stats();
         Edge {
-            cpu: processor::of_process(),
             writer_cpu: self.writer.and_then(processor::of_thread),
             batches: stats.batches,
             batched: stats.appends,
             segments_made: stats.segments_made,
+            ..Edge::of_process()
         }
     }
 }

@@ -18,7 +18,6 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::appender::Mail;
 use super::measure::{Edge, Load, Outcome, Stage, Way, Window, merged};
-use super::processor;
 use crate::direct::{ALIGN_BYTES, open_written};
 use crate::error::{During, Error, Result};
 
@@ -65,10 +64,9 @@ impl Way for TokioLog {
         let tasks: Vec<_> = (0..load.writers).map(|_| stage.runtime.spawn(appender())).collect();
         drop(sender);
         let edges = stage.watch(window, || Edge {
-            cpu: processor::of_process(),
             batches: self.counts.batches.load(Ordering::Relaxed),
             batched: self.counts.appends.load(Ordering::Relaxed),
-            ..Edge::default()
+            ..Edge::of_process()
         });
         stage.runtime.block_on(async {
             let mut tallies = Vec::with_capacity(tasks.len());
