@@ -15,6 +15,7 @@ use crate::error::{During, Error, Result};
 use crate::http;
 use crate::processes::Programs;
 use crate::progress::Progress;
+use crate::promise::Promise;
 use crate::scratch::refuse_memory;
 use crate::stop::Stop;
 use crate::traffic::{self, Amount, CONNECTIONS, Generator, Job, Servers, Surroundings};
@@ -35,6 +36,8 @@ pub struct Plan {
     pub kill_after: u64,
     /// Content seed of traffic-gen.
     pub seed: u64,
+    /// What a 250 of kumod promises: something that outlives its process.
+    pub durability: Promise,
     /// Gets a folder for each round. Not on tmpfs.
     pub folder: PathBuf,
     /// Leave the spools there.
@@ -112,7 +115,8 @@ fn one(
     progress: &Progress,
 ) -> Result<Round> {
     let prefix = format!("{:x}", jiff::Timestamp::now().as_millisecond());
-    let around = Surroundings { programs, folder, run_prefix: &prefix, tier: Tier::default(), stop };
+    let (run_prefix, durability) = (prefix.as_str(), plan.durability);
+    let around = Surroundings { programs, folder, run_prefix, tier: Tier::default(), durability, stop };
     let spool = folder.join("spool");
     let servers = traffic::start_servers(&around, &spool)?;
     let job = Job {

@@ -20,6 +20,7 @@ pub mod allocator;
 pub mod error;
 pub mod processes;
 pub mod progress;
+pub mod promise;
 pub mod scratch;
 pub mod size;
 pub mod stop;

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use benches::error::{During, Result};
+use benches::error::{During, Error, Result};
 use benches::processes::Programs;
+use benches::promise::Promise;
 use benches::size::body_bytes;
 use benches::stop::Stop;
 use benches::suite::{self, BODY_BYTES, Suite};
@@ -22,6 +23,7 @@ const EXAMPLES: &str = "Examples:
   lab                              the quick suite: about three minutes
   lab --suite full                 longer runs, about seven minutes
   lab --body-size 100k             one body size
+  lab --durability written         a 250 that does not wait for the disk
   lab --floor                      what this machine can do at all
   lab --crash-test --rounds 5      kill -9 in the middle of a run, five times
 
@@ -63,6 +65,10 @@ struct LabArguments {
     /// Connections that traffic-gen opens.
     #[arg(long, value_name = "N", default_value_t = traffic::CONNECTIONS)]
     concurrency: usize,
+
+    /// What a 250 of kumod promises; `deferred` has nothing that a crash test could check.
+    #[arg(long, value_enum, default_value = Promise::default().name())]
+    durability: Promise,
 
     /// Seed of the mail's content.
     #[arg(long, default_value_t = 1)]
@@ -172,6 +178,7 @@ fn run_suite(arguments: &LabArguments) -> Result<bool> {
         seed: arguments.seed,
         connections: arguments.concurrency,
         keep_spool: arguments.keep_spool,
+        durability: arguments.durability,
         floor_only: arguments.floor,
     };
     let finished = suite::run(&options, &Programs::beside_this()?, &stop)?;
@@ -189,6 +196,12 @@ fn run_suite(arguments: &LabArguments) -> Result<bool> {
 
 /// True when every round passed.
 fn run_crash_test(arguments: &LabArguments) -> Result<bool> {
+    if !arguments.durability.survives_a_crash() {
+        return Err(Error::Operator(format!(
+            "durability {} keeps no mail over a crash, so there is nothing to test; choose commit or written",
+            arguments.durability.name()
+        )));
+    }
     let stop = Stop::on_signals()?;
     let time = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
     let folder = arguments.results.join(format!("{time}-crash"));
@@ -199,6 +212,7 @@ fn run_crash_test(arguments: &LabArguments) -> Result<bool> {
         messages: arguments.messages,
         kill_after: arguments.kill_after,
         seed: arguments.seed,
+        durability: arguments.durability,
         folder: folder.canonicalize().during(|| format!("find {}", folder.display()))?,
         keep_spool: arguments.keep_spool,
     };

@@ -16,6 +16,7 @@ use crate::error::{During, Error, Result};
 use crate::floor::{self, measure::Plan};
 use crate::processes::Programs;
 use crate::progress::Progress;
+use crate::promise::Promise;
 use crate::scratch::refuse_memory;
 use crate::size::size_label;
 use crate::stop::Stop;
@@ -90,6 +91,8 @@ pub struct Options {
     pub connections: usize,
     /// Leave kumod's spool in the run's folder.
     pub keep_spool: bool,
+    /// What a 250 of kumod promises.
+    pub durability: Promise,
     /// Measure the floor and nothing else.
     pub floor_only: bool,
 }
@@ -227,6 +230,7 @@ impl<'l> Lab<'l> {
             folder: self.folder,
             run_prefix: &self.run_prefix,
             tier: self.record.machine.tier(),
+            durability: self.options.durability,
             stop: self.stop,
         }
     }

@@ -3,8 +3,11 @@
 //! It owns the layout: one line for each body size and kind, numbers right-aligned, units in the head. It prints what the
 //! record says and nothing else; a value that was not measured is a dash.
 
+use std::collections::BTreeSet;
+
 use reports::run::{Kind, Record, Run};
 
+use crate::promise::Promise;
 use crate::size::size_label;
 
 const HEAD: [&str; 11] = [
@@ -41,7 +44,19 @@ pub fn render(record: &Record) -> String {
             ));
         }
     }
+    promises(&runs, &mut text);
     text
+}
+
+/// What a 250 of kumod meant in these runs.
+fn promises(runs: &[&Run], text: &mut String) {
+    let of_kumod = runs.iter().filter(|run| run.kind == Kind::Kumod);
+    let names: BTreeSet<&str> = of_kumod.filter_map(|run| run.durability.as_deref()).collect();
+    for name in names {
+        let promise =
+            Promise::named(name).map_or("its promise is not known here", |promise| promise.0.promise());
+        text.push_str(&format!("A 250 of kumod, durability {name}: {promise}.\n"));
+    }
 }
 
 fn order(kind: Kind) -> u8 {
@@ -136,6 +151,7 @@ mod tests {
         let kumod = Run {
             kind: Kind::Kumod,
             body_bytes: 100_000,
+            durability: Some("commit".into()),
             mmh_delivered: 12.34,
             delivered: 10_000,
             floor_ratio: Some(0.412),
@@ -154,6 +170,7 @@ body  through   MMH  of floor  direct is  p50 ms  p99 ms  CPU us/msg  lost  doub
 100k  kumod    12.3      0.41      2.9 x     1.5    20.0         100     0        0        0
        ^  generator held this one back: the direct rate is under 3 times
 100k  floor    30.0         -          -       -       -           -     0        0        0
+A 250 of kumod, durability commit: the message is on stable storage and survives a power cut.
 ";
         assert_eq!(text, expected);
     }

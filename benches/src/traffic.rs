@@ -18,6 +18,7 @@ use crate::error::{During, Error, Result};
 use crate::http;
 use crate::processes::{Launch, Process, Programs};
 use crate::progress::Progress;
+use crate::promise::Promise;
 use crate::stop::Stop;
 
 /// Connections that traffic-gen opens unless told otherwise; the floor has as many.
@@ -94,6 +95,8 @@ pub struct Surroundings<'s> {
     pub run_prefix: &'s str,
     /// What the relay was given.
     pub tier: Tier,
+    /// What its 250 promises.
+    pub durability: Promise,
     /// The operator's wish to stop.
     pub stop: &'s Stop,
 }
@@ -131,7 +134,7 @@ pub fn start_kumod(around: &Surroundings<'_>, spool: &Path, sink: &Process) -> R
     let sink_port = sink.smtp()?.port().to_string();
     let mut arguments = arguments!["--smtp-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"];
     arguments.extend(arguments!["--spool", spool, "--log-dir", around.folder.join("maillog")]);
-    arguments.extend(arguments!["--smtp-port", sink_port]);
+    arguments.extend(arguments!["--smtp-port", sink_port, "--durability", around.durability.name()]);
     let launch = Launch {
         name: "kumod",
         program: around.programs.find("kumod")?,
@@ -277,7 +280,7 @@ fn summarize(job: &Job, around: &Surroundings<'_>, sent: &Sent, ledger: &Ledger)
         kind: job.kind,
         tier: around.tier,
         body_bytes: job.body_bytes,
-        durability: (job.kind == Kind::Kumod).then(|| "commit".into()),
+        durability: (job.kind == Kind::Kumod).then(|| around.durability.name().into()),
         messages: sent.sent + sent.failed + sent.unknown,
         accepted: sent.sent,
         delivered: audit.delivered,
