@@ -89,8 +89,9 @@ pub(super) fn summary(record: &Record) -> Vec<String> {
         .collect();
     if !ratios.is_empty() {
         let ratios = format::list(&ratios);
-        sentences
-            .push(format!("Against the floor, a bare relay that is just as durable, it reached {ratios}."));
+        let durable = runs.iter().all(|run| run.durability.as_deref() == Some("commit"));
+        let promise = if durable { "that is just as durable" } else { "that makes each message durable" };
+        sentences.push(format!("Against the floor, a bare relay {promise}, it reached {ratios}."));
     }
     sentences
 }
