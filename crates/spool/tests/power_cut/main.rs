@@ -32,7 +32,7 @@ const CYCLES_ON_ONE_IMAGE: u64 = 4;
 /// Cuts without barriers that may lose nothing before the test is taken to be blind.
 const BLIND_CYCLES_MAX: u64 = 6;
 /// Sizes of segments: small ones change often, large ones hold several batches.
-const SEGMENT_BYTES: [u64; 2] = [256 << 10, 1 << 20];
+const SEGMENT_BYTES: [u64; 2] = [128 << 10, 1 << 20];
 const SEGMENTS_SPARE: u32 = 3;
 /// At most 2 to this power acknowledgements before the cut.
 const ACKNOWLEDGED_BITS_MAX: u32 = 12;
