@@ -1,5 +1,6 @@
 //! System calls that fail, and a kill in the middle of one: kumod says 250 or 4xx, or the connection ends, and what got a 250 is
-//! delivered by the process that is started in its place.
+//! delivered by the process that is started in its place. Only where a segment cannot be opened because of the medium it is set aside
+//! with its mail, and counts as delivered if `kumod spool export` gives it back.
 //!
 //! strace breaks the Nth call of a kind on the files of the spool, for one N after the other; nothing else of kumod is touched. Mail goes to three
 //! next hops: one takes it, so that deletes are under way; one refuses it for now, so that marks are; one says nothing, so that mail waits.
@@ -10,6 +11,7 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -67,11 +69,6 @@ struct Case {
 }
 
 impl Case {
-    /// Whether deletions can be lost: without notice, or because nothing can be written any more.
-    fn cuts_short(&self, number: usize) -> bool {
-        !ends_gently(number) || self.fault == Fault::Kill || self.call == "pwritev2"
-    }
-
     /// Spare segments before the start, out of so many.
     fn spares(&self, spares: usize) -> usize {
         match self.files {
@@ -124,6 +121,8 @@ struct Tally {
     unknown: usize,
     not_started: usize,
     delivered_twice: usize,
+    /// In a segment that could not be opened; the operator has it.
+    set_aside: usize,
     refused_and_delivered: usize,
 }
 
@@ -203,58 +202,116 @@ impl Sweep {
 
     /// Runs one case and says how its messages were answered; `None` where kumod did not start.
     fn run(&mut self, case: Case) -> Option<Vec<Answered>> {
+        let trial = self.begin(case, false);
+        self.spares.put_into(&trial.home, case.spares(self.spares.count()));
+        let answers = trial.with_fault(self.spares.count(), 0);
+        self.finish(&trial, answers.as_deref().unwrap_or_default());
+        self.tally.not_started += usize::from(answers.is_none());
+        answers
+    }
+
+    /// The same with mail in the spool, taken by a process that was killed.
+    fn run_with_mail(&mut self, case: Case) {
+        let trial = self.begin(case, true);
+        self.spares.put_into(&trial.home, self.spares.count());
+        let before = trial.home.start(&trial.flags());
+        let mut answers = send(&before, trial.number, 0);
+        assert!(answers.iter().all(|answered| *answered == Answered::Accepted), "{answers:?}");
+        before.kill();
+        if case.files == Files::MissingSegment {
+            let last = format!("{:08}.segment", self.spares.count());
+            fs::remove_file(trial.home.segments().join(last)).unwrap();
+        }
+        let later = trial.with_fault(self.spares.count(), answers.len());
+        self.tally.not_started += usize::from(later.is_none());
+        answers.extend(later.into_iter().flatten());
+        self.finish(&trial, &answers);
+    }
+
+    fn begin(&mut self, case: Case, had_mail: bool) -> Trial {
         self.tally.cases += 1;
-        let (number, home, spares) = (self.tally.cases, Home::new(), self.spares.count());
-        self.spares.put_into(&home, case.spares(spares));
-        let policy = home.policy(&self.hops.policy()).display().to_string();
-        let flags = ["--policy", &policy, "--spool-backend", "threads"];
-        let injection = case.injection(&home, spares);
         self.hops.open.store(false, Ordering::SeqCst);
-        let answers = match home.start_behind(&injection.command(), &flags) {
+        let home = Home::new();
+        let policy = home.policy(&self.hops.policy()).display().to_string();
+        Trial { case, number: self.tally.cases, had_mail, home, policy }
+    }
+
+    /// The next process delivers what is there.
+    fn finish(&mut self, trial: &Trial, answers: &[Answered]) {
+        self.hops.open.store(true, Ordering::SeqCst);
+        // Nobody need wait until there are enough spare segments again.
+        self.spares.put_into(&trial.home, self.spares.count());
+        let kumod = trial.home.start(&trial.flags());
+        kumod.drained();
+        kumod.stop();
+        let arrivals = self.hops.arrivals(trial.number);
+        let set_aside = trial.home.export_damaged();
+        for (message, answered) in answers.iter().enumerate() {
+            let mut times = arrivals.get(&message).copied().unwrap_or(0);
+            let contents = contents(trial.number, message);
+            if times == 0 && set_aside.iter().any(|exported| exported.ends_with(&contents)) {
+                (times, self.tally.set_aside) = (1, self.tally.set_aside + 1);
+            }
+            self.compare(trial, message, *answered, times);
+        }
+    }
+
+    fn compare(&mut self, trial: &Trial, message: usize, answered: Answered, times: usize) {
+        let case = trial.case;
+        match answered {
+            Answered::Accepted => {
+                assert!(times > 0, "{case:?}: message {message} got a 250 and is lost");
+                self.tally.accepted += 1;
+            }
+            Answered::Refused => {
+                // A write that landed behind one that failed is refused with it.
+                self.tally.refused += 1;
+                self.tally.refused_and_delivered += usize::from(times > 0);
+            }
+            Answered::Unknown => self.tally.unknown += 1,
+        }
+        if times > 1 {
+            let may_come_again = recipient(trial.number, message) == LIVE && trial.cuts_short();
+            assert!(may_come_again, "{case:?}: message {message} came {times} times");
+            self.tally.delivered_twice += 1;
+        }
+    }
+}
+
+/// One case under way.
+struct Trial {
+    case: Case,
+    number: usize,
+    had_mail: bool,
+    home: Home,
+    policy: String,
+}
+
+impl Trial {
+    fn flags(&self) -> [&str; 4] {
+        ["--policy", &self.policy, "--spool-backend", "threads"]
+    }
+
+    /// Whether deletions of delivered mail can be lost: without notice, or because nothing can be written any more.
+    fn cuts_short(&self) -> bool {
+        let Case { call, fault, .. } = self.case;
+        self.had_mail || !ends_gently(self.number) || fault == Fault::Kill || call == "pwritev2"
+    }
+
+    /// Starts it, sends and ends it. Messages are numbered from `first`.
+    fn with_fault(&self, spares: usize, first: usize) -> Option<Vec<Answered>> {
+        let injection = self.case.injection(&self.home, spares);
+        match self.home.start_behind(&injection.command(), &self.flags()) {
             Ok(kumod) => {
-                let answers = send(&kumod, number);
+                let answers = send(&kumod, self.number, first);
                 injection.assert_happened();
-                end(kumod, case, number);
+                end(kumod, self.case, self.number);
                 Some(answers)
             }
             Err(refusal) => {
                 injection.assert_happened();
-                assert_said_why(case, &refusal);
+                assert_said_why(self.case, &refusal);
                 None
-            }
-        };
-        self.hops.open.store(true, Ordering::SeqCst);
-        // Nobody need wait until there are enough again.
-        self.spares.put_into(&home, spares);
-        let again = home.start(&flags);
-        again.drained();
-        again.stop();
-        self.compare(case, number, answers.as_deref());
-        answers
-    }
-
-    fn compare(&mut self, case: Case, number: usize, answers: Option<&[Answered]>) {
-        let arrivals = self.hops.arrivals(number);
-        self.tally.not_started += usize::from(answers.is_none());
-        for (message, answered) in answers.unwrap_or_default().iter().enumerate() {
-            let times = arrivals.get(&message).copied().unwrap_or(0);
-            match answered {
-                Answered::Accepted => {
-                    assert!(times > 0, "{case:?}: message {message} got a 250 and is lost");
-                    self.tally.accepted += 1;
-                }
-                Answered::Refused => {
-                    // A write that landed behind one that failed is refused with it.
-                    self.tally.refused += 1;
-                    self.tally.refused_and_delivered += usize::from(times > 0);
-                }
-                Answered::Unknown => self.tally.unknown += 1,
-            }
-            if times > 1 {
-                // Delivered, and its deletion not written yet.
-                let may_come_again = recipient(number, message) == LIVE && case.cuts_short(number);
-                assert!(may_come_again, "{case:?}: message {message} came {times} times");
-                self.tally.delivered_twice += 1;
             }
         }
     }
@@ -270,12 +327,12 @@ fn recipient(case: usize, message: usize) -> &'static str {
     hops[message % hops.len()]
 }
 
-/// Sends over several connections at the same time; how each message was answered, by its number.
-fn send(kumod: &Kumod, case: usize) -> Vec<Answered> {
+/// Sends over several connections at the same time, messages with numbers from `first` on; how each was answered.
+fn send(kumod: &Kumod, case: usize, first: usize) -> Vec<Answered> {
     let address = kumod.smtp();
     let over_one = move |connection: usize| -> Vec<Answered> {
         let mut client = Client::try_greeted(address);
-        let first = connection * MESSAGES_PER_CONNECTION;
+        let first = first + connection * MESSAGES_PER_CONNECTION;
         (first..first + MESSAGES_PER_CONNECTION)
             .map(|message| {
                 let answered =
@@ -408,7 +465,7 @@ fn a_start_that_fails_says_why_and_harms_nothing() {
         each(RENAME, Files::MissingSegment, &some, &[1], When::Once),
     ];
     for case in cases.concat() {
-        sweep.run(case);
+        sweep.run_with_mail(case);
     }
     let tally = sweep.tally;
     eprintln!("{tally:?}");

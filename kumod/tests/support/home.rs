@@ -51,6 +51,24 @@ impl Home {
         command.env_remove("RUST_LOG").stdin(Stdio::null()).output().unwrap()
     }
 
+    /// What `kumod spool export` gives back of the segments that were set aside whole, if there are any.
+    pub(crate) fn export_damaged(&self) -> Vec<Vec<u8>> {
+        let damaged = self.segments().join("damaged");
+        let names = |dir: &Path, end: &str| -> Vec<PathBuf> {
+            let paths = fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path());
+            paths.filter(|path| path.to_str().unwrap().ends_with(end)).collect()
+        };
+        if names(&damaged, ".segment").is_empty() {
+            return Vec::new();
+        }
+        let to = self.path().join("exported");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kumod"));
+        command.args(["spool", "export", "--spool"]).arg(&damaged).arg("--to").arg(&to);
+        let output = command.env_remove("RUST_LOG").stdin(Stdio::null()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        names(&to, ".eml").iter().map(|path| fs::read(path).unwrap()).collect()
+    }
+
     /// Where the log of the spool lies.
     pub(crate) fn segments(&self) -> PathBuf {
         self.spool.join("segments")
