@@ -116,7 +116,7 @@ impl Options {
             durability: Durability::Commit,
             batch_bytes_max: 4 << 20,
             batch_records_max: 4096,
-            batches_in_flight_max: 2,
+            batches_in_flight_max: 3,
             queue_transactions_max: 16_384,
             free_bytes_min: 256 << 20,
             free_inodes_min: 64,
