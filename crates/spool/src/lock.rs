@@ -1,15 +1,18 @@
 //! One process per spool: a lock file that says who.
 //! The lock is the kernel's (flock), so it goes with the process however that ends; the number inside is only for the
-//! message that a second process gets. Who writes has it alone; who only reads and wants nothing to change shares it with others that read.
+//! message that a second process gets. A ring keeps the lock of a killed process until what that had submitted has landed, so
+//! that no write of the dead meets those of the living. Who writes has it alone; who only reads and wants nothing to change shares it with others that read.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 
 use crate::error::OpenError;
 use crate::recover::LOCK_NAME;
@@ -18,13 +21,22 @@ use crate::recover::LOCK_NAME;
 const READERS_PATIENCE: Duration = Duration::from_secs(1);
 /// Pause between two tries while it waits.
 const READERS_PAUSE: Duration = Duration::from_millis(5);
+/// How long a process that opens a spool waits until the last writes of one that is gone have landed.
+const DYING_PATIENCE: Duration = Duration::from_secs(60);
 /// Stands for the process when only readers have the lock, which do not write their number down.
 const READER: &str = "unknown (it is only read, as by `kumod spool verify`)";
 
 /// Held as long as the spool is open, or as long as nobody may open it.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Whatever else still refers to the file, a ring above all. If it fails, the lock goes with the last of them.
+        let _ = flock(&self.file, FlockOperation::Unlock);
+    }
 }
 
 impl Lock {
@@ -39,12 +51,17 @@ impl Lock {
             .truncate(false)
             .open(path)
             .map_err(host)?;
-        if let Some(holder) = wait_for_readers(&mut file).map_err(host)? {
+        if let Some(holder) = wait_for_others(&mut file).map_err(host)? {
             return Err(OpenError::Locked { dir: dir.to_owned(), holder });
         }
         file.set_len(0).and_then(|()| file.rewind()).map_err(host)?;
         writeln!(file, "{}", std::process::id()).map_err(host)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+
+    /// The file that carries the lock, for a ring to hold on to.
+    pub(crate) fn descriptor(&self) -> io::Result<OwnedFd> {
+        Ok(self.file.try_clone()?.into())
     }
 
     /// For a process that only reads: as long as it has this, nobody opens the spool. `None` where there is no lock file,
@@ -54,7 +71,7 @@ impl Lock {
             |source| OpenError::Host { dir: dir.to_owned(), action: "look at its lock".to_owned(), source };
         match look(dir).map_err(host)? {
             Looked::Nothing => Ok(None),
-            Looked::Free(file) => Ok(Some(Self { _file: file })),
+            Looked::Free(file) => Ok(Some(Self { file })),
             Looked::Held(holder) => Err(OpenError::Locked { dir: dir.to_owned(), holder }),
         }
     }
@@ -94,8 +111,8 @@ fn look(dir: &Path) -> io::Result<Looked> {
     }
 }
 
-/// Takes the lock, or says who has it.
-fn wait_for_readers(file: &mut File) -> io::Result<Option<String>> {
+/// Takes the lock, or says who has it. Waits for those that only read, and for a process that is gone.
+fn wait_for_others(file: &mut File) -> io::Result<Option<String>> {
     let begun = Instant::now();
     loop {
         match flock(&*file, FlockOperation::NonBlockingLockExclusive) {
@@ -110,16 +127,28 @@ fn wait_for_readers(file: &mut File) -> io::Result<Option<String>> {
                 flock(&*file, FlockOperation::Unlock)?;
                 thread::park_timeout(READERS_PAUSE);
             }
-            Err(Errno::WOULDBLOCK) => return Ok(Some(written_in(file))),
+            Err(Errno::WOULDBLOCK) => {
+                let holder = written_in(file);
+                if !is_gone(&holder) || begun.elapsed() > DYING_PATIENCE {
+                    return Ok(Some(holder));
+                }
+                thread::park_timeout(READERS_PAUSE);
+            }
             Err(error) => return Err(error.into()),
         }
     }
 }
 
+/// Whether this is the number of a process that there is no more.
+fn is_gone(holder: &str) -> bool {
+    let process = holder.parse().ok().and_then(Pid::from_raw);
+    process.is_some_and(|process| test_kill_process(process) == Err(Errno::SRCH))
+}
+
 fn written_in(file: &mut File) -> String {
     let mut holder = String::new();
     // The number is a courtesy: without it the refusal stands all the same.
-    let _ = file.read_to_string(&mut holder);
+    let _ = file.rewind().and_then(|()| file.read_to_string(&mut holder));
     let holder = holder.trim();
     if holder.is_empty() { "unknown" } else { holder }.to_owned()
 }

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
@@ -50,7 +51,8 @@ impl Spool {
         let waker = Arc::new(Waker::new().map_err(host("make an eventfd"))?);
         let (shared, start, recovery) =
             begin(settings, disk, waker, fold).map_err(host("make spare segments"))?;
-        let (writer, engine) = spawn(&shared, start, engine).map_err(host("start the writer"))?;
+        let held = lock.descriptor().map_err(host("duplicate a descriptor"))?;
+        let (writer, engine) = spawn(&shared, start, engine, held).map_err(host("start the writer"))?;
         Ok((Self::assemble(shared, engine, writer, lock), recovery))
     }
 }
@@ -200,13 +202,18 @@ fn make_spares(shared: &Shared, start: &mut Start) -> io::Result<()> {
 }
 
 /// Starts both threads. The ring is made by the thread that uses it, which tells what it got.
-fn spawn(shared: &Arc<Shared>, start: Start, engine: Engine) -> io::Result<(JoinHandle<()>, Engine)> {
+fn spawn(
+    shared: &Arc<Shared>,
+    start: Start,
+    engine: Engine,
+    lock: OwnedFd,
+) -> io::Result<(JoinHandle<()>, Engine)> {
     let housekeeper = Housekeeper::start(shared)?;
     let mut buffers = batch_buffers(&shared.settings)?;
     let (tell, told) = sync_channel::<io::Result<Engine>>(1);
     let shared = Arc::clone(shared);
     let writer = Builder::new().name("spool-writer".to_owned()).spawn(move || {
-        match build_lane(&shared, &mut buffers, engine) {
+        match build_lane(&shared, &mut buffers, engine, lock.as_fd()) {
             Ok((lane, engine)) => {
                 // The opening thread waits for this word.
                 let _ = tell.send(Ok(engine));
@@ -226,13 +233,14 @@ fn build_lane(
     shared: &Shared,
     buffers: &mut [AlignedBuffer],
     mut engine: Engine,
+    lock: BorrowedFd<'_>,
 ) -> io::Result<(Box<dyn Lane>, Engine)> {
     let waker = &shared.waker;
     let direct = engine.mode == WriteMode::Direct.name();
     if engine.backend == "uring" {
         // Through the page cache the write only copies, and the sync behind it is one for all of it.
         let barrier = if direct { Barrier::InWrite } else { Barrier::Linked };
-        match UringLane::new(Arc::clone(waker), buffers, barrier) {
+        match UringLane::new(Arc::clone(waker), buffers, barrier, Some(lock)) {
             Ok(lane) => return Ok((Box::new(lane), engine)),
             Err(error) => {
                 tracing::warn!(%error, "io_uring worked a moment ago and is refused now; writing with threads");

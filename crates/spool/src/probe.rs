@@ -125,7 +125,7 @@ fn try_write(dir: &Path, direct: bool) -> Result<(), String> {
     let tried = || -> io::Result<()> {
         let waker = Arc::new(Waker::new()?);
         let barrier = if direct { Barrier::InWrite } else { Barrier::Linked };
-        let mut lane = UringLane::new(waker, &mut [], barrier)?;
+        let mut lane = UringLane::new(waker, &mut [], barrier, None)?;
         let buffer = AlignedBuffer::new(BLOCK_BYTES)?;
         let load = Load { buffer, pieces: Vec::new(), bytes: BLOCK_BYTES };
         lane.submit(Write { token: 0, file, offset: 0, load, sync: true });

@@ -217,6 +217,15 @@ impl MemoryDisk {
         state.durable_names.insert(name.to_owned(), inode);
     }
 
+    /// The process that had submitted them is gone: what was on its way lands, as far as it does, before another process can
+    /// have the lock.
+    pub(crate) fn let_land(&self) {
+        let mut state = self.state();
+        for (_, (inode, offset, bytes)) in std::mem::take(&mut state.in_flight) {
+            state.tear(inode, offset, &bytes);
+        }
+    }
+
     /// The disk as it is found after the power comes back: of what was not synced, any sectors may have survived.
     pub(crate) fn after_power_cut(&self, faults: Faults) -> Self {
         let mut state = self.state();

@@ -6,7 +6,7 @@
 
 use std::io::{self, IoSlice};
 use std::ops::{Deref, DerefMut};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
@@ -23,6 +23,9 @@ pub(crate) const RING_ENTRIES: u32 = 64;
 const ENTER_GET_EVENTS: u32 = 1;
 /// Files registered with the ring: the active segment, its successor, and some that finish.
 const FIXED_FILES: usize = 8;
+/// Place of the lock behind them.
+const LOCK_SLOT: u32 = 8;
+const _: () = assert!(LOCK_SLOT as usize == FIXED_FILES);
 /// Most bytes in one write: a multiple of a block below 2 GiB.
 const WRITE_BYTES_MAX: u32 = 1 << 30;
 const HUGE_PAGE_BYTES: usize = 2 << 20;
@@ -148,14 +151,16 @@ struct FixedFiles {
 }
 
 impl UringLane {
-    /// Sets up the ring and registers what may be registered. `buffers` learn their numbers.
+    /// Sets up the ring and registers what may be registered. `buffers` learn their numbers. `lock` is kept as long as the
+    /// kernel has anything to do for the ring.
     pub(crate) fn new(
         waker: Arc<Waker>,
         buffers: &mut [AlignedBuffer],
         barrier: Barrier,
+        lock: Option<BorrowedFd<'_>>,
     ) -> io::Result<Self> {
         let (ring, _) = build_ring(RING_ENTRIES)?;
-        Self::over(ring, waker, buffers, barrier)
+        Self::over(ring, waker, buffers, barrier, lock)
     }
 
     pub(crate) fn over(
@@ -163,9 +168,15 @@ impl UringLane {
         waker: Arc<Waker>,
         buffers: &mut [AlignedBuffer],
         barrier: Barrier,
+        lock: Option<BorrowedFd<'_>>,
     ) -> io::Result<Self> {
         register_buffers(&ring, buffers);
-        let fixed = ring.submitter().register_files(&[-1; FIXED_FILES]).is_ok().then(FixedFiles::new);
+        let fixed = ring.submitter().register_files(&[-1; FIXED_FILES + 1]).is_ok().then(FixedFiles::new);
+        if let (Some(_), Some(lock)) = (&fixed, lock) {
+            // The kernel takes a ring apart only after its last write has landed, and lets go of its files then. So the next
+            // process cannot have the spool while a write of this one is still on its way, however this one ends.
+            ring.submitter().register_files_update(LOCK_SLOT, &[lock.as_raw_fd()])?;
+        }
         let slots = (0..RING_ENTRIES / 2).map(|_| None).collect();
         let bell_word = AlignedBuffer::new(8)?;
         Ok(Self { ring, slots, in_flight: 0, fixed, bell_word, bell_armed: false, waker, barrier })

@@ -1,9 +1,13 @@
 //! The ring on real files: every set of flags down to that of old kernels, both barriers, one piece of memory and several,
 //! and queues that are too small for what is asked of them.
 
+use std::fs::File;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use io_uring::IoUring;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 
 use crate::disk::uring::{RING_ENTRIES, RUNGS, build_rung};
 use crate::disk::{
@@ -29,7 +33,7 @@ fn writes_all(ring: IoUring, barrier: Barrier, in_pieces: bool) {
     let dir = tempfile::tempdir_in(executable.parent().unwrap()).unwrap();
     let disk = HostDisk::new(dir.path(), !in_pieces && barrier == Barrier::InWrite);
     let file = disk.create("file", (BATCHES * BATCH_BYTES) as u64, &[]).unwrap();
-    let mut lane = UringLane::over(ring, Arc::new(Waker::new().unwrap()), &mut [], barrier).unwrap();
+    let mut lane = UringLane::over(ring, Arc::new(Waker::new().unwrap()), &mut [], barrier, None).unwrap();
     for number in 0..BATCHES {
         let (file, offset) = (Arc::clone(&file), (number * BATCH_BYTES) as u64);
         lane.submit(Write { token: number as u64, file, offset, load: load(number, in_pieces), sync: true });
@@ -64,4 +68,25 @@ fn every_rung_of_the_ladder_carries_batches_also_when_its_queues_overflow() {
             }
         }
     }
+}
+
+/// What a killed process leaves behind: its descriptors are closed at once, its ring goes when its writes have landed.
+#[test]
+fn a_ring_keeps_the_lock_of_a_process_that_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let lock = || File::create(dir.path().join("lock")).unwrap();
+    let try_lock = |file: &File| flock(file, FlockOperation::NonBlockingLockExclusive);
+    let first = lock();
+    try_lock(&first).unwrap();
+    let waker = Arc::new(Waker::new().unwrap());
+    let Ok(lane) = UringLane::new(waker, &mut [], Barrier::InWrite, Some(first.as_fd())) else {
+        eprintln!("skipped: this host has no io_uring");
+        return;
+    };
+    drop(first);
+    let second = lock();
+    assert_eq!(try_lock(&second), Err(Errno::WOULDBLOCK));
+    drop(lane);
+    // The kernel takes the ring apart in its own time.
+    flock(&second, FlockOperation::LockExclusive).unwrap();
 }

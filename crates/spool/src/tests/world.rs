@@ -379,6 +379,7 @@ impl World {
         self.writer.shared().queue.close();
         let faults = self.disk.faults();
         let disk = self.disk.clone();
+        disk.let_land();
         self.replace(disk, faults)
     }
 
@@ -386,6 +387,7 @@ impl World {
     pub(super) fn die(&mut self) -> Result<(), String> {
         self.collect()?;
         let (disk, faults) = (self.disk.clone(), self.disk.faults());
+        disk.let_land();
         self.replace(disk, faults)
     }
 
