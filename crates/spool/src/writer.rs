@@ -177,9 +177,8 @@ impl Writer {
 
     /// Waits in the lane for a batch to land, and for new work if there is a slot for it.
     fn sleep(&mut self, block: bool) {
-        let full = self.batches.len() >= self.shared.settings.batches_in_flight_max;
         let mut block = block;
-        if block && !full {
+        if block && !self.is_busy() {
             self.shared.waker.about_to_sleep();
             // Whoever came before the flag was up did not ring.
             let missed = !self.shared.queue.is_empty()

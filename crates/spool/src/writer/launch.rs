@@ -14,6 +14,9 @@ use crate::index::SegmentState;
 use crate::queue::Request;
 use crate::stats::add;
 
+/// Bytes on their way beyond which a third batch only makes each of them smaller.
+const IN_FLIGHT_BYTES_ENOUGH: usize = 1 << 20;
+
 /// Whether there is a segment for the request at the front.
 enum Room {
     Yes,
@@ -31,8 +34,7 @@ impl Writer {
         if self.is_failed() {
             return self.refuse_everything();
         }
-        let full = self.batches.len() >= self.shared.settings.batches_in_flight_max;
-        if full || self.has_failed_batch() {
+        if self.is_busy() || self.has_failed_batch() {
             return false;
         }
         if self.launch_parked() {
@@ -50,6 +52,14 @@ impl Writer {
             Room::Refused => self.refuse_front(),
         }
         true
+    }
+
+    /// Another batch would gain nothing now: as many as may be are on their way, or two that keep the disk busy. What
+    /// gathers meanwhile makes the next one larger.
+    pub(super) fn is_busy(&self) -> bool {
+        let bytes: usize = self.batches.iter().map(|batch| batch.bytes).sum();
+        let enough = self.batches.len() >= 2 && bytes >= IN_FLIGHT_BYTES_ENOUGH;
+        enough || self.batches.len() >= self.shared.settings.batches_in_flight_max
     }
 
     fn refuse_everything(&mut self) -> bool {
