@@ -99,6 +99,12 @@ fn a_running_spool_is_shown_and_exported_but_not_judged() {
         let refused = home.spool_command(action, &[]);
         assert_code(&refused, 1);
         assert!(text(&refused).contains(&format!("in use by process {pid}")), "{}", text(&refused));
+        assert_eq!(
+            text(&refused).matches("spool ").count(),
+            1,
+            "the folder is named once: {}",
+            text(&refused)
+        );
     }
 
     let to = home.path().join("mail");

@@ -23,15 +23,21 @@ pub(super) const SEGMENTS_DIR: &str = "segments";
 
 /// Why the store could not be opened. The text names the folder and the remedy.
 #[derive(Debug, Error)]
-#[error("spool {dir}: {reason}")]
+#[error("{text}")]
 pub struct OpenStoreError {
-    dir: String,
-    reason: String,
+    text: String,
 }
 
 impl OpenStoreError {
     pub(super) fn new(dir: &Path, reason: String) -> Self {
-        Self { dir: dir.display().to_string(), reason }
+        Self { text: format!("spool {}: {reason}", dir.display()) }
+    }
+}
+
+impl From<spool::OpenError> for OpenStoreError {
+    /// It names the folder itself.
+    fn from(error: spool::OpenError) -> Self {
+        Self { text: error.to_string() }
     }
 }
 
@@ -85,7 +91,7 @@ impl LocalStore {
         options.durability = spec.durability;
         options.backend = spec.backend;
         options.mode = spec.mode;
-        let (spool, recovery) = Spool::open(options).map_err(|error| refuse(error.to_string()))?;
+        let (spool, recovery) = Spool::open(options)?;
         let mut schedule = Schedule { wheel: Wheel::new(now), due: VecDeque::new() };
         let gone = recovery.deletes.into_iter().map(|(id, note)| (MessageId(id.0), note)).collect();
         let (damaged, orphans) = (recovery.damaged, recovery.orphans);

@@ -71,8 +71,7 @@ pub fn segments_dir(folder: &Path) -> Result<PathBuf, OpenStoreError> {
 pub fn compact(folder: &Path) -> Result<spool::Compacted, OpenStoreError> {
     let segments = segments_dir(folder)?;
     let refuse = |reason: String| OpenStoreError::new(&segments, reason);
-    let (spool, _) =
-        spool::Spool::open(local::options(segments.clone())).map_err(|error| refuse(error.to_string()))?;
+    let (spool, _) = spool::Spool::open(local::options(segments.clone()))?;
     let compacted = spool.compact().map_err(|error| refuse(error.to_string()))?;
     spool.close().map_err(|error| refuse(error.to_string()))?;
     Ok(compacted)
@@ -89,8 +88,7 @@ impl View {
         progress: &(dyn Fn(ScanProgress) + Sync),
     ) -> Result<Self, OpenStoreError> {
         let segments = segments_dir(folder)?;
-        let found = spool::examine(&segments, access, progress)
-            .map_err(|error| OpenStoreError::new(&segments, error.to_string()))?;
+        let found = spool::examine(&segments, access, progress)?;
         Ok(Self { segments, found })
     }
 
