@@ -11,7 +11,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-use crate::disk::uring::{build_ring, register_buffers};
+use crate::disk::ladder::build_ring;
+use crate::disk::uring::register_buffers;
 use crate::disk::{AlignedBuffer, Barrier, Disk, HostDisk, Lane, Load, UringLane, Waker, Write};
 use crate::file_system;
 use crate::format::BLOCK_BYTES;

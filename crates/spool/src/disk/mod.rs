@@ -3,6 +3,7 @@
 //! filled. Blocking calls belong to `Disk` and `File`; only `Lane` is used by the writer. Errors are the kernel's own.
 
 mod host;
+pub(crate) mod ladder;
 #[cfg(test)]
 pub(crate) mod memory;
 mod progress;

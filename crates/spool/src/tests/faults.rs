@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::world::{Action, Random, World, settings};
+use super::random::Random;
+use super::world::{Action, World, settings};
 use crate::disk::Space;
 use crate::disk::memory::Faults;
 use crate::error::AppendError;

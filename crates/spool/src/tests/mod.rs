@@ -8,6 +8,7 @@ mod faults;
 mod host;
 mod model;
 mod power;
+mod random;
 mod reads;
 mod recovery;
 mod ring;

@@ -1,7 +1,8 @@
 //! The power goes at every single operation of a history. Nothing acknowledged is lost, nothing deleted comes back,
 //! nothing half-written appears. And the proof that this test can see: with one safety rule switched off it fails.
 
-use super::world::{Action, Random, World, settings};
+use super::random::Random;
+use super::world::{Action, World, settings};
 use crate::disk::memory::Faults;
 use crate::options::Rules;
 

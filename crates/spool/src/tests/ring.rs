@@ -9,7 +9,8 @@ use io_uring::IoUring;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use crate::disk::uring::{RING_ENTRIES, RUNGS, build_rung};
+use crate::disk::ladder::{RUNGS, build_rung};
+use crate::disk::uring::RING_ENTRIES;
 use crate::disk::{
     AlignedBuffer, Barrier, Disk, HostDisk, Lane, Load, Piece, UringLane, Waker, Write, read_through,
 };
