@@ -46,7 +46,7 @@ fn run(flags: &Flags, plan: Plan) -> Result<Report, String> {
     stop_on_signals(control.clone()).map_err(|error| format!("cannot catch signals: {error}"))?;
     let mut watcher = Watcher::new(flags, &plan)?;
     // A report that cannot be written should be known before the run, not after it.
-    let json = flags.json.as_ref().map(|path| File::create(path).map_err(|error| (path, error)));
+    let json = flags.output.json.as_ref().map(|path| File::create(path).map_err(|error| (path, error)));
     let json =
         json.transpose().map_err(|(path, error)| format!("cannot write {}: {error}", path.display()))?;
     let report = run_observed(plan, &control, &mut watcher);
@@ -96,10 +96,10 @@ impl Watcher {
             let file = BufWriter::new(File::create(path)?);
             HlogWriter::new(file, SystemTime::now(), &format!("traffic-gen run {}", plan.run_id))
         };
-        let hdr = flags.hdr.as_ref().map(|path| open(path).map_err(|error| (path, error)));
+        let hdr = flags.output.hdr.as_ref().map(|path| open(path).map_err(|error| (path, error)));
         let hdr =
             hdr.transpose().map_err(|(path, error)| format!("cannot write {}: {error}", path.display()))?;
-        Ok(Self { progress: (!flags.quiet).then(Progress::new), hdr: hdr.map(Ok) })
+        Ok(Self { progress: (!flags.output.quiet).then(Progress::new), hdr: hdr.map(Ok) })
     }
 
     /// The first error of the log, if there was one.

@@ -1,0 +1,118 @@
+//! The flags of the command and the plan that they mean.
+//!
+//! Flags that KumoMTA's generator has mean the same here. A public target is refused with the line that
+//! would be accepted. Each group of flags stands in a file of its own and writes its part of the plan.
+
+mod content;
+mod load;
+mod output;
+mod transport;
+
+use clap::Parser;
+use traffic_gen::{Plan, TargetError};
+
+use self::content::ContentFlags;
+use self::load::LoadFlags;
+use self::output::OutputFlags;
+use self::transport::TransportFlags;
+
+const EXAMPLES: &str = "\
+Examples:
+  traffic-gen                                        60 seconds against 127.0.0.1:2025, 10 connections per core
+  traffic-gen --target 127.0.0.1:2026 -c 64 -n 1m    a million messages over 64 connections
+  traffic-gen --target relay.lan:587 --concurrency 20000 --message-count 100000 --body-size 100000
+  traffic-gen --rate 5000/s -d 5m --hdr run.hlog     open loop: latency from the intended time
+  traffic-gen --domain gmail.com:67.4 --domain aol.com:5 --json run.json
+
+Counts take k and m, sizes k, kb, KiB, MB and so on, times ms, s, m and h.
+Exit codes: 0 all sent, 1 a message failed, is unknown or was never sent, 2 usage,
+130 ended by a signal (the report is still written).";
+
+/// Sends mail as fast as a server takes it, or at a constant rate, and counts what the server answered.
+#[derive(Parser)]
+#[command(name = "traffic-gen", version, after_help = EXAMPLES)]
+pub(crate) struct Flags {
+    #[command(flatten)]
+    transport: TransportFlags,
+    #[command(flatten)]
+    load: LoadFlags,
+    #[command(flatten)]
+    content: ContentFlags,
+    #[command(flatten)]
+    pub(crate) output: OutputFlags,
+}
+
+/// Why there will be no run.
+pub(crate) struct Refusal {
+    pub(crate) text: String,
+    pub(crate) exit_code: u8,
+}
+
+impl Refusal {
+    /// The operator wrote something that cannot be.
+    fn usage(text: String) -> Self {
+        Self { text, exit_code: 2 }
+    }
+}
+
+impl Flags {
+    /// What the flags mean on this host. Raises the limit of open files.
+    pub(crate) fn plan(&self) -> Result<Plan, Refusal> {
+        let mut plan = Plan::new(self.transport.target().map_err(refusal)?);
+        self.transport.apply(&mut plan);
+        self.content.apply(&mut plan)?;
+        self.load.apply(&mut plan);
+        Ok(plan)
+    }
+}
+
+fn refusal(error: TargetError) -> Refusal {
+    Refusal::usage(match error {
+        TargetError::Public { .. } => format!("{error}\n{} --i-own-this-host", command_line()),
+        other => other.to_string(),
+    })
+}
+
+/// The line as it was typed, quoted for a shell.
+fn command_line() -> String {
+    let words = std::env::args_os().skip(1).map(|word| quoted(&word.to_string_lossy()));
+    std::iter::once("traffic-gen".to_owned()).chain(words).collect::<Vec<_>>().join(" ")
+}
+
+fn quoted(word: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_=./:,@%+[]".contains(&byte);
+    if !word.is_empty() && word.bytes().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// A name that may stand in EHLO or in an address.
+fn domain_name(text: &str) -> Result<String, String> {
+    if traffic_gen::is_domain(text) {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{text:?} is no domain name"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn flags_are_consistent() {
+        Flags::command().debug_assert();
+    }
+
+    #[test]
+    fn words_are_quoted_for_a_shell() {
+        assert_eq!(
+            ["--target", "1.2.3.4:25", "X-A: b", "it's", ""].map(quoted),
+            ["--target", "1.2.3.4:25", "'X-A: b'", r"'it'\''s'", "''"]
+        );
+    }
+}
