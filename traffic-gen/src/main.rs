@@ -20,11 +20,19 @@ use reports::latency::HlogWriter;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use traffic_gen::{Control, Observer, Plan, Report, Second, run_observed};
 
-use crate::flags::Flags;
+use crate::flags::{CommandLine, Flags};
 use crate::progress::Progress;
 
 fn main() -> ExitCode {
-    let flags = Flags::parse();
+    let command = CommandLine::parse();
+    match command.task {
+        Some(task) => match task {},
+        None => load(&command.run),
+    }
+}
+
+/// One run, as the flags describe it.
+fn load(flags: &Flags) -> ExitCode {
     let plan = match flags.plan() {
         Ok(plan) => plan,
         Err(refusal) => {
@@ -32,7 +40,7 @@ fn main() -> ExitCode {
             return ExitCode::from(refusal.exit_code);
         }
     };
-    match run(&flags, plan) {
+    match run(flags, plan) {
         Ok(report) => ExitCode::from(report.exit_code()),
         Err(error) => {
             eprintln!("traffic-gen: {error}");

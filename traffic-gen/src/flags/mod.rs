@@ -1,14 +1,16 @@
 //! The flags of the command and the plan that they mean.
 //!
 //! Flags that KumoMTA's generator has mean the same here. A public target is refused with the line that
-//! would be accepted. Each group of flags stands in a file of its own and writes its part of the plan.
+//! would be accepted. Each group of flags stands in a file of its own, under a heading of its own in the
+//! help, and writes its part of the plan. What is not a run is a subcommand with flags of its own; a run's
+//! flags before it are refused.
 
 mod content;
 mod load;
 mod output;
 mod transport;
 
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 use traffic_gen::{Plan, TargetError};
 
 use self::content::ContentFlags;
@@ -30,15 +32,29 @@ Exit codes: 0 all sent, 1 a message failed, is unknown or was never sent, 2 usag
 
 /// Sends mail as fast as a server takes it, or at a constant rate, and counts what the server answered.
 #[derive(Parser)]
-#[command(name = "traffic-gen", version, after_help = EXAMPLES)]
+#[command(name = "traffic-gen", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+pub(crate) struct CommandLine {
+    /// Anything but a run.
+    #[command(subcommand)]
+    pub(crate) task: Option<Task>,
+    #[command(flatten)]
+    pub(crate) run: Flags,
+}
+
+/// What the command does beside runs.
+#[derive(Subcommand)]
+pub(crate) enum Task {}
+
+/// The flags of a run.
+#[derive(Args)]
 pub(crate) struct Flags {
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Target and connections")]
     transport: TransportFlags,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Load")]
     load: LoadFlags,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Mail")]
     content: ContentFlags,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Reports")]
     pub(crate) output: OutputFlags,
 }
 
@@ -105,7 +121,7 @@ mod tests {
 
     #[test]
     fn flags_are_consistent() {
-        Flags::command().debug_assert();
+        CommandLine::command().debug_assert();
     }
 
     #[test]
