@@ -27,6 +27,7 @@ mod target;
 mod template;
 mod worker;
 
+pub mod find_max;
 pub mod parse;
 
 pub use content::{BODY_BYTES_MAX, ContentError, check_header};
