@@ -24,7 +24,7 @@ const WITNESS_CONNECTIONS: usize = 4;
 fn load(target: SocketAddr) -> Report {
     let mut plan = Plan::messages(target, u64::MAX / 2);
     plan.concurrency = 24;
-    plan.body_bytes = 8000;
+    plan.content = traffic_gen::ContentPlan::fixed(8000);
     traffic_gen::run(plan)
 }
 

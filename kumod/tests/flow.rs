@@ -24,7 +24,7 @@ const CONNECTIONS_PER_SITE_MAX: u64 = 32;
 fn plan(target: SocketAddr) -> Plan {
     let mut plan = Plan::messages(target, MESSAGES);
     plan.concurrency = 16;
-    plan.body_bytes = 3000;
+    plan.content = traffic_gen::ContentPlan::fixed(3000);
     plan
 }
 

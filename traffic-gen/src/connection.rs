@@ -13,16 +13,14 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use message::traffic::TrafficHeader;
 use smtp::client::{BodyForm, NO_REPLY, Next, Session, Transaction};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::clock::now_ns;
-use crate::content::Body;
+use crate::content::Message;
 use crate::flight::{Flight, Stage};
 use crate::tally::Final;
-use crate::template::Template;
 use crate::worker::Worker;
 
 /// What a worker reads at once, in bytes; replies are short.
@@ -122,8 +120,7 @@ struct Connection {
     out: Vec<u8>,
     /// Bytes read that the session does not take yet.
     leftover: Vec<u8>,
-    template: Template,
-    recipient: String,
+    message: Message,
     number: u64,
     /// The message that has no final reply.
     in_flight: Option<InFlight>,
@@ -139,12 +136,11 @@ impl Connection {
         Self {
             stream,
             session: Session::new(worker.run.session_config()),
-            template: worker.run.template(),
+            message: worker.run.catalogue.message(),
             worker,
             flight,
             out: Vec::new(),
             leftover: Vec::new(),
-            recipient: String::new(),
             number,
             in_flight: None,
             useful: false,
@@ -208,30 +204,19 @@ impl Connection {
         let worker = Arc::clone(&self.worker);
         self.flight.enter(Stage::InMessage, worker.second());
         self.in_flight = Some(InFlight { sequence, sent_ns });
-        let mut random = worker.run.random(sequence);
-        worker.run.plan.domains.recipient(&mut random, &mut self.recipient);
-        let bodies = &worker.run.content.bodies;
-        let body = &bodies[random.usize(0..bodies.len())];
-        let traffic = TrafficHeader {
-            run: worker.run.plan.run_id,
-            conn: self.number,
-            seq: sequence,
-            sent_ns,
-            crc: body.crc,
-        };
-        let bytes = (self.template.render(&traffic, &self.recipient).len() + body.verbatim.len()) as u64;
-        let next = self.begin(body, bytes, sequence, sent_ns)?;
-        let lost = self.carry_through(next, body).await;
-        self.count(sequence, sent_ns, bytes);
+        worker.run.catalogue.compose(&mut self.message, sequence, self.number, sent_ns);
+        let next = self.begin(sequence, sent_ns)?;
+        let lost = self.carry_through(next).await;
+        self.count(sequence, sent_ns);
         lost.map_or(Ok(()), Err)
     }
 
-    fn begin(&mut self, body: &Body, bytes: u64, sequence: u64, sent_ns: u64) -> Result<Next, String> {
+    fn begin(&mut self, sequence: u64, sent_ns: u64) -> Result<Next, String> {
         let transaction = Transaction {
-            from: &self.worker.run.sender,
-            recipients: &[&self.recipient],
-            body_bytes: bytes,
-            eight_bit: body.eight_bit,
+            from: self.message.sender(),
+            recipients: &[&self.message.recipients()[0]],
+            body_bytes: self.message.bytes(),
+            eight_bit: self.message.eight_bit(),
             smtputf8: false,
         };
         self.session.begin(&transaction, &mut self.out).map_err(|error| {
@@ -244,13 +229,13 @@ impl Connection {
 
     /// Does what the session asks for until the transaction is over; says how the connection was lost, if
     /// it was.
-    async fn carry_through(&mut self, mut next: Next, body: &Body) -> Option<String> {
+    async fn carry_through(&mut self, mut next: Next) -> Option<String> {
         loop {
             let done = match next {
                 Next::Ready => return None,
                 Next::Closed => return Some(self.closing()),
                 Next::Read => self.exchange().await,
-                Next::WriteBody(form) => self.write_body(form, body).await,
+                Next::WriteBody(form) => self.write_body(form).await,
             };
             next = match done {
                 Ok(next) => next,
@@ -261,7 +246,7 @@ impl Connection {
 
     /// Counts the message whose replies are in; without a deciding one it stays in flight, which makes it
     /// unknown when the connection goes.
-    fn count(&mut self, sequence: u64, sent_ns: u64, bytes: u64) {
+    fn count(&mut self, sequence: u64, sent_ns: u64) {
         let reply = self.session.result().recipient_reply(0);
         if std::ptr::eq(reply, &raw const NO_REPLY) {
             return;
@@ -270,7 +255,7 @@ impl Connection {
             sequence,
             code: reply.code,
             positive: reply.is_positive(),
-            bytes,
+            bytes: self.message.bytes(),
             sent_ns,
             reply_ns: now_ns(),
         };
@@ -281,11 +266,11 @@ impl Connection {
     }
 
     /// Writes what is due together with the message, and reads.
-    async fn write_body(&mut self, form: BodyForm, body: &Body) -> Result<Next, String> {
-        let header = self.template.header();
+    async fn write_body(&mut self, form: BodyForm) -> Result<Next, String> {
+        let (header, catalogue) = (self.message.header(), &self.worker.run.catalogue);
         let parts = match form {
-            BodyForm::Verbatim => [&self.out[..], header, &body.verbatim, b""],
-            BodyForm::DotStuffed => [&self.out[..], header, body.dotted(), FINAL_DOT],
+            BodyForm::Verbatim => [&self.out[..], header, self.message.verbatim(catalogue), b""],
+            BodyForm::DotStuffed => [&self.out[..], header, self.message.dotted(catalogue), FINAL_DOT],
         };
         let written = write_all(&mut self.stream, parts, &self.flight, &self.worker).await;
         self.out.clear();

@@ -13,9 +13,7 @@ mod claims;
 mod clock;
 mod connection;
 mod content;
-mod domains;
 mod flight;
-
 mod pacer;
 mod plan;
 mod report;
@@ -24,14 +22,15 @@ mod sequences;
 mod start;
 mod tally;
 mod target;
-mod template;
 mod worker;
 
 pub mod find_max;
 pub mod parse;
 
-pub use content::{BODY_BYTES_MAX, ContentError, check_header};
-pub use domains::{Domain, Domains, is_domain};
+pub use content::{
+    BODY_BYTES_MAX, ContentError, ContentPlan, Domain, MailFile, POOL_BODIES_MAX, POOL_BYTES_DEFAULT,
+    RecipientPlan, SizeDistribution, check_header, is_domain,
+};
 pub use plan::{FILES_RESERVED_PER_WORKER, Plan, connections_that_fit, file_limit_raise};
 pub use report::Report;
 pub use run::{Control, Observer, Second, run, run_observed};

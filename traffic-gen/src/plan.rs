@@ -11,7 +11,7 @@ use std::time::Duration;
 use message::traffic::RunId;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::domains::Domains;
+use crate::content::{ContentPlan, RecipientPlan};
 use crate::target::Target;
 
 /// Files that each worker needs beside its connections: event queue, timer, wake-ups.
@@ -31,16 +31,10 @@ pub struct Plan {
     pub message_count: Option<u64>,
     /// How long to begin messages; `None` means until all are sent. With neither of the two it is 60 seconds.
     pub duration: Option<Duration>,
-    /// Bytes of each body after the empty line.
-    pub body_bytes: usize,
-    /// The contents of a file to send instead.
-    pub body_file: Option<Vec<u8>>,
-    /// Extra header fields, each `Name: value`.
-    pub headers: Vec<String>,
-    /// Whom the mail is for.
-    pub domains: Domains,
-    /// The domain of the sender.
-    pub sender_domain: String,
+    /// What the messages contain.
+    pub content: ContentPlan,
+    /// Who the mail is from and for.
+    pub recipients: RecipientPlan,
     /// Messages per second of the open loop; `None` means a closed loop.
     pub rate_per_second: Option<f64>,
     /// What recipients and bodies are made from.
@@ -70,11 +64,8 @@ impl Plan {
             concurrency: 10 * cores,
             message_count: None,
             duration: None,
-            body_bytes: 1024,
-            body_file: None,
-            headers: Vec::new(),
-            domains: Domains::new(&[], "mx-sink.localhost"),
-            sender_domain: "mx-sink.localhost".to_owned(),
+            content: ContentPlan::default(),
+            recipients: RecipientPlan::default(),
             rate_per_second: None,
             seed: random(),
             run_id: RunId::from_random(random()),

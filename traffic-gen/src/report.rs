@@ -19,7 +19,7 @@ pub struct Report {
     pub target: String,
     /// What recipients and bodies were made from.
     pub seed: u64,
-    /// Bytes of each body.
+    /// Bytes of each body; the mean where they differ.
     pub body_bytes: u64,
     /// Connections asked for.
     pub concurrency: usize,
@@ -73,6 +73,7 @@ pub struct Report {
 impl Report {
     pub(crate) fn new(
         plan: &Plan,
+        body_bytes: f64,
         total: Tally,
         latency: Histogram<u64>,
         behind: u64,
@@ -85,7 +86,7 @@ impl Report {
             run_id: plan.run_id.to_string(),
             target: plan.target.name.clone(),
             seed: plan.seed,
-            body_bytes: plan.body_bytes as u64,
+            body_bytes: rounded(body_bytes),
             concurrency: plan.concurrency,
             rate_per_s: plan.rate_per_second,
             message_count: plan.message_count,
@@ -125,6 +126,15 @@ impl Report {
             u8::from(self.failed + self.unknown + self.unsent() > 0 || self.sent == 0)
         }
     }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a mean of sizes is not negative, and a cast from a float stays at the bounds"
+)]
+fn rounded(bytes: f64) -> u64 {
+    bytes.round() as u64
 }
 
 /// Million messages per hour.

@@ -11,20 +11,18 @@ use std::time::{Duration, SystemTime};
 
 use hdrhistogram::Histogram;
 use message::date::DateCache;
-use message::traffic::TrafficHeader;
 use reports::latency::new_histogram;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 
 use crate::claims::Claims;
 use crate::clock::{NS_PER_SECOND, now_ns};
-use crate::content::{Content, ContentError};
+use crate::content::{Catalogue, ContentError, Frame};
 use crate::pacer::{Pacer, Share};
 use crate::plan::Plan;
 use crate::report::Report;
 use crate::start::Start;
 use crate::tally::Tally;
-use crate::template::{Common, Template};
 use crate::worker::Worker;
 
 /// How a run is asked to end before its time.
@@ -91,29 +89,24 @@ pub trait Observer {
 /// What all workers share.
 pub(crate) struct Shared {
     pub(crate) plan: Plan,
-    pub(crate) content: Content,
+    pub(crate) catalogue: Catalogue,
     pub(crate) claims: Claims,
     pub(crate) start: Start,
     /// When connections begin to be opened.
     begin_ns: u64,
-    pub(crate) sender: String,
-    date: String,
     connections: AtomicU64,
 }
 
 impl Shared {
-    fn new(plan: Plan, content: Content) -> Self {
+    fn new(plan: Plan, catalogue: Catalogue) -> Self {
         let duration_ns =
             plan.duration().map(|duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
-        let unix_seconds = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_secs());
         Self {
             claims: Claims::new(plan.message_count.unwrap_or(u64::MAX)),
             start: Start::new(duration_ns),
             begin_ns: now_ns(),
-            sender: format!("sender@{}", plan.sender_domain),
-            date: DateCache::new().rfc5322(i64::try_from(unix_seconds).unwrap_or(i64::MAX)).to_owned(),
             connections: AtomicU64::new(0),
-            content,
+            catalogue,
             plan,
         }
     }
@@ -124,21 +117,6 @@ impl Shared {
             pipelining: self.plan.pipelining,
             chunking: self.plan.chunking,
         }
-    }
-
-    pub(crate) fn template(&self) -> Template {
-        let common = Common {
-            sender: &self.sender,
-            host: &self.plan.helo,
-            date: &self.date,
-            extra_headers: &self.content.extra_headers,
-        };
-        Template::new(&common, &TrafficHeader { run: self.plan.run_id, conn: 0, seq: 0, sent_ns: 0, crc: 0 })
-    }
-
-    /// Recipient and body of a message depend on the seed and its number, on nothing else.
-    pub(crate) fn random(&self, sequence: u64) -> fastrand::Rng {
-        fastrand::Rng::with_seed(self.plan.seed ^ sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
     pub(crate) fn connection_number(&self) -> u64 {
@@ -158,12 +136,11 @@ pub fn run(plan: Plan) -> Report {
 /// [`run`], with a handle to end it and somebody to watch it.
 pub fn run_observed(mut plan: Plan, control: &Control, observer: &mut dyn Observer) -> Report {
     plan.concurrency = plan.concurrency.max(1);
-    let content = match content(&plan) {
-        Ok(content) => content,
+    let catalogue = match catalogue(&plan) {
+        Ok(catalogue) => catalogue,
         Err(error) => return report_of_nothing(&plan, &error.to_string()),
     };
-    plan.body_bytes = content.body_bytes();
-    let shared = Arc::new(Shared::new(plan, content));
+    let shared = Arc::new(Shared::new(plan, catalogue));
     let workers: Vec<Arc<Worker>> = make_workers(&shared);
     let (done, all_done) = sync_channel(0);
     let threads: Vec<_> = workers.iter().map(|worker| spawn(worker, control, &done)).collect();
@@ -174,20 +151,26 @@ pub fn run_observed(mut plan: Plan, control: &Control, observer: &mut dyn Observ
         let _ = thread.join();
     }
     let behind = workers.iter().filter_map(|worker| worker.pacer.as_ref()).map(Pacer::behind).sum();
-    Report::new(&shared.plan, total(&workers), latency, behind, control.is_stopped())
+    let body_bytes = shared.catalogue.body_bytes_mean();
+    Report::new(&shared.plan, body_bytes, total(&workers), latency, behind, control.is_stopped())
 }
 
-fn content(plan: &Plan) -> Result<Content, ContentError> {
-    match &plan.body_file {
-        Some(file) => Content::from_file(file, &plan.headers),
-        None => Content::random(plan.body_bytes, plan.seed, &plan.headers),
-    }
+fn catalogue(plan: &Plan) -> Result<Catalogue, ContentError> {
+    let unix_seconds = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_secs());
+    let unix_seconds = i64::try_from(unix_seconds).unwrap_or(i64::MAX);
+    let frame = Frame {
+        run_id: plan.run_id,
+        seed: plan.seed,
+        host: plan.helo.clone(),
+        date: DateCache::new().rfc5322(unix_seconds).to_owned(),
+    };
+    Catalogue::new(&plan.content, &plan.recipients, frame)
 }
 
 fn report_of_nothing(plan: &Plan, error: &str) -> Report {
     let mut tally = Tally::new();
     tally.error(error);
-    Report::new(plan, tally, new_histogram(), 0, false)
+    Report::new(plan, 0.0, tally, new_histogram(), 0, false)
 }
 
 fn make_workers(shared: &Arc<Shared>) -> Vec<Arc<Worker>> {

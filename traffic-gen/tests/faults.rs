@@ -5,14 +5,14 @@
 
 use std::time::Duration;
 
-use traffic_gen::{Control, Observer, Plan, Report, Second, run, run_observed};
+use traffic_gen::{ContentPlan, Control, Observer, Plan, Report, Second, run, run_observed};
 
 mod support;
 
 use support::{Answer, Server};
 
 fn plan(server: &Server, count: u64) -> Plan {
-    Plan { concurrency: 2, body_bytes: 200, ..Plan::messages(server.address, count) }
+    Plan { concurrency: 2, content: ContentPlan::fixed(200), ..Plan::messages(server.address, count) }
 }
 
 fn counts(report: &Report) -> (u64, u64, u64, u64) {
@@ -87,7 +87,7 @@ fn a_message_above_the_servers_limit_is_not_offered() {
     let limits = smtp::server::Limits { message_bytes_max: 10_000, ..Default::default() };
     let config = smtp::server::Config { limits, ..Default::default() };
     let server = Server::with_config(config, |_| Answer::Accept);
-    let report = run(Plan { body_bytes: 20_000, ..plan(&server, 100) });
+    let report = run(Plan { content: ContentPlan::fixed(20_000), ..plan(&server, 100) });
     assert_eq!((report.sent, report.failed, report.exit_code()), (0, 2, 1));
     assert!(server.arrivals().is_empty());
 }

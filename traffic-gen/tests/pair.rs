@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use message::traffic::RunId;
-use traffic_gen::{Domains, Plan, Report, run};
+use traffic_gen::{ContentPlan, Plan, RecipientPlan, Report, run};
 
 mod support;
 
@@ -53,7 +53,7 @@ fn what_is_sent_has_arrived() {
 fn large_bodies_and_every_way_to_send_them() {
     for (pipelining, chunking) in [(true, true), (true, false), (false, true), (false, false)] {
         let (report, stats, ledger) = into_sink(|plan| {
-            plan.body_bytes = 200_000;
+            plan.content = ContentPlan::fixed(200_000);
             plan.pipelining = pipelining;
             plan.chunking = chunking;
         });
@@ -65,7 +65,7 @@ fn large_bodies_and_every_way_to_send_them() {
 fn dots_and_foreign_line_ends_survive_data() {
     for file in [&b".\n..\n.a\n"[..], b"X-A: b\n\n.\n", b"", b"no line end"] {
         let (report, stats, ledger) = into_sink(|plan| {
-            plan.body_file = Some(file.to_vec());
+            plan.content = ContentPlan::file(file.to_vec());
             plan.chunking = false;
         });
         assert_complete(&report, &stats, &ledger);
@@ -116,7 +116,8 @@ fn a_run_sent_again_under_its_name_is_all_duplicates() {
 fn the_seed_decides_on_recipients_and_bodies_whatever_the_connections() {
     let sent = |seed, concurrency| {
         let server = Server::start(|_| Answer::Accept);
-        let plan = Plan { seed, concurrency, body_bytes: 100, ..Plan::messages(server.address, 60) };
+        let content = ContentPlan::fixed(100);
+        let plan = Plan { seed, concurrency, content, ..Plan::messages(server.address, 60) };
         assert_eq!(run(plan).exit_code(), 0);
         let body = |message: &[u8]| message::header::split(message).1.to_vec();
         let arrivals = server.arrivals().into_iter();
@@ -130,8 +131,12 @@ fn the_seed_decides_on_recipients_and_bodies_whatever_the_connections() {
 fn headers_and_domains_are_as_asked_for() {
     let server = Server::start(|_| Answer::Accept);
     let plan = Plan {
-        domains: Domains::new(&["only.example".parse().unwrap()], "suffix.test"),
-        headers: vec!["X-Campaign: spring".to_owned()],
+        recipients: RecipientPlan {
+            domains: vec!["only.example".parse().unwrap()],
+            domain_suffix: "suffix.test".to_owned(),
+            ..RecipientPlan::default()
+        },
+        content: ContentPlan { headers: vec!["X-Campaign: spring".to_owned()], ..ContentPlan::default() },
         ..Plan::messages(server.address, 10)
     };
     assert_eq!(run(plan).exit_code(), 0);

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use traffic_gen::{BODY_BYTES_MAX, Domain, Domains, Plan, parse};
+use traffic_gen::{BODY_BYTES_MAX, ContentPlan, Domain, Plan, parse};
 
 use super::{Refusal, domain_name};
 
@@ -32,14 +32,15 @@ impl ContentFlags {
     pub(crate) fn apply(&self, plan: &mut Plan) -> Result<(), Refusal> {
         let body_file =
             self.body_file.as_ref().map(|path| std::fs::read(path).map_err(|error| (path, error)));
-        plan.body_file = body_file
+        let body_file = body_file
             .transpose()
             .map_err(|(path, error)| Refusal::usage(format!("cannot read {}: {error}", path.display())))?;
-        plan.body_bytes = self.body_size;
-        plan.headers.clone_from(&self.header);
-        plan.domains = Domains::new(&self.domain, &self.domain_suffix);
+        plan.content = body_file.map_or_else(|| ContentPlan::fixed(self.body_size), ContentPlan::file);
+        plan.content.headers.clone_from(&self.header);
+        plan.recipients.domains.clone_from(&self.domain);
+        plan.recipients.domain_suffix.clone_from(&self.domain_suffix);
         if !self.domain_suffix.is_empty() {
-            plan.sender_domain.clone_from(&self.domain_suffix);
+            plan.recipients.sender = format!("sender@{}", self.domain_suffix);
         }
         Ok(())
     }
