@@ -142,9 +142,12 @@ impl Connection {
                     self.worker.record(&self.body.finish(), &self.recipients, now_ns());
                     self.session.accept_with(&ACCEPTED, &mut self.replies);
                 }
-                Event::Ehlo { .. } => self.session.accept(&mut self.replies),
+                Event::Ehlo { .. } | Event::Auth { .. } | Event::Command { .. } => {
+                    self.session.accept(&mut self.replies);
+                }
                 Event::Reset => {}
-                Event::Quit | Event::Close => {
+                // STARTTLS is not on offer, so it does not come.
+                Event::Quit | Event::Close | Event::StartTls => {
                     self.ends = true;
                     return taken;
                 }

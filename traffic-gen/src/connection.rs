@@ -234,6 +234,8 @@ impl Connection {
             let done = match next {
                 Next::Ready => return None,
                 Next::Closed => return Some(self.closing()),
+                // A plan that knows no TLS asks for none, so the session does not either.
+                Next::StartTls => return Some(self.closing()),
                 Next::Read => self.exchange().await,
                 Next::WriteBody(form) => self.write_body(form).await,
             };

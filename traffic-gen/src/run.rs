@@ -116,6 +116,7 @@ impl Shared {
             ehlo_domain: self.plan.helo.clone(),
             pipelining: self.plan.pipelining,
             chunking: self.plan.chunking,
+            ..smtp::client::Config::default()
         }
     }
 

@@ -11,11 +11,11 @@ use crate::reply::write_number;
 /// A command that is well-formed by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command<'a> {
-    /// EHLO, or HELO where `extended` is false.
+    /// EHLO, or LHLO where LMTP is spoken; HELO where `extended` is false.
     Ehlo {
         /// What the client calls itself.
         domain: &'a str,
-        /// EHLO.
+        /// EHLO or LHLO.
         extended: bool,
     },
     /// MAIL FROM.
@@ -49,6 +49,15 @@ pub enum Command<'a> {
     Help,
     /// QUIT.
     Quit,
+    /// STARTTLS (RFC 3207).
+    StartTls,
+    /// AUTH (RFC 4954).
+    Auth {
+        /// The name of the mechanism, as written.
+        mechanism: &'a str,
+        /// In base64, where the command carries it.
+        initial_response: Option<&'a str>,
+    },
 }
 
 /// Parameters of MAIL.
@@ -85,6 +94,12 @@ pub struct Grammar {
     pub smtputf8: bool,
     /// The open transaction asked for SMTPUTF8: RCPT may hold UTF-8.
     pub utf8_recipients: bool,
+    /// STARTTLS is known.
+    pub starttls: bool,
+    /// AUTH is known.
+    pub auth: bool,
+    /// LHLO is known, EHLO and HELO are not (RFC 2033 4.1).
+    pub lmtp: bool,
 }
 
 impl<'a> Command<'a> {
@@ -99,8 +114,14 @@ impl<'a> Command<'a> {
         }
         // Blanks at the end of a line are tolerated (RFC 5321 4.1.1).
         let line = line.trim_end_matches([' ', '\t']);
-        let (verb, argument) = split_verb(line).ok_or(PeerMisbehaved::UnknownCommand)?;
+        let Some((verb, argument)) = split_verb(line) else {
+            return parse_starttls(line, grammar);
+        };
         match &verb {
+            b"lhlo" if grammar.lmtp => {
+                parse_domain(argument).map(|domain| Self::Ehlo { domain, extended: true })
+            }
+            b"ehlo" | b"helo" if grammar.lmtp => Err(PeerMisbehaved::UnknownCommand),
             b"ehlo" => parse_domain(argument).map(|domain| Self::Ehlo { domain, extended: true }),
             b"helo" => parse_domain(argument).map(|domain| Self::Ehlo { domain, extended: false }),
             b"mail" => parse_mail(argument, grammar),
@@ -113,12 +134,13 @@ impl<'a> Command<'a> {
             b"vrfy" => Ok(Self::Vrfy),
             b"help" => Ok(Self::Help),
             b"quit" => bare(argument, Self::Quit),
+            b"auth" if grammar.auth => parse_auth(argument),
             _ => Err(PeerMisbehaved::UnknownCommand),
         }
     }
 }
 
-/// The verb in small letters, and what follows its blank. All our verbs have four letters.
+/// The verb in small letters, and what follows its blank. All our verbs but STARTTLS have four letters.
 fn split_verb(line: &str) -> Option<([u8; 4], &str)> {
     let (verb, rest) = line.as_bytes().split_first_chunk::<4>()?;
     if !rest.is_empty() && rest[0] != b' ' {
@@ -129,6 +151,28 @@ fn split_verb(line: &str) -> Option<([u8; 4], &str)> {
 
 fn bare<'a>(argument: &str, command: Command<'a>) -> Result<Command<'a>, PeerMisbehaved> {
     if argument.is_empty() { Ok(command) } else { Err(PeerMisbehaved::Syntax) }
+}
+
+/// `STARTTLS` and nothing else (RFC 3207 4).
+fn parse_starttls<'a>(line: &str, grammar: Grammar) -> Result<Command<'a>, PeerMisbehaved> {
+    let (verb, argument) = line.split_once(' ').unwrap_or((line, ""));
+    if grammar.starttls && verb.eq_ignore_ascii_case("STARTTLS") {
+        bare(argument, Command::StartTls)
+    } else {
+        Err(PeerMisbehaved::UnknownCommand)
+    }
+}
+
+/// `AUTH PLAIN` or `AUTH PLAIN AHUAcA==`.
+fn parse_auth(argument: &str) -> Result<Command<'_>, PeerMisbehaved> {
+    let mut words = argument.split(' ').filter(|word| !word.is_empty());
+    let mechanism = words.next().ok_or(PeerMisbehaved::Syntax)?;
+    let initial_response = words.next();
+    if words.next().is_some() {
+        Err(PeerMisbehaved::Syntax)
+    } else {
+        Ok(Command::Auth { mechanism, initial_response })
+    }
 }
 
 /// One word of visible ASCII. Whether it is the client's true name is for policy to ask.
@@ -191,6 +235,11 @@ impl<'a> MailParams<'a> {
                 params.body = BodyKind::parse(value)?;
             } else if word.eq_ignore_ascii_case("SMTPUTF8") && grammar.smtputf8 {
                 params.smtputf8 = true;
+            } else if is("AUTH") && grammar.auth {
+                // Who vouches for the message (RFC 4954 5): read, and of no use to us.
+                if value.is_empty() {
+                    return Err(PeerMisbehaved::Syntax);
+                }
             } else {
                 return Err(PeerMisbehaved::UnknownParameter);
             }
@@ -234,9 +283,10 @@ fn number(digits: &str) -> Option<u64> {
     Some(digits.parse().unwrap_or(u64::MAX))
 }
 
-/// Appends `EHLO domain` or `HELO domain`.
-pub(crate) fn write_ehlo(extended: bool, domain: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(if extended { b"EHLO " } else { b"HELO " });
+/// Appends `EHLO domain`, or the same with LHLO or HELO for a verb.
+pub(crate) fn write_ehlo(verb: &str, domain: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(verb.as_bytes());
+    out.push(b' ');
     out.extend_from_slice(domain.as_bytes());
     out.extend_from_slice(b"\r\n");
 }
@@ -278,8 +328,24 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    const ALL: Grammar =
-        Grammar { chunking: true, eight_bit_mime: true, smtputf8: true, utf8_recipients: false };
+    const ALL: Grammar = Grammar {
+        chunking: true,
+        eight_bit_mime: true,
+        smtputf8: true,
+        utf8_recipients: false,
+        starttls: true,
+        auth: true,
+        lmtp: false,
+    };
+    const NONE: Grammar = Grammar {
+        chunking: false,
+        eight_bit_mime: false,
+        smtputf8: false,
+        utf8_recipients: false,
+        starttls: false,
+        auth: false,
+        lmtp: false,
+    };
 
     fn parse(line: &str) -> Result<Command<'_>, PeerMisbehaved> {
         Command::parse(line.as_bytes(), ALL)
@@ -301,6 +367,12 @@ mod tests {
             ("VRFY someone", Command::Vrfy),
             ("HELP MAIL", Command::Help),
             ("quit", Command::Quit),
+            ("StartTLS", Command::StartTls),
+            ("AUTH plain", Command::Auth { mechanism: "plain", initial_response: None }),
+            (
+                "auth PLAIN  AHUAcA==",
+                Command::Auth { mechanism: "PLAIN", initial_response: Some("AHUAcA==") },
+            ),
         ];
         for (line, command) in table {
             assert_eq!(parse(line), Ok(command), "{line}");
@@ -342,7 +414,12 @@ mod tests {
             ("", P::UnknownCommand),
             ("QUI", P::UnknownCommand),
             ("QUITE", P::UnknownCommand),
-            ("STARTTLS", P::UnknownCommand),
+            ("STARTTLSX", P::UnknownCommand),
+            ("STARTTLS now", P::Syntax),
+            ("AUTH", P::Syntax),
+            ("AUTH PLAIN a b", P::Syntax),
+            ("MAIL FROM:<a@b> AUTH=", P::Syntax),
+            ("LHLO x", P::UnknownCommand),
             ("GET / HTTP/1.1", P::UnknownCommand),
             ("DATA now", P::Syntax),
             ("QUIT now", P::Syntax),
@@ -381,15 +458,25 @@ mod tests {
 
     #[test]
     fn extensions_that_are_off_are_unknown() {
-        let none =
-            Grammar { chunking: false, eight_bit_mime: false, smtputf8: false, utf8_recipients: false };
         let table = [
+            ("STARTTLS", PeerMisbehaved::UnknownCommand),
+            ("AUTH PLAIN", PeerMisbehaved::UnknownCommand),
+            ("MAIL FROM:<a@b> AUTH=<>", PeerMisbehaved::UnknownParameter),
             ("BDAT 1", PeerMisbehaved::UnknownCommand),
             ("MAIL FROM:<a@b> BODY=8BITMIME", PeerMisbehaved::UnknownParameter),
             ("MAIL FROM:<a@b> SMTPUTF8", PeerMisbehaved::UnknownParameter),
         ];
         for (line, error) in table {
-            assert_eq!(Command::parse(line.as_bytes(), none), Err(error), "{line}");
+            assert_eq!(Command::parse(line.as_bytes(), NONE), Err(error), "{line}");
+        }
+    }
+
+    #[test]
+    fn lmtp_has_a_greeting_of_its_own() {
+        let lmtp = Grammar { lmtp: true, ..ALL };
+        assert_eq!(Command::parse(b"LHLO x", lmtp), Ok(Command::Ehlo { domain: "x", extended: true }));
+        for line in ["EHLO x", "HELO x"] {
+            assert_eq!(Command::parse(line.as_bytes(), lmtp), Err(PeerMisbehaved::UnknownCommand), "{line}");
         }
     }
 
@@ -400,8 +487,8 @@ mod tests {
         write_mail("", None, BodyKind::SevenBit, false, &mut out);
         write_rcpt("c@d", &mut out);
         write_bdat_last(7, &mut out);
-        write_ehlo(true, "x", &mut out);
-        write_ehlo(false, "x", &mut out);
+        write_ehlo("EHLO", "x", &mut out);
+        write_ehlo("HELO", "x", &mut out);
         let text = String::from_utf8(out).unwrap();
         let commands: Vec<_> = text.split_terminator("\r\n").map(|line| parse(line).unwrap()).collect();
         assert_eq!(commands.len(), 6);

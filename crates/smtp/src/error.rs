@@ -4,6 +4,7 @@
 //! Refuses catch-alls: every variant names one rule. Nothing here fails.
 
 use crate::address::AddressError;
+use crate::auth::Mechanism;
 use crate::reply::Reply;
 
 /// Who has to change something before the same exchange can succeed.
@@ -65,6 +66,33 @@ pub enum PeerMisbehaved {
     /// BDAT with a size that is not a number: the stream cannot be followed any further.
     #[error("BDAT size is not a number")]
     ChunkSizeUnreadable,
+    /// STARTTLS where TLS is up already (RFC 3207 4).
+    #[error("TLS is up already")]
+    TlsTwice,
+    /// STARTTLS or AUTH while a transaction is open (RFC 4954 4).
+    #[error("not within a transaction")]
+    TransactionOpen,
+    /// AUTH after a successful AUTH (RFC 4954 4).
+    #[error("already authenticated")]
+    AuthTwice,
+    /// AUTH with a mechanism that was not announced.
+    #[error("mechanism of AUTH not supported")]
+    UnknownMechanism,
+    /// A response that is not what the mechanism asks for, in base64.
+    #[error("malformed response in AUTH")]
+    AuthMalformed,
+    /// PLAIN asks to act for somebody other than the user (RFC 4616 2).
+    #[error("AUTH for another identity")]
+    AuthForAnother,
+    /// The client gave AUTH up with `*` (RFC 4954 4).
+    #[error("AUTH cancelled")]
+    AuthCancelled,
+    /// A response longer than `auth::AUTH_LINE_BYTES_MAX`. The line is discarded, AUTH is over.
+    #[error("line of AUTH longer than {} bytes", crate::auth::AUTH_LINE_BYTES_MAX)]
+    AuthLineTooLong,
+    /// A command other than QUIT after a greeting that refused (RFC 5321 3.1).
+    #[error("the greeting refused")]
+    TurnedAway,
 }
 
 impl PeerMisbehaved {
@@ -91,6 +119,15 @@ impl PeerMisbehaved {
             Self::NestedMail => &r::NESTED_MAIL,
             Self::ChunksOpen => &r::CHUNKS_OPEN,
             Self::ChunkSizeUnreadable => &r::CHUNK_SIZE_UNREADABLE,
+            Self::TlsTwice => &r::TLS_TWICE,
+            Self::TransactionOpen => &r::NESTED_MAIL,
+            Self::AuthTwice => &r::AUTH_TWICE,
+            Self::UnknownMechanism => &r::UNKNOWN_MECHANISM,
+            Self::AuthMalformed => &r::AUTH_MALFORMED,
+            Self::AuthForAnother => &r::AUTH_FOR_ANOTHER,
+            Self::AuthCancelled => &r::AUTH_CANCELLED,
+            Self::AuthLineTooLong => &r::AUTH_LINE_TOO_LONG,
+            Self::TurnedAway => &r::TURNED_AWAY,
         }
     }
 
@@ -102,7 +139,7 @@ impl PeerMisbehaved {
     }
 }
 
-/// A server that cannot be understood; the client session is closed.
+/// A server that cannot be understood, or that lacks what the caller insists on; the client session is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum PeerError {
     /// A reply line is longer than `reply::REPLY_LINE_BYTES_MAX`.
@@ -124,13 +161,29 @@ pub enum PeerError {
         /// The code of that reply.
         code: u16,
     },
+    /// The peer sent more behind its consent to STARTTLS: what came before TLS must not be taken for what
+    /// comes through it (RFC 3207 6).
+    #[error("peer misbehaved: more than a reply came before TLS began; somebody may be tampering")]
+    InputBehindStartTls,
+    /// `Config::starttls` is set and the peer lacks it.
+    #[error("peer does not offer STARTTLS, which was asked for; do without, or use another server")]
+    StartTlsNotOffered,
+    /// `Config::auth` is set and the peer lacks AUTH, or the mechanism.
+    #[error("peer does not offer AUTH {}, which was asked for", .mechanism.map_or("PLAIN or LOGIN", Mechanism::name))]
+    AuthNotOffered {
+        /// The one that was asked for; `None` where any would have done.
+        mechanism: Option<Mechanism>,
+    },
 }
 
 impl PeerError {
-    /// Always the peer.
+    /// The peer: for what it lacks, or for what it did.
     #[must_use]
     pub fn blame(self) -> Blame {
-        Blame::PeerMisbehaved
+        match self {
+            Self::StartTlsNotOffered | Self::AuthNotOffered { .. } => Blame::PeerIncapable,
+            _ => Blame::PeerMisbehaved,
+        }
     }
 }
 
@@ -194,6 +247,15 @@ mod tests {
             (PeerMisbehaved::NestedMail, "503 5.5.1"),
             (PeerMisbehaved::ChunksOpen, "503 5.5.1"),
             (PeerMisbehaved::ChunkSizeUnreadable, "501 5.5.4"),
+            (PeerMisbehaved::TlsTwice, "503 5.5.1"),
+            (PeerMisbehaved::TransactionOpen, "503 5.5.1"),
+            (PeerMisbehaved::AuthTwice, "503 5.5.1"),
+            (PeerMisbehaved::UnknownMechanism, "504 5.5.4"),
+            (PeerMisbehaved::AuthMalformed, "501 5.5.2"),
+            (PeerMisbehaved::AuthForAnother, "535 5.7.8"),
+            (PeerMisbehaved::AuthCancelled, "501 5.7.0"),
+            (PeerMisbehaved::AuthLineTooLong, "500 5.5.6"),
+            (PeerMisbehaved::TurnedAway, "503 5.5.1"),
         ];
         for (error, expected) in table {
             assert!(error.reply().to_string().starts_with(expected), "{error:?}: {}", error.reply());
@@ -205,5 +267,6 @@ mod tests {
         assert_eq!(BeginError::NotReady.blame(), Blame::ApiMisuse);
         assert_eq!(BeginError::SizeExceeded { limit: 1 }.blame(), Blame::PeerIncapable);
         assert_eq!(PeerError::ReplyMalformed.blame(), Blame::PeerMisbehaved);
+        assert_eq!(PeerError::StartTlsNotOffered.blame(), Blame::PeerIncapable);
     }
 }

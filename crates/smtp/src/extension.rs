@@ -45,8 +45,7 @@ impl Capabilities {
         self.size.filter(|&limit| limit > 0)
     }
 
-    /// Appends the positive reply to EHLO with `greeting` in its first line. Extensions that our
-    /// server has no code for, STARTTLS and AUTH, are written all the same: the caller decides.
+    /// Appends the positive reply to EHLO with `greeting` in its first line.
     pub fn write(&self, greeting: &str, out: &mut Vec<u8>) {
         let keywords = [
             (self.pipelining, "PIPELINING"),

@@ -27,4 +27,6 @@ pub mod data;
 
 pub mod extension;
 
+pub mod auth;
+
 pub mod error;

@@ -126,7 +126,8 @@ fn one_by_one_without_pipelining() {
 
 #[test]
 fn configuration_can_forgo_extensions() {
-    let config = Config { ehlo_domain: "client.test".into(), pipelining: false, chunking: false };
+    let config =
+        Config { ehlo_domain: "client.test".into(), pipelining: false, chunking: false, ..Config::default() };
     let mut client = Client { session: Session::new(config), out: Vec::new() };
     client.hear("220 mx\r\n");
     client.hear(FULL);
@@ -363,12 +364,14 @@ fn every_phase_has_a_deadline() {
     let phases = [
         Phase::Banner,
         Phase::Ehlo,
+        Phase::StartTls,
+        Phase::Auth,
+        Phase::Rset,
         Phase::Mail,
         Phase::Rcpt,
         Phase::Data,
         Phase::Body,
         Phase::FinalDot,
-        Phase::Rset,
         Phase::Quit,
         Phase::Idle,
     ];

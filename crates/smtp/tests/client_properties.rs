@@ -63,7 +63,8 @@ impl Driver {
     /// Whether there may be more to take from the input.
     fn follow(&mut self, next: Next) -> bool {
         match next {
-            Next::Read => false,
+            // Until the handshake nothing may come; what does is an error, whatever the reads.
+            Next::Read | Next::StartTls => false,
             Next::Closed => {
                 self.story.closed = true;
                 false
@@ -174,7 +175,7 @@ proptest! {
 
     #[test]
     fn any_split_gives_the_same_story(input in replies(), pipelining in any::<bool>(), chunking in any::<bool>(), cut in any::<prop::sample::Index>()) {
-        let config = Config { ehlo_domain: "client".into(), pipelining, chunking };
+        let config = Config { ehlo_domain: "client".into(), pipelining, chunking, ..Config::default() };
         let whole = Driver::run(&config, [input.as_slice()]);
         prop_assert_eq!(&Driver::run(&config, input.chunks(1)), &whole);
         let (head, tail) = input.split_at(cut.index(input.len() + 1));
@@ -205,7 +206,7 @@ proptest! {
         let (pipelining, chunking) = offered;
         let mut server = Caller::new(server::Config { limits, pipelining, chunking, ..server::Config::default() });
         let (pipelining, chunking) = used;
-        let mut client = Session::new(Config { ehlo_domain: "client".into(), pipelining, chunking });
+        let mut client = Session::new(Config { ehlo_domain: "client".into(), pipelining, chunking, ..Config::default() });
         let (mut wrote, mut heard) = (Vec::new(), 0);
         prop_assert_eq!(exchange(&mut client, &mut server, &mut wrote, &mut heard, read_bytes), Next::Ready);
         let mut expected = Vec::new();

@@ -176,7 +176,7 @@ fn a_closed_session_swallows_and_says_nothing() {
 
 #[test]
 fn every_phase_has_a_deadline() {
-    for phase in [Phase::Greeting, Phase::Command, Phase::Data, Phase::Processing] {
+    for phase in [Phase::Greeting, Phase::Command, Phase::Data, Phase::Processing, Phase::Handshake] {
         assert_eq!(phase.deadline(), DEADLINES[phase as usize]);
         assert!(phase.deadline().as_secs() > 0);
     }

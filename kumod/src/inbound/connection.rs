@@ -188,6 +188,8 @@ impl Connection {
                 Event::Body(piece) => self.transaction.body.extend_from_slice(piece),
                 Event::BodyEnd => return Need::Decision,
                 Event::Reset => self.recycle_body(),
+                // None of these is offered, so none comes; closing is right whatever brought it.
+                Event::Auth { .. } | Event::Command { .. } | Event::StartTls => return Need::Close,
                 Event::Quit | Event::Close => return Need::Close,
             }
         }

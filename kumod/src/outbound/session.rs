@@ -82,7 +82,7 @@ impl Connection {
     /// # Errors
     /// The outcome for the message that wanted the connection.
     pub(super) async fn open(dialed: Dialed, ehlo_domain: &str) -> Result<Self, Outcome> {
-        let config = Config { ehlo_domain: ehlo_domain.to_owned(), pipelining: true, chunking: true };
+        let config = Config { ehlo_domain: ehlo_domain.to_owned(), ..Config::default() };
         let session = Session::new(config);
         let mut connection =
             Self { dialed, session, out: Vec::new(), input: Vec::with_capacity(INPUT_BYTES), deliveries: 0 };
@@ -159,7 +159,8 @@ impl Connection {
                         Err(error) => self.read().await.map_err(|_| Broken::Io(error))?,
                     };
                 }
-                Next::Ready | Next::Closed => return Ok(next),
+                // Deliveries do not ask for STARTTLS, so the session never gets there.
+                Next::Ready | Next::Closed | Next::StartTls => return Ok(next),
             }
         }
     }

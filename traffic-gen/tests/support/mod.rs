@@ -99,7 +99,11 @@ fn serve(mut stream: TcpStream, config: Arc<Config>, behaviour: &Behaviour, arri
                 out.clear();
                 continue;
             }
-            Event::Ehlo { .. } | Event::Mail { .. } => session.accept(&mut out),
+            Event::Ehlo { .. } | Event::Mail { .. } | Event::Auth { .. } | Event::Command { .. } => {
+                session.accept(&mut out);
+            }
+            // No test of these offers STARTTLS here.
+            Event::StartTls => return,
             Event::Rcpt { to } => {
                 recipient = to.to_string();
                 session.accept(&mut out);

@@ -18,6 +18,7 @@ fn commands(choice: u8, replies: &[u8], read_bytes: usize) -> String {
         ehlo_domain: "client".into(),
         pipelining: choice & 1 != 0,
         chunking: choice & 2 != 0,
+        ..Config::default()
     });
     let transaction = Transaction {
         from: "",
@@ -34,7 +35,7 @@ fn commands(choice: u8, replies: &[u8], read_bytes: usize) -> String {
             Next::Read if end == replies.len() => break,
             Next::Read => end = replies.len().min(end.saturating_add(read_bytes)),
             Next::WriteBody(_) => session.body_written(),
-            Next::Closed => break,
+            Next::Closed | Next::StartTls => break,
             Next::Ready => {
                 let next = session.begin(&transaction, &mut out);
                 assert!(matches!(next, Ok(Next::Read | Next::WriteBody(_))), "{next:?}");

@@ -12,8 +12,13 @@
 //! The caller's loop: do what [`Next`] says, feed what was read to [`Session::handle`], drop the
 //! consumed bytes. After [`Next::WriteBody`] call [`Session::body_written`], then [`Session::handle`]
 //! with what input is left, before reading on.
+//!
+//! TLS is the caller's business: [`Next::StartTls`] says when. What the peer announced before TLS is forgotten
+//! then, and anything that it sent behind its consent is an error, never taken for what comes through TLS.
 
 mod session;
+
+mod opening;
 
 mod state;
 
@@ -21,6 +26,7 @@ mod result;
 
 mod phase;
 
+pub use crate::auth::{Credentials, Mechanism};
 pub use crate::error::{BeginError, PeerError};
 pub use phase::{DEADLINES, Phase};
 pub use result::{NO_REPLY, TransactionResult};
@@ -35,11 +41,26 @@ pub struct Config {
     pub pipelining: bool,
     /// Use CHUNKING.
     pub chunking: bool,
+    /// Speak LMTP (RFC 2033): LHLO, and after the body one reply for each recipient that was accepted.
+    pub lmtp: bool,
+    /// Insist on STARTTLS (RFC 3207): a peer that does not offer it is [`PeerError::StartTlsNotOffered`].
+    pub starttls: bool,
+    /// Insist on AUTH (RFC 4954), after TLS where that is asked for: a peer that does not offer it is
+    /// [`PeerError::AuthNotOffered`], one that refuses is [`Next::Closed`] with its reply in
+    /// [`TransactionResult::closing`].
+    pub auth: Option<Credentials>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { ehlo_domain: "localhost".into(), pipelining: true, chunking: true }
+        Self {
+            ehlo_domain: "localhost".into(),
+            pipelining: true,
+            chunking: true,
+            lmtp: false,
+            starttls: false,
+            auth: None,
+        }
     }
 }
 
@@ -63,6 +84,9 @@ pub struct Transaction<'a> {
 pub enum Next {
     /// Write `out`, then read from the peer, within the deadline of [`Session::phase`].
     Read,
+    /// The peer consented to STARTTLS, and nothing is to be written: do the handshake on the connection, call
+    /// [`Session::tls_started`], then go on with what that says.
+    StartTls,
     /// Write `out` and behind it the body in this form, call [`Session::body_written`], then read.
     WriteBody(BodyForm),
     /// [`Session::result`] is valid, [`Session::begin`] and [`Session::quit`] may be called.

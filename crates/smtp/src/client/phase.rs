@@ -5,14 +5,24 @@
 
 use std::time::Duration;
 
-/// What a session waits for. The value is the index into [`DEADLINES`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// What a session waits for, in the order in which a session comes by them. The value is the index into
+/// [`DEADLINES`].
+///
+/// EHLO comes a second time after STARTTLS. Where MAIL, RCPT and BDAT travel with the body, [`Self::Body`] comes
+/// before [`Self::Mail`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(usize)]
 pub enum Phase {
     /// The peer's greeting.
     Banner,
     /// The reply to EHLO or HELO.
     Ehlo,
+    /// The reply to STARTTLS, and the handshake behind it.
+    StartTls,
+    /// A reply to AUTH.
+    Auth,
+    /// The reply to RSET.
+    Rset,
     /// The reply to MAIL.
     Mail,
     /// A reply to RCPT.
@@ -23,8 +33,6 @@ pub enum Phase {
     Body,
     /// The reply to the final dot, or to BDAT LAST.
     FinalDot,
-    /// The reply to RSET.
-    Rset,
     /// 221 after QUIT.
     Quit,
     /// The caller's next transaction.
@@ -33,10 +41,16 @@ pub enum Phase {
 
 /// The longest wait in each [`Phase`]: KumoMTA's defaults, beside what RFC 5321 4.5.3.2 asks for
 /// where that is longer.
-pub const DEADLINES: [Duration; 10] = [
+pub const DEADLINES: [Duration; 12] = [
     // RFC 5321 4.5.3.2.1 asks for 5 minutes.
     Duration::from_secs(60),
     Duration::from_secs(300),
+    // For the reply and the handshake together. No document names a wait.
+    Duration::from_secs(30),
+    // As long as for MAIL would be long for a check of a password.
+    Duration::from_secs(60),
+    // RSET, which costs the peer nothing.
+    Duration::from_secs(5),
     // RFC 5321 4.5.3.2.2: 5 minutes.
     Duration::from_secs(300),
     // RFC 5321 4.5.3.2.3: 5 minutes.
@@ -47,7 +61,7 @@ pub const DEADLINES: [Duration; 10] = [
     Duration::from_secs(180),
     // RFC 5321 4.5.3.2.6 asks for 10 minutes; giving up early risks a second delivery.
     Duration::from_secs(60),
-    Duration::from_secs(5),
+    // QUIT: nothing is lost with its reply.
     Duration::from_secs(5),
     // How long an open connection is worth keeping.
     Duration::from_secs(60),

@@ -24,14 +24,20 @@ pub struct TransactionResult {
     pub recipients: Vec<Option<Reply>>,
     /// To the body: to the final dot, to BDAT LAST, or to DATA where that was refused.
     pub body: Option<Reply>,
-    /// The reply with which the peer ended or refused the session: a banner or EHLO that is not 2xx, 421, 221.
+    /// LMTP only: the final reply to each recipient, in the order of `Transaction::recipients`; none for those whose
+    /// RCPT was refused. Empty in SMTP. [`Self::body`] then holds a reply that stands for all of them, such as a
+    /// refused DATA.
+    pub bodies: Vec<Option<Reply>>,
+    /// The reply with which the peer ended or refused the session: a banner, EHLO, STARTTLS or AUTH
+    /// that is not 2xx, 421, 221.
     pub closing: Option<Reply>,
     spare: Vec<String>,
 }
 
 impl TransactionResult {
     /// The reply that decides what became of recipient `index`: the refusal of MAIL, else the
-    /// refusal of its RCPT, else the reply to the body, else the one that ended the session, else [`NO_REPLY`].
+    /// refusal of its RCPT, else the reply to the body (in LMTP its own, if it came), else the one that ended the
+    /// session, else [`NO_REPLY`].
     #[must_use]
     pub fn recipient_reply(&self, index: usize) -> &Reply {
         let refusal = |reply: &Option<Reply>| reply.as_ref().is_some_and(|reply| !reply.is_positive());
@@ -40,7 +46,10 @@ impl TransactionResult {
         }
         match self.recipients.get(index) {
             Some(Some(reply)) if !reply.is_positive() => reply,
-            _ => self.body.as_ref().or(self.closing.as_ref()).unwrap_or(&NO_REPLY),
+            _ => {
+                let own = self.bodies.get(index).and_then(Option::as_ref);
+                own.or(self.body.as_ref()).or(self.closing.as_ref()).unwrap_or(&NO_REPLY)
+            }
         }
     }
 
@@ -48,17 +57,21 @@ impl TransactionResult {
     #[must_use]
     pub fn is_delivered(&self, index: usize) -> bool {
         let positive = |reply: &Option<Reply>| reply.as_ref().is_some_and(Reply::is_positive);
-        positive(&self.body) && self.recipients.get(index).is_some_and(positive)
+        let body = self.bodies.get(index).unwrap_or(&self.body);
+        positive(body) && self.recipients.get(index).is_some_and(positive)
     }
 
-    /// Empties the result for a transaction of so many recipients.
-    pub(super) fn reset(&mut self, recipients: usize) {
-        let Self { mail, recipients: slots, body, closing, spare } = self;
+    /// Empties the result for a transaction of so many recipients, each with a final reply of its own in LMTP.
+    pub(super) fn reset(&mut self, recipients: usize, lmtp: bool) {
+        let Self { mail, recipients: slots, body, bodies, closing, spare } = self;
         let old = [mail.take(), body.take(), closing.take()];
-        for reply in slots.drain(..).chain(old).flatten() {
+        for reply in slots.drain(..).chain(bodies.drain(..)).chain(old).flatten() {
             keep(spare, reply);
         }
         slots.resize_with(recipients, || None);
+        if lmtp {
+            bodies.resize_with(recipients, || None);
+        }
     }
 
     /// A text buffer for the next reply.
@@ -91,6 +104,7 @@ mod tests {
             mail: reply(mail),
             recipients: recipients.iter().map(|&code| reply(code)).collect(),
             body: reply(body),
+            bodies: Vec::new(),
             closing: reply(closing),
             spare: Vec::new(),
         }
@@ -119,7 +133,7 @@ mod tests {
     fn buffers_come_back() {
         let mut result = result(250, &[250], 250, 0);
         result.mail = Some(Reply::owned(250, (2, 0, 0), "a text".into()));
-        result.reset(2);
+        result.reset(2, false);
         assert_eq!((result.recipients.len(), result.spare.len()), (2, 1));
         assert!(result.buffer().capacity() >= 6);
         result.discard(Reply::owned(250, (2, 0, 0), "x".repeat(SPARE_TEXT_BYTES_MAX + 1)));

@@ -49,7 +49,7 @@ impl Session {
             pipelined: context.config.pipelining && context.capabilities.pipelining,
             chunking: context.config.chunking && context.capabilities.chunking,
         };
-        context.result.reset(plan.recipients);
+        context.result.reset(plan.recipients, context.config.lmtp);
         context.script.clear();
         context.script_at = 0;
         if plan.pipelined {
@@ -79,6 +79,9 @@ impl Session {
         let mut consumed = 0;
         loop {
             let rest = &input[consumed..];
+            if let State::Handshake = self.state {
+                self.refuse_before_tls(rest)?;
+            }
             if let Some(next) = self.halt(rest) {
                 return Ok((consumed, next));
             }
@@ -92,10 +95,24 @@ impl Session {
             let advance =
                 mem::replace(&mut self.state, State::Closed).handle(&mut self.context, reply, out)?;
             self.state = advance.state;
+            if advance.next == Some(Next::StartTls) {
+                self.refuse_before_tls(&input[consumed..])?;
+            }
             if let Some(next) = advance.next {
                 return Ok((consumed, next));
             }
         }
+    }
+
+    /// The handshake that [`Next::StartTls`] asked for is done, and all that is read from now on came through it.
+    /// Writes EHLO (or LHLO) again; what the peer announced before is forgotten (RFC 3207 4.2).
+    pub fn tls_started(&mut self, out: &mut Vec<u8>) -> Next {
+        if !matches!(self.state, State::Handshake) {
+            debug_assert!(false, "tls_started without Next::StartTls");
+            return Next::Closed;
+        }
+        self.state = self.context.tls_started(out);
+        Next::Read
     }
 
     /// The caller wrote the whole body.
@@ -124,6 +141,11 @@ impl Session {
         match self.state {
             State::Closed => Next::Closed,
             State::Quit => Next::Read,
+            // The peer waits for a handshake, not for a command.
+            State::Handshake => {
+                self.state = State::Closed;
+                Next::Closed
+            }
             State::Idle(_) => {
                 out.extend_from_slice(b"QUIT\r\n");
                 self.state = State::Quit;
@@ -150,10 +172,20 @@ impl Session {
     fn halt(&self, input: &[u8]) -> Option<Next> {
         match (&self.state, self.context.body_due) {
             (State::Closed, _) => Some(Next::Closed),
+            (State::Handshake, _) => Some(Next::StartTls),
             (State::Idle(_), _) if input.is_empty() => Some(Next::Ready),
             (State::Final(_), Some(form)) if !input.starts_with(b"421") => Some(Next::WriteBody(form)),
             _ => None,
         }
+    }
+
+    /// Bytes that came in the clear behind the consent to STARTTLS may be anybody's (RFC 3207 6).
+    fn refuse_before_tls(&mut self, input: &[u8]) -> Result<(), PeerError> {
+        if input.is_empty() {
+            return Ok(());
+        }
+        self.state = State::Closed;
+        Err(PeerError::InputBehindStartTls)
     }
 
     fn check(&self, transaction: &Transaction<'_>) -> Result<(), BeginError> {

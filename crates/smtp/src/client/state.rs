@@ -4,8 +4,8 @@
 //! transaction begins: with PIPELINING into the output, else into [`Context::script`], from which
 //! each reply releases the next line. So both ways share their states.
 
+use super::opening::ExpectAuth;
 use super::{BodyForm, Config, Next, Phase, TransactionResult};
-use crate::command;
 use crate::error::PeerError;
 use crate::extension::Capabilities;
 use crate::reply::Reply;
@@ -19,6 +19,11 @@ pub(super) enum State {
     Ehlo,
     /// For the reply to HELO, after EHLO was refused.
     Helo,
+    /// For the reply to STARTTLS.
+    StartTls,
+    /// For the caller's handshake.
+    Handshake,
+    Auth(ExpectAuth),
     /// For the caller's next transaction.
     Idle(Idle),
     Rset(ExpectRset),
@@ -63,6 +68,10 @@ pub(super) struct ExpectGoAhead {
 #[derive(Debug)]
 pub(super) struct ExpectFinal {
     form: BodyForm,
+    /// LMTP: the first recipient that may be due for its reply.
+    index: usize,
+    /// LMTP: a recipient was refused.
+    refused: bool,
 }
 
 /// How the transaction goes.
@@ -85,6 +94,8 @@ pub(super) struct Context {
     pub(super) script: Vec<u8>,
     /// So much of `script` is written.
     pub(super) script_at: usize,
+    /// TLS was begun by STARTTLS.
+    pub(super) secure: bool,
     /// The caller was told to write the body and has not said that it did.
     pub(super) body_due: Option<BodyForm>,
 }
@@ -97,15 +108,15 @@ pub(super) struct Advance {
 }
 
 impl Advance {
-    fn on(state: State) -> Self {
+    pub(super) fn on(state: State) -> Self {
         Self { state, next: None }
     }
 
-    fn ready(rset_needed: bool) -> Self {
+    pub(super) fn ready(rset_needed: bool) -> Self {
         Self { state: State::Idle(Idle { rset_needed }), next: Some(Next::Ready) }
     }
 
-    fn closed() -> Self {
+    pub(super) fn closed() -> Self {
         Self { state: State::Closed, next: Some(Next::Closed) }
     }
 }
@@ -123,23 +134,28 @@ impl State {
         }
         // 354 asks for a body and is the only good answer to DATA: taking one for the other loses mail.
         let to_data = matches!(self, Self::GoAhead(_));
-        if (reply.is_intermediate() && !to_data) || (reply.is_positive() && to_data) {
+        let to_auth = matches!(self, Self::Auth(_));
+        if (reply.is_intermediate() && !to_data && !to_auth) || (reply.is_positive() && to_data) {
             return Err(PeerError::UnexpectedReply { code: reply.code });
         }
         Ok(match self {
             Self::Banner => context.greeted(reply, out),
-            Self::Ehlo => context.introduced(reply, out),
-            Self::Helo => context.introduced_plainly(reply, out),
+            Self::Ehlo => return context.introduced(reply, out),
+            Self::Helo => return context.introduced_plainly(reply, out),
+            Self::StartTls => context.consented(reply, out),
+            Self::Auth(state) => return state.handle(context, reply, out),
             Self::Rset(state) => state.handle(context, reply, out),
             Self::Mail(state) => state.handle(context, reply, out),
             Self::Recipient(state) => state.handle(context, reply, out),
-            Self::GoAhead(state) => state.handle(context, reply, out),
+            Self::GoAhead(state) => return state.handle(context, reply, out),
             Self::Final(state) => state.handle(context, reply),
             Self::Quit => {
                 context.result.closing = Some(reply);
                 Advance::closed()
             }
-            Self::Idle(_) | Self::Closed => return Err(PeerError::UnexpectedReply { code: reply.code }),
+            Self::Idle(_) | Self::Handshake | Self::Closed => {
+                return Err(PeerError::UnexpectedReply { code: reply.code });
+            }
         })
     }
 
@@ -147,6 +163,8 @@ impl State {
         match self {
             Self::Banner => Phase::Banner,
             Self::Ehlo | Self::Helo => Phase::Ehlo,
+            Self::StartTls | Self::Handshake => Phase::StartTls,
+            Self::Auth(_) => Phase::Auth,
             Self::Idle(_) | Self::Closed => Phase::Idle,
             Self::Rset(_) => Phase::Rset,
             Self::Mail(_) => Phase::Mail,
@@ -211,7 +229,7 @@ impl ExpectRecipient {
         if !plan.chunking {
             return Advance::on(State::GoAhead(ExpectGoAhead { accepted }));
         }
-        let state = State::Final(ExpectFinal { form: BodyForm::Verbatim });
+        let state = State::Final(ExpectFinal::new(BodyForm::Verbatim));
         if plan.pipelined {
             return Advance::on(state);
         }
@@ -221,32 +239,61 @@ impl ExpectRecipient {
 }
 
 impl ExpectGoAhead {
-    fn handle(self, context: &mut Context, reply: Reply, out: &mut Vec<u8>) -> Advance {
+    fn handle(self, context: &mut Context, reply: Reply, out: &mut Vec<u8>) -> Result<Advance, PeerError> {
         if !reply.is_intermediate() {
             context.result.body = Some(reply);
-            return Advance::ready(true);
+            return Ok(Advance::ready(true));
+        }
+        if self.accepted == 0 && context.config.lmtp {
+            // DATA must fail without a recipient (RFC 2033 4.2); after a body no reply would be due at all.
+            return Err(PeerError::UnexpectedReply { code: reply.code });
         }
         context.result.discard(reply);
         let form = BodyForm::DotStuffed;
-        let state = State::Final(ExpectFinal { form });
+        let state = State::Final(ExpectFinal::new(form));
         if self.accepted == 0 {
             // The peer waits for a body that nobody would get: an empty one ends it (RFC 2920 3.1).
             out.extend_from_slice(b".\r\n");
-            return Advance::on(state);
+            return Ok(Advance::on(state));
         }
         context.body_due = Some(form);
-        Advance { state, next: Some(Next::WriteBody(form)) }
+        Ok(Advance { state, next: Some(Next::WriteBody(form)) })
     }
 }
 
 impl ExpectFinal {
+    fn new(form: BodyForm) -> Self {
+        Self { form, index: 0, refused: false }
+    }
+
     /// After DATA the transaction is over whatever the reply; after a refused BDAT the peer may keep
     /// parts of it (RFC 3030 2).
-    fn handle(self, context: &mut Context, reply: Reply) -> Advance {
-        let rset_needed = self.form == BodyForm::Verbatim && !reply.is_positive();
-        context.result.body = Some(reply);
+    fn handle(mut self, context: &mut Context, reply: Reply) -> Advance {
+        self.refused |= !reply.is_positive();
+        let rset_needed = self.form == BodyForm::Verbatim && self.refused;
+        let result = &mut context.result;
+        if !context.config.lmtp {
+            result.body = Some(reply);
+            return Advance::ready(rset_needed);
+        }
+        let Some(index) = accepted_from(&result.recipients, self.index) else {
+            // Nobody was accepted, and the peer says so.
+            result.body = Some(reply);
+            return Advance::ready(rset_needed);
+        };
+        result.bodies[index] = Some(reply);
+        self.index = index + 1;
+        if accepted_from(&result.recipients, self.index).is_some() {
+            return Advance::on(State::Final(self));
+        }
         Advance::ready(rset_needed)
     }
+}
+
+/// The first recipient at or after `index` whose RCPT was accepted.
+fn accepted_from(recipients: &[Option<Reply>], index: usize) -> Option<usize> {
+    let accepted = |reply: &Option<Reply>| reply.as_ref().is_some_and(Reply::is_positive);
+    recipients.iter().skip(index).position(accepted).map(|at| index + at)
 }
 
 impl Context {
@@ -257,47 +304,9 @@ impl Context {
             result: TransactionResult::default(),
             script: Vec::new(),
             script_at: 0,
+            secure: false,
             body_due: None,
         }
-    }
-
-    fn greeted(&mut self, reply: Reply, out: &mut Vec<u8>) -> Advance {
-        if !reply.is_positive() {
-            return self.turn_away(reply, out);
-        }
-        self.result.discard(reply);
-        command::write_ehlo(true, &self.config.ehlo_domain, out);
-        Advance::on(State::Ehlo)
-    }
-
-    /// A server that does not know EHLO is asked with HELO (RFC 5321 3.2).
-    fn introduced(&mut self, reply: Reply, out: &mut Vec<u8>) -> Advance {
-        if reply.is_permanent() {
-            self.result.discard(reply);
-            command::write_ehlo(false, &self.config.ehlo_domain, out);
-            return Advance::on(State::Helo);
-        }
-        if !reply.is_positive() {
-            return self.turn_away(reply, out);
-        }
-        self.capabilities = Capabilities::parse(&reply.text);
-        self.result.discard(reply);
-        Advance::ready(false)
-    }
-
-    fn introduced_plainly(&mut self, reply: Reply, out: &mut Vec<u8>) -> Advance {
-        if !reply.is_positive() {
-            return self.turn_away(reply, out);
-        }
-        self.result.discard(reply);
-        Advance::ready(false)
-    }
-
-    /// The peer will not talk to us: QUIT for politeness' sake.
-    fn turn_away(&mut self, reply: Reply, out: &mut Vec<u8>) -> Advance {
-        out.extend_from_slice(b"QUIT\r\n");
-        self.result.closing = Some(reply);
-        Advance::closed()
     }
 
     /// Copies the next waiting command line to the output; nothing where all are written.

@@ -9,13 +9,16 @@ use super::state::{Advance, Connection, Question, State, Transaction};
 use super::{Event, replies};
 use crate::data::{Unstuffed, Unstuffer};
 use crate::error::PeerMisbehaved;
+use crate::reply::Reply;
 
 /// DATA was answered 354.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ExpectData {
     unstuffer: Unstuffer,
     bytes_received: u64,
     too_large: bool,
+    /// To the final dot.
+    replies: usize,
 }
 
 /// BDAT was read; its octets come.
@@ -44,10 +47,16 @@ pub(super) enum AfterSwallow {
     /// No recipient is accepted.
     NeedRecipient(ExpectRecipient),
     /// The message is over the limit; the transaction is over.
-    TooLarge,
+    TooLarge { replies: usize },
+    /// The caller refused it; the transaction is over.
+    Refused { reply: Box<Reply>, replies: usize },
 }
 
 impl ExpectData {
+    pub(super) fn new(replies: usize) -> Self {
+        Self { unstuffer: Unstuffer::new(), bytes_received: 0, too_large: false, replies }
+    }
+
     pub(super) fn handle<'i>(
         mut self,
         connection: &mut Connection,
@@ -56,8 +65,10 @@ impl ExpectData {
     ) -> Advance<'i> {
         match self.unstuffer.step(input) {
             (consumed, Unstuffed::NeedMore) => Advance::need_more(State::Data(self), consumed),
-            (consumed, Unstuffed::End) if self.too_large => connection.drop_too_large(consumed, out),
-            (consumed, Unstuffed::End) => connection.body_end(consumed),
+            (consumed, Unstuffed::End) if self.too_large => {
+                connection.drop_body(PeerMisbehaved::SizeTooLarge.reply(), self.replies, consumed, out)
+            }
+            (consumed, Unstuffed::End) => connection.body_end(consumed, self.replies),
             (consumed, Unstuffed::Body(bytes)) => {
                 let body = self.within_limit(bytes, connection.config.limits.message_bytes_max);
                 let event = (!body.is_empty()).then_some(Event::Body(body));
@@ -105,7 +116,7 @@ impl ExpectChunk {
     /// All octets have come.
     pub(super) fn complete<'i>(self, connection: &mut Connection, out: &mut Vec<u8>) -> Advance<'i> {
         if self.last {
-            return connection.body_end(0);
+            return connection.body_end(0, connection.replies_due(&self.transaction, true));
         }
         connection.reply(&replies::CHUNK_OK, out);
         let Self { transaction, bytes_received, .. } = self;
@@ -134,19 +145,35 @@ impl SwallowChunk {
             AfterSwallow::NeedRecipient(state) => {
                 connection.refuse(PeerMisbehaved::NeedRecipient, state.into(), consumed, out)
             }
-            AfterSwallow::TooLarge => connection.drop_too_large(consumed, out),
+            AfterSwallow::TooLarge { replies } => {
+                connection.drop_body(PeerMisbehaved::SizeTooLarge.reply(), replies, consumed, out)
+            }
+            AfterSwallow::Refused { reply, replies } => connection.drop_body(&reply, replies, consumed, out),
         }
     }
 }
 
 impl Connection {
-    fn body_end<'i>(&mut self, consumed: usize) -> Advance<'i> {
-        self.messages = self.messages.saturating_add(1);
-        Advance::ask(Question::BodyEnd, consumed, Event::BodyEnd)
+    /// After a body: in LMTP one for each accepted recipient (RFC 2033 4.2, 4.3).
+    pub(super) fn replies_due(&self, transaction: &Transaction, last: bool) -> usize {
+        if self.config.lmtp && last { transaction.recipients_accepted } else { 1 }
     }
 
-    fn drop_too_large<'i>(&mut self, consumed: usize, out: &mut Vec<u8>) -> Advance<'i> {
-        self.reply(PeerMisbehaved::SizeTooLarge.reply(), out);
+    fn body_end<'i>(&mut self, consumed: usize, replies: usize) -> Advance<'i> {
+        self.messages = self.messages.saturating_add(1);
+        Advance::ask(Question::BodyEnd { replies }, consumed, Event::BodyEnd)
+    }
+
+    fn drop_body<'i>(
+        &self,
+        reply: &Reply,
+        replies: usize,
+        consumed: usize,
+        out: &mut Vec<u8>,
+    ) -> Advance<'i> {
+        for _ in 0..replies {
+            self.reply(reply, out);
+        }
         Advance::event(ExpectMail { after_refusal: true }.into(), consumed, Event::Reset)
     }
 }

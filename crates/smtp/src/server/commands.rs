@@ -4,13 +4,15 @@
 //! order is answered 503 and changes nothing. An over-long line is skipped to its end and the state
 //! before it goes on.
 
+use super::asked::Asked;
 use super::body::{AfterSwallow, ExpectChunk, ExpectData, SwallowChunk};
 use super::line::{self, Line};
 use super::state::{Advance, Connection, Question, State, Transaction};
-use super::{Event, replies};
+use super::{Event, Questions, Verb, replies};
 use crate::address::Path;
 use crate::command::{Command, Grammar, MailParams};
 use crate::error::PeerMisbehaved;
+use crate::reply::Reply;
 
 /// No transaction is open.
 #[derive(Debug, Default)]
@@ -32,18 +34,23 @@ pub(super) struct ExpectNextChunk {
     pub(super) bytes_received: u64,
 }
 
+/// The greeting refused; only QUIT is in order (RFC 5321 3.1).
+#[derive(Debug)]
+pub(super) struct ExpectQuit;
+
 /// The rest of an over-long line comes, then `then` goes on.
 #[derive(Debug)]
 pub(super) struct ExpectLineEnd {
-    then: CommandState,
+    pub(super) then: CommandState,
 }
 
-/// One of the three states that wait for a command.
+/// One of the states that wait for a command.
 #[derive(Debug)]
-enum CommandState {
+pub(super) enum CommandState {
     Mail(ExpectMail),
     Recipient(ExpectRecipient),
     NextChunk(ExpectNextChunk),
+    Quit(ExpectQuit),
 }
 
 impl From<CommandState> for State {
@@ -52,6 +59,7 @@ impl From<CommandState> for State {
             CommandState::Mail(state) => Self::Mail(state),
             CommandState::Recipient(state) => Self::Recipient(state),
             CommandState::NextChunk(state) => Self::NextChunk(state),
+            CommandState::Quit(state) => Self::TurnedAway(state),
         }
     }
 }
@@ -123,12 +131,28 @@ impl ExpectRecipient {
     }
 
     fn data<'i>(self, connection: &mut Connection, consumed: usize, out: &mut Vec<u8>) -> Advance<'i> {
-        if let Some(error) = self.transaction.lacks_recipient() {
-            return connection.refuse(error, self.into(), consumed, out);
+        match self.transaction.lacks_recipient() {
+            // DATA fails with 503 in LMTP whatever the recipients were answered (RFC 2033 4.2).
+            Some(PeerMisbehaved::NoRecipientAccepted) if connection.config.lmtp => {
+                connection.reply(PeerMisbehaved::NeedRecipient.reply(), out);
+                Advance::on(self.into(), consumed)
+            }
+            Some(error) => connection.refuse(error, self.into(), consumed, out),
+            None if connection.config.questions == Questions::All => Asked::Data(self).ask(consumed),
+            None => self.begin_data(connection, consumed, out),
         }
+    }
+
+    pub(super) fn begin_data<'i>(
+        self,
+        connection: &Connection,
+        consumed: usize,
+        out: &mut Vec<u8>,
+    ) -> Advance<'i> {
         connection.reply(&replies::GO_AHEAD, out);
         let bytes_expected = self.transaction.bytes_declared;
-        Advance::event(State::Data(ExpectData::default()), consumed, Event::BodyStart { bytes_expected })
+        let replies = connection.replies_due(&self.transaction, true);
+        Advance::event(State::Data(ExpectData::new(replies)), consumed, Event::BodyStart { bytes_expected })
     }
 
     /// The octets of a chunk follow whatever is wrong with it, so a refusal swallows them first (RFC 3030 2).
@@ -137,8 +161,16 @@ impl ExpectRecipient {
             return swallow(bytes, AfterSwallow::NeedRecipient(self), consumed);
         }
         if bytes > connection.config.limits.message_bytes_max {
-            return swallow(bytes, AfterSwallow::TooLarge, consumed);
+            let replies = connection.replies_due(&self.transaction, last);
+            return swallow(bytes, AfterSwallow::TooLarge { replies }, consumed);
         }
+        if connection.config.questions == Questions::All {
+            return Asked::Chunk { state: self, bytes, last }.ask(consumed);
+        }
+        self.begin_chunk(bytes, last, consumed)
+    }
+
+    pub(super) fn begin_chunk<'i>(self, bytes: u64, last: bool, consumed: usize) -> Advance<'i> {
         let transaction = self.transaction;
         let bytes_expected = bytes.max(transaction.bytes_declared);
         let chunk = ExpectChunk { transaction, bytes_received: 0, bytes_remaining: bytes, last };
@@ -164,13 +196,34 @@ impl ExpectNextChunk {
             Command::Bdat { bytes, last } => {
                 let total = self.bytes_received.saturating_add(bytes);
                 if total > connection.config.limits.message_bytes_max {
-                    return swallow(bytes, AfterSwallow::TooLarge, consumed);
+                    let replies = connection.replies_due(&self.transaction, last);
+                    return swallow(bytes, AfterSwallow::TooLarge { replies }, consumed);
                 }
                 let Self { transaction, bytes_received } = self;
                 let chunk = ExpectChunk { transaction, bytes_received, bytes_remaining: bytes, last };
                 Advance::on(State::Chunk(chunk), consumed)
             }
             other => connection.anytime(other, CommandState::NextChunk(self), consumed, out),
+        }
+    }
+}
+
+impl ExpectQuit {
+    pub(super) fn handle<'i>(
+        self,
+        connection: &mut Connection,
+        input: &'i [u8],
+        out: &mut Vec<u8>,
+    ) -> Advance<'i> {
+        let state = CommandState::Quit(self);
+        match connection.read(input, false) {
+            Read::Command { consumed, command: Command::Quit } => {
+                connection.anytime(Command::Quit, state, consumed, out)
+            }
+            Read::Command { consumed, .. } => {
+                connection.refuse(PeerMisbehaved::TurnedAway, state.into(), consumed, out)
+            }
+            other => connection.no_command(other, state, out),
         }
     }
 }
@@ -214,6 +267,9 @@ impl Connection {
             eight_bit_mime: config.eight_bit_mime,
             smtputf8: config.smtputf8,
             utf8_recipients,
+            starttls: config.starttls,
+            auth: !config.auth.is_empty(),
+            lmtp: config.lmtp,
         };
         match Command::parse(text, grammar) {
             Ok(command) => Read::Command { consumed, command },
@@ -278,8 +334,8 @@ impl Connection {
         consumed: usize,
         out: &mut Vec<u8>,
     ) -> Advance<'i> {
-        let open = !matches!(state, CommandState::Mail(_));
-        let reply = match command {
+        let open = matches!(state, CommandState::Recipient(_) | CommandState::NextChunk(_));
+        let verb = match command {
             // The old transaction goes first; the line is read again in the state after it.
             Command::Ehlo { .. } if open => {
                 return Advance::event(ExpectMail::default().into(), 0, Event::Reset);
@@ -287,20 +343,77 @@ impl Connection {
             Command::Ehlo { domain, extended } => {
                 return Advance::ask(Question::Ehlo { extended }, consumed, Event::Ehlo { domain, extended });
             }
-            Command::Quit => {
-                self.reply(&replies::BYE, out);
-                return Advance::close(consumed, Event::Quit);
+            Command::StartTls | Command::Auth { .. } if open => {
+                return self.refuse(PeerMisbehaved::TransactionOpen, state.into(), consumed, out);
             }
-            Command::Rset => {
-                self.reply(&replies::OK, out);
-                let event = open.then_some(Event::Reset);
-                return Advance { state: ExpectMail::default().into(), consumed, event };
+            Command::Auth { mechanism, initial_response } => {
+                return self.auth(mechanism, initial_response, consumed, out);
             }
-            Command::Vrfy => &replies::CANNOT_VERIFY,
-            Command::Help => &replies::COMMANDS,
-            _ => &replies::OK,
+            Command::StartTls if self.secure => {
+                return self.refuse(PeerMisbehaved::TlsTwice, state.into(), consumed, out);
+            }
+            Command::StartTls => Verb::StartTls,
+            Command::Quit => Verb::Quit,
+            Command::Rset => Verb::Rset,
+            Command::Vrfy => Verb::Vrfy,
+            Command::Help => Verb::Help,
+            _ => Verb::Noop,
         };
+        match self.config.questions {
+            Questions::All => Asked::Other { verb, state }.ask(consumed),
+            Questions::Few => self.usual(verb, state, None, consumed, out),
+        }
+    }
+
+    /// What a command does that nobody has to decide about; `reply` in place of the usual positive one.
+    pub(super) fn usual<'i>(
+        &mut self,
+        verb: Verb,
+        state: CommandState,
+        reply: Option<&Reply>,
+        consumed: usize,
+        out: &mut Vec<u8>,
+    ) -> Advance<'i> {
+        match verb {
+            Verb::Quit => {
+                self.reply(reply.unwrap_or(&replies::BYE), out);
+                Advance::close(consumed, Event::Quit)
+            }
+            Verb::Rset => {
+                self.reply(reply.unwrap_or(&replies::OK), out);
+                let event = (!matches!(state, CommandState::Mail(_))).then_some(Event::Reset);
+                Advance { state: ExpectMail::default().into(), consumed, event }
+            }
+            Verb::StartTls => {
+                self.reply(reply.unwrap_or(&replies::TLS_GO_AHEAD), out);
+                Advance::on(State::StartTls, consumed)
+            }
+            Verb::Vrfy => self.say(reply.unwrap_or(&replies::CANNOT_VERIFY), state, consumed, out),
+            Verb::Help => match reply {
+                Some(reply) => self.say(reply, state, consumed, out),
+                None => self.say(&self.help(), state, consumed, out),
+            },
+            Verb::Noop | Verb::Data | Verb::Bdat => {
+                self.say(reply.unwrap_or(&replies::OK), state, consumed, out)
+            }
+        }
+    }
+
+    fn say<'i>(&self, reply: &Reply, state: CommandState, consumed: usize, out: &mut Vec<u8>) -> Advance<'i> {
         self.reply(reply, out);
         Advance::on(state.into(), consumed)
+    }
+
+    /// The commands that this configuration knows.
+    fn help(&self) -> Reply {
+        let config = &*self.config;
+        let mut text = String::from(if config.lmtp { "LHLO " } else { "EHLO HELO " });
+        text.push_str(replies::COMMANDS);
+        for (known, verb) in
+            [(config.chunking, " BDAT"), (config.starttls, " STARTTLS"), (!config.auth.is_empty(), " AUTH")]
+        {
+            text.push_str(if known { verb } else { "" });
+        }
+        Reply::owned(214, (2, 0, 0), text)
     }
 }

@@ -9,10 +9,12 @@
 //!
 //! 1. [`Session::greet`], write `out`.
 //! 2. [`Session::handle`] with the bytes at hand; drop the `consumed` bytes.
-//! 3. On a question, [`Session::accept`], [`Session::accept_with`] or [`Session::reject`].
+//! 3. On a question, [`Session::accept`], [`Session::accept_with`] or [`Session::reject`]; after a body in LMTP also
+//!    [`Session::answer_each`].
 //! 4. On [`Event::NeedMore`], write `out` in one piece, read more (within the deadline of
 //!    [`Session::phase`]); on [`Event::Quit`] and [`Event::Close`], write `out` and close.
-//! 5. Again from 2, with what is left of the bytes in front of the new ones.
+//! 5. On [`Event::StartTls`], write `out`, do the handshake, call [`Session::tls_started`].
+//! 6. Again from 2, with what is left of the bytes in front of the new ones.
 //!
 //! A name before MAIL (EHLO or HELO) is not required, as KumoMTA does not require it either.
 
@@ -24,6 +26,10 @@ mod commands;
 
 mod body;
 
+mod asked;
+
+mod auth;
+
 mod line;
 
 mod phase;
@@ -31,6 +37,7 @@ mod phase;
 pub(crate) mod replies;
 
 use crate::address::Path;
+pub use crate::auth::Mechanism;
 pub use crate::command::{BodyKind, MailParams};
 use crate::extension::Capabilities;
 pub use phase::{DEADLINES, Phase};
@@ -83,6 +90,46 @@ pub struct Config {
     pub smtputf8: bool,
     /// Announce ENHANCEDSTATUSCODES and write them.
     pub enhanced_status_codes: bool,
+    /// Announce STARTTLS until TLS is up, and know it. Default off.
+    pub starttls: bool,
+    /// Announce AUTH with these mechanisms, and know them. Default none: AUTH is unknown.
+    pub auth: Vec<Mechanism>,
+    /// Speak LMTP (RFC 2033): LHLO in place of EHLO and HELO, and after a body one reply for each accepted
+    /// recipient. Default off.
+    pub lmtp: bool,
+    /// What the caller is asked. Default [`Questions::Few`].
+    pub questions: Questions,
+}
+
+/// How much a session asks of its caller.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Questions {
+    /// What every server has to decide: EHLO, MAIL, RCPT, AUTH and the body.
+    #[default]
+    Few,
+    /// Every command, the others as [`Event::Command`].
+    All,
+}
+
+/// A command that is asked about with [`Questions::All`] only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verb {
+    /// DATA, before 354. Rejected, the transaction stays open.
+    Data,
+    /// The first BDAT of a message. Rejected, its octets are skipped first, and the transaction is over.
+    Bdat,
+    /// RSET. Rejected, the transaction stays open.
+    Rset,
+    /// NOOP.
+    Noop,
+    /// VRFY.
+    Vrfy,
+    /// HELP.
+    Help,
+    /// QUIT. Rejected, the session goes on.
+    Quit,
+    /// STARTTLS, before 220.
+    StartTls,
 }
 
 impl Default for Config {
@@ -96,12 +143,16 @@ impl Default for Config {
             eight_bit_mime: true,
             smtputf8: true,
             enhanced_status_codes: true,
+            starttls: false,
+            auth: Vec::new(),
+            lmtp: false,
+            questions: Questions::Few,
         }
     }
 }
 
 impl Config {
-    /// What the reply to EHLO lists.
+    /// What the reply to EHLO lists before TLS is up.
     #[must_use]
     pub fn capabilities(&self) -> Capabilities {
         Capabilities {
@@ -111,7 +162,8 @@ impl Config {
             smtputf8: self.smtputf8,
             enhanced_status_codes: self.enhanced_status_codes,
             size: Some(self.limits.message_bytes_max),
-            ..Capabilities::default()
+            starttls: self.starttls,
+            auth: self.auth.iter().map(|mechanism| mechanism.name().into()).collect(),
         }
     }
 }
@@ -125,17 +177,17 @@ pub struct Step<'i> {
     pub event: Event<'i>,
 }
 
-/// What the caller has to know or to answer. The four questions ([`Event::is_question`]) have to be
+/// What the caller has to know or to answer. The questions ([`Event::is_question`]) have to be
 /// answered before [`Session::handle`] goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event<'i> {
     /// Write `out`, then read more. Also given while a question is open.
     NeedMore,
-    /// Question: EHLO or HELO. Accepting writes the extensions.
+    /// Question: EHLO or HELO; in LMTP, LHLO. Accepting writes the extensions.
     Ehlo {
         /// What the client calls itself: visible ASCII, otherwise unchecked.
         domain: &'i str,
-        /// EHLO, not HELO.
+        /// EHLO or LHLO, not HELO.
         extended: bool,
     },
     /// Question: may a transaction begin?
@@ -150,6 +202,21 @@ pub enum Event<'i> {
         /// The forward path, never null.
         to: Path<'i>,
     },
+    /// Question: may this user in? [`Session::login`] has user and password until it is answered. Accepting writes
+    /// 235; a refusal (535 5.7.8 for wrong ones) counts towards `Limits::errors_max`.
+    Auth {
+        /// How they came.
+        mechanism: Mechanism,
+    },
+    /// Question, with [`Questions::All`] only: may this command take its usual course?
+    Command {
+        /// Which one.
+        verb: Verb,
+    },
+    /// 220 is queued: write `out`, do the handshake, call [`Session::tls_started`]. Whatever the input held behind
+    /// STARTTLS counts as consumed and is discarded: it came in the clear, from whomever (RFC 3207 6). So is what
+    /// is offered before [`Session::tls_started`].
+    StartTls,
     /// The body begins; 354 is queued where DATA asked for it.
     BodyStart {
         /// The size of the first BDAT chunk, or SIZE= where that is more; 0 where the client said
@@ -173,6 +240,11 @@ impl Event<'_> {
     /// Whether the caller has to answer.
     #[must_use]
     pub fn is_question(&self) -> bool {
-        matches!(self, Self::Ehlo { .. } | Self::Mail { .. } | Self::Rcpt { .. } | Self::BodyEnd)
+        match self {
+            Self::Ehlo { .. } | Self::Mail { .. } | Self::Rcpt { .. } | Self::BodyEnd => true,
+            Self::Auth { .. } | Self::Command { .. } => true,
+            Self::NeedMore | Self::StartTls | Self::BodyStart { .. } | Self::Body(_) => false,
+            Self::Reset | Self::Quit | Self::Close => false,
+        }
     }
 }

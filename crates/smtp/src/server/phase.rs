@@ -11,16 +11,18 @@ use std::time::Duration;
 pub enum Phase {
     /// The greeting is not written yet.
     Greeting,
-    /// The client's next command.
+    /// The client's next command, or its next response in AUTH.
     Command,
     /// The client's next bytes of a body.
     Data,
     /// The caller's answer to a question.
     Processing,
+    /// The TLS handshake that the caller does after STARTTLS.
+    Handshake,
 }
 
 /// The longest wait in each [`Phase`].
-pub const DEADLINES: [Duration; 4] = [
+pub const DEADLINES: [Duration; 5] = [
     // Nothing to wait for but our own write.
     Duration::from_secs(60),
     // KumoMTA's `client_timeout`; RFC 5321 4.5.3.2.7 asks for 5 minutes, which invites idlers.
@@ -29,9 +31,11 @@ pub const DEADLINES: [Duration; 4] = [
     Duration::from_secs(60),
     // KumoMTA's `data_processing_timeout`; the sender waits 10 minutes (RFC 5321 4.5.3.2.6).
     Duration::from_secs(300),
+    // As long as for a command: a handshake is one.
+    Duration::from_secs(60),
 ];
 
-const _: () = assert!(DEADLINES.len() == Phase::Processing as usize + 1);
+const _: () = assert!(DEADLINES.len() == Phase::Handshake as usize + 1);
 
 impl Phase {
     /// The deadline of this phase.

@@ -3,6 +3,7 @@
 //! Owns these texts as constants, so that answering costs one copy. Each names what is wrong and,
 //! where there is one, the remedy.
 
+use crate::auth;
 use crate::reply::Reply;
 
 pub(crate) static OK: Reply = Reply::new(250, (2, 0, 0), "OK");
@@ -11,10 +12,15 @@ pub(crate) static RECIPIENT_OK: Reply = Reply::new(250, (2, 1, 5), "OK");
 pub(crate) static CHUNK_OK: Reply = Reply::new(250, (2, 0, 0), "chunk received");
 pub(crate) static GO_AHEAD: Reply = Reply::plain(354, "send the message, end with CRLF.CRLF");
 pub(crate) static BYE: Reply = Reply::new(221, (2, 0, 0), "goodbye");
+pub(crate) static TLS_GO_AHEAD: Reply = Reply::new(220, (2, 0, 0), "begin TLS now");
+pub(crate) static AUTHENTICATED: Reply = Reply::new(235, (2, 7, 0), "authenticated");
+pub(crate) static CHALLENGE: Reply = Reply::plain(334, "");
+pub(crate) static USER_PROMPT: Reply = Reply::plain(334, auth::USER_PROMPT);
+pub(crate) static PASSWORD_PROMPT: Reply = Reply::plain(334, auth::PASSWORD_PROMPT);
 pub(crate) static CANNOT_VERIFY: Reply =
     Reply::new(252, (2, 0, 0), "addresses are not verified; send the message and see");
-pub(crate) static COMMANDS: Reply =
-    Reply::new(214, (2, 0, 0), "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT");
+/// In front of those that depend on the configuration.
+pub(crate) const COMMANDS: &str = "MAIL RCPT DATA RSET NOOP VRFY HELP QUIT";
 
 pub(crate) static LINE_TOO_LONG: Reply = Reply::new(500, (5, 2, 3), "line too long");
 pub(crate) static BARE_LINE_ENDING: Reply =
@@ -45,6 +51,21 @@ pub(crate) static CHUNK_SIZE_UNREADABLE: Reply = Reply::new(
     (5, 5, 4),
     "BDAT needs a number of octets; closing, as what follows cannot be told apart",
 );
+pub(crate) static TLS_TWICE: Reply = Reply::new(503, (5, 5, 1), "TLS is up already");
+pub(crate) static AUTH_TWICE: Reply =
+    Reply::new(503, (5, 5, 1), "already authenticated; a session is authenticated once");
+pub(crate) static UNKNOWN_MECHANISM: Reply =
+    Reply::new(504, (5, 5, 4), "mechanism not supported; use those that EHLO lists");
+pub(crate) static AUTH_MALFORMED: Reply =
+    Reply::new(501, (5, 5, 2), "response does not decode; send base64 of what the mechanism asks for");
+pub(crate) static AUTH_FOR_ANOTHER: Reply =
+    Reply::new(535, (5, 7, 8), "a user acts for itself only; leave the other identity empty");
+pub(crate) static AUTH_CANCELLED: Reply = Reply::new(501, (5, 7, 0), "authentication cancelled");
+pub(crate) static AUTH_LINE_TOO_LONG: Reply = Reply::new(500, (5, 5, 6), "authentication line too long");
+pub(crate) static TURNED_AWAY: Reply =
+    Reply::new(503, (5, 5, 1), "no service here, as the greeting said; send QUIT");
+pub(crate) static NOT_ANSWERED: Reply =
+    Reply::new(451, (4, 3, 0), "nothing was decided for this recipient; send it again");
 pub(crate) static TOO_MANY_RECIPIENTS: Reply =
     Reply::new(452, (4, 5, 3), "too many recipients; send the others in a further transaction");
 pub(crate) static TOO_MANY_MESSAGES: Reply =

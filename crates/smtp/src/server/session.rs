@@ -6,7 +6,8 @@
 use std::mem;
 use std::sync::Arc;
 
-use super::state::{Connection, State};
+use super::commands::{ExpectMail, ExpectQuit};
+use super::state::{Connection, ExpectAnswer, Question, State};
 use super::{Config, Phase, Step};
 use crate::reply::Reply;
 
@@ -28,6 +29,19 @@ impl Session {
     pub fn greet(&mut self, out: &mut Vec<u8>) {
         if let State::Greeting = self.state {
             self.state = self.take().handle(&mut self.connection, &[], out).state;
+        }
+    }
+
+    /// Greets with a reply of the caller's. After one that refuses, only QUIT is in order (RFC 5321 3.1), and after
+    /// 421 nothing is.
+    pub fn greet_with(&mut self, reply: &Reply, out: &mut Vec<u8>) {
+        if let State::Greeting = self.state {
+            reply.write(true, out);
+            self.state = match reply {
+                reply if reply.is_positive() => ExpectMail::default().into(),
+                Reply { code: 421, .. } => State::Closed,
+                _ => State::TurnedAway(ExpectQuit),
+            };
         }
     }
 
@@ -67,6 +81,33 @@ impl Session {
         self.answer(|connection, answer| answer.reject(connection, reply, out));
     }
 
+    /// Answers [`super::Event::BodyEnd`] for each accepted recipient on its own, in the order of their RCPT
+    /// (RFC 2033 4.2). Without LMTP there is one reply, and the first is taken. Where there are too few, the rest of
+    /// the recipients are answered 451.
+    pub fn answer_each<'r>(&mut self, replies: impl IntoIterator<Item = &'r Reply>, out: &mut Vec<u8>) {
+        self.answer(|connection, answer| answer.answer_each(connection, replies.into_iter(), out));
+    }
+
+    /// User and password while [`super::Event::Auth`] is to be answered.
+    #[must_use]
+    pub fn login(&self) -> Option<(&str, &str)> {
+        match &self.state {
+            State::Answer(ExpectAnswer { question: Question::Auth(login) }) => {
+                Some((&login.user, &login.password))
+            }
+            _ => None,
+        }
+    }
+
+    /// The handshake that [`super::Event::StartTls`] asked for is done, and all input from now on came through it.
+    /// What the client said before is forgotten; it begins with EHLO again.
+    pub fn tls_started(&mut self) {
+        debug_assert!(matches!(self.state, State::Handshake), "tls_started without Event::StartTls");
+        if let State::Handshake = self.state {
+            self.state = self.connection.tls_started();
+        }
+    }
+
     /// What the session waits for; the index into [`super::DEADLINES`].
     #[must_use]
     pub fn phase(&self) -> Phase {
@@ -103,7 +144,7 @@ impl Session {
         }
     }
 
-    fn answer(&mut self, answer: impl FnOnce(&mut Connection, super::state::ExpectAnswer) -> State) {
+    fn answer(&mut self, answer: impl FnOnce(&mut Connection, ExpectAnswer) -> State) {
         self.state = match self.take() {
             State::Answer(question) => answer(&mut self.connection, question),
             other => {

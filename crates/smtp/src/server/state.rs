@@ -6,10 +6,13 @@
 
 use std::sync::Arc;
 
+use super::asked::{Asked, Due};
+use super::auth::ExpectAuth;
 use super::body::{ExpectChunk, ExpectData, SwallowChunk};
-use super::commands::{ExpectLineEnd, ExpectMail, ExpectNextChunk, ExpectRecipient};
+use super::commands::{ExpectLineEnd, ExpectMail, ExpectNextChunk, ExpectQuit, ExpectRecipient};
 use super::replies;
 use super::{Config, Event, Phase};
+use crate::auth::Login;
 use crate::error::PeerMisbehaved;
 use crate::reply::Reply;
 
@@ -28,6 +31,16 @@ pub(super) enum State {
     LineEnd(ExpectLineEnd),
     /// A question is open.
     Answer(ExpectAnswer),
+    /// A question was answered, and its event is still to be told.
+    Due(Box<Due>),
+    /// A response in AUTH is due.
+    Auth(ExpectAuth),
+    /// The greeting refused.
+    TurnedAway(ExpectQuit),
+    /// 220 to STARTTLS is queued; whatever comes with it is not to be read.
+    StartTls,
+    /// The caller does the handshake.
+    Handshake,
     /// A body by DATA.
     Data(ExpectData),
     /// A BDAT chunk.
@@ -47,10 +60,17 @@ pub(super) struct ExpectAnswer {
 /// What the answer is about, with what it needs to go on.
 #[derive(Debug)]
 pub(super) enum Question {
-    Ehlo { extended: bool },
+    Ehlo {
+        extended: bool,
+    },
     Mail(Transaction),
     Rcpt(Transaction),
-    BodyEnd,
+    /// So many replies are due.
+    BodyEnd {
+        replies: usize,
+    },
+    Auth(Box<Login>),
+    Command(Box<Asked>),
 }
 
 /// What lasts as long as the connection.
@@ -61,6 +81,10 @@ pub(super) struct Connection {
     errors: u32,
     /// Messages whose body was complete.
     pub(super) messages: u32,
+    /// TLS was begun by STARTTLS.
+    pub(super) secure: bool,
+    /// AUTH was accepted.
+    pub(super) authenticated: bool,
 }
 
 /// What lasts from MAIL to the end of the body.
@@ -120,6 +144,11 @@ impl State {
             Self::NextChunk(state) => state.handle(connection, input, out),
             Self::LineEnd(state) => state.handle(input),
             Self::Answer(state) => Advance::need_more(Self::Answer(state), 0),
+            Self::Due(due) => due.tell(),
+            Self::Auth(state) => state.handle(connection, input, out),
+            Self::TurnedAway(state) => state.handle(connection, input, out),
+            Self::StartTls => Advance::event(Self::Handshake, input.len(), Event::StartTls),
+            Self::Handshake => Advance::need_more(Self::Handshake, input.len()),
             Self::Data(state) => state.handle(connection, input, out),
             Self::Chunk(state) => state.handle(connection, input, out),
             Self::Swallow(state) => state.handle(connection, input, out),
@@ -130,10 +159,10 @@ impl State {
     pub(super) fn phase(&self) -> Phase {
         match self {
             Self::Greeting => Phase::Greeting,
-            Self::Mail(_) | Self::Recipient(_) | Self::NextChunk(_) | Self::LineEnd(_) | Self::Closed => {
-                Phase::Command
-            }
-            Self::Answer(_) => Phase::Processing,
+            Self::Mail(_) | Self::Recipient(_) | Self::NextChunk(_) | Self::LineEnd(_) => Phase::Command,
+            Self::Auth(_) | Self::TurnedAway(_) | Self::Closed => Phase::Command,
+            Self::Answer(_) | Self::Due(_) => Phase::Processing,
+            Self::StartTls | Self::Handshake => Phase::Handshake,
             Self::Data(_) | Self::Chunk(_) | Self::Swallow(_) => Phase::Data,
         }
     }
@@ -160,17 +189,28 @@ impl ExpectAnswer {
                 transaction.recipients_accepted += 1;
                 (&replies::RECIPIENT_OK, ExpectRecipient { transaction }.into())
             }
-            Question::BodyEnd => {
+            Question::BodyEnd { replies } => {
                 connection.errors = 0;
+                for _ in 1..replies {
+                    connection.reply(reply.unwrap_or(&replies::OK), out);
+                }
                 (&replies::OK, ExpectMail::default().into())
             }
+            Question::Auth(_) => {
+                connection.authenticated = true;
+                (&replies::AUTHENTICATED, ExpectMail::default().into())
+            }
+            Question::Command(asked) => return asked.accept(connection, reply, out),
         };
         connection.reply(reply.unwrap_or(default), out);
         state
     }
 
     /// The caller said no.
-    pub(super) fn reject(self, connection: &Connection, reply: &Reply, out: &mut Vec<u8>) -> State {
+    pub(super) fn reject(self, connection: &mut Connection, reply: &Reply, out: &mut Vec<u8>) -> State {
+        if let Question::Command(asked) = self.question {
+            return asked.reject(connection, reply, out);
+        }
         connection.reply(reply, out);
         match self.question {
             Question::Ehlo { .. } => ExpectMail::default().into(),
@@ -180,14 +220,46 @@ impl ExpectAnswer {
                 transaction.recipients_refused += 1;
                 ExpectRecipient { transaction }.into()
             }
-            Question::BodyEnd => ExpectMail { after_refusal: true }.into(),
+            Question::BodyEnd { replies } => {
+                for _ in 1..replies {
+                    connection.reply(reply, out);
+                }
+                ExpectMail { after_refusal: true }.into()
+            }
+            Question::Auth(_) if connection.too_many_errors(out) => State::Closed,
+            Question::Auth(_) | Question::Command(_) => ExpectMail::default().into(),
         }
+    }
+
+    /// The caller decided for each recipient. Where no body is asked about, the first answer counts.
+    pub(super) fn answer_each<'r>(
+        self,
+        connection: &mut Connection,
+        mut answers: impl Iterator<Item = &'r Reply>,
+        out: &mut Vec<u8>,
+    ) -> State {
+        let Question::BodyEnd { replies } = self.question else {
+            debug_assert!(false, "answer_each without a body");
+            return self.reject(connection, &replies::NOT_ANSWERED, out);
+        };
+        let mut taken = false;
+        for _ in 0..replies {
+            let answer = answers.next();
+            debug_assert!(answer.is_some(), "answer_each needs {replies} replies");
+            let answer = answer.unwrap_or(&replies::NOT_ANSWERED);
+            taken |= answer.is_positive();
+            connection.reply(answer, out);
+        }
+        if taken {
+            connection.errors = 0;
+        }
+        ExpectMail { after_refusal: !taken }.into()
     }
 }
 
 impl Connection {
     pub(super) fn new(config: Arc<Config>) -> Self {
-        Self { config, errors: 0, messages: 0 }
+        Self { config, errors: 0, messages: 0, secure: false, authenticated: false }
     }
 
     pub(super) fn greet(&self, out: &mut Vec<u8>) {
@@ -211,9 +283,7 @@ impl Connection {
         consumed: usize,
         out: &mut Vec<u8>,
     ) -> Advance<'i> {
-        self.errors += u32::from(error.counts());
-        if error.counts() && self.errors >= self.config.limits.errors_max {
-            self.reply(&replies::TOO_MANY_ERRORS, out);
+        if error.counts() && self.too_many_errors(out) {
             return Advance::close(consumed, Event::Close);
         }
         self.reply(error.reply(), out);
@@ -223,11 +293,30 @@ impl Connection {
         Advance::on(state, consumed)
     }
 
+    /// Counts a further error; at the last one that is allowed, says so.
+    fn too_many_errors(&mut self, out: &mut Vec<u8>) -> bool {
+        self.errors += 1;
+        let too_many = self.errors >= self.config.limits.errors_max;
+        if too_many {
+            self.reply(&replies::TOO_MANY_ERRORS, out);
+        }
+        too_many
+    }
+
+    /// What the client said before TLS does not count (RFC 3207 4.2).
+    pub(super) fn tls_started(&mut self) -> State {
+        self.secure = true;
+        self.authenticated = false;
+        ExpectMail::default().into()
+    }
+
     /// The positive reply to EHLO or HELO.
     fn introduce(&self, extended: bool, out: &mut Vec<u8>) {
         let config = &*self.config;
         if extended {
-            config.capabilities().write(&config.hostname, out);
+            let mut capabilities = config.capabilities();
+            capabilities.starttls &= !self.secure;
+            capabilities.write(&config.hostname, out);
         } else {
             out.extend_from_slice(b"250 ");
             out.extend_from_slice(config.hostname.as_bytes());

@@ -136,7 +136,12 @@ impl Caller {
     fn answer(&mut self, event: &Event<'_>) {
         let (session, out) = (&mut self.session, &mut self.out);
         match event {
-            Event::Ehlo { .. } => session.accept(out),
+            Event::Ehlo { .. } | Event::Command { .. } => session.accept(out),
+            Event::Auth { .. } => match session.login() {
+                Some(("user", "password")) => session.accept(out),
+                _ => session.reject(&Reply::new(535, (5, 7, 8), "wrong user or password"), out),
+            },
+            Event::StartTls => session.tls_started(),
             Event::Mail { from: path, .. } | Event::Rcpt { to: path } => match verdict(path) {
                 None => session.accept(out),
                 Some(reply) => session.reject(&reply, out),

@@ -1,0 +1,137 @@
+//! From the banner to the first transaction: EHLO, STARTTLS, AUTH.
+//!
+//! Owns their order (RFC 3207 4, RFC 4954 4): AUTH comes after TLS, and only what the peer announces through TLS
+//! counts then. What the caller insists on and the peer lacks ends the session; there is no going on without it.
+//! A refusal of the peer is its closing reply. Credentials are written when they are due and kept nowhere else.
+
+use super::state::{Advance, Context, State};
+use super::{Mechanism, Next, PeerError};
+use crate::command;
+use crate::extension::Capabilities;
+use crate::reply::Reply;
+
+/// AUTH was written.
+#[derive(Debug)]
+pub(super) struct ExpectAuth {
+    mechanism: Mechanism,
+    /// So many responses are still to be written, each after a 334.
+    responses_left: usize,
+}
+
+impl Context {
+    pub(super) fn greeted(&mut self, reply: Reply, out: &mut Vec<u8>) -> Advance {
+        if !reply.is_positive() {
+            return self.turn_away(reply, out);
+        }
+        self.result.discard(reply);
+        Advance::on(self.introduce(out))
+    }
+
+    fn introduce(&self, out: &mut Vec<u8>) -> State {
+        let verb = if self.config.lmtp { "LHLO" } else { "EHLO" };
+        command::write_ehlo(verb, &self.config.ehlo_domain, out);
+        State::Ehlo
+    }
+
+    /// A server that does not know EHLO is asked with HELO (RFC 5321 3.2); LMTP has no other name for LHLO.
+    pub(super) fn introduced(&mut self, reply: Reply, out: &mut Vec<u8>) -> Result<Advance, PeerError> {
+        if reply.is_permanent() && !self.config.lmtp {
+            self.result.discard(reply);
+            command::write_ehlo("HELO", &self.config.ehlo_domain, out);
+            return Ok(Advance::on(State::Helo));
+        }
+        if !reply.is_positive() {
+            return Ok(self.turn_away(reply, out));
+        }
+        self.capabilities = Capabilities::parse(&reply.text);
+        self.result.discard(reply);
+        self.secured_and_known(out)
+    }
+
+    pub(super) fn introduced_plainly(
+        &mut self,
+        reply: Reply,
+        out: &mut Vec<u8>,
+    ) -> Result<Advance, PeerError> {
+        if !reply.is_positive() {
+            return Ok(self.turn_away(reply, out));
+        }
+        self.result.discard(reply);
+        self.secured_and_known(out)
+    }
+
+    /// Asks for what the caller insists on, in its order.
+    fn secured_and_known(&self, out: &mut Vec<u8>) -> Result<Advance, PeerError> {
+        if self.config.starttls && !self.secure {
+            if !self.capabilities.starttls {
+                return Err(PeerError::StartTlsNotOffered);
+            }
+            out.extend_from_slice(b"STARTTLS\r\n");
+            return Ok(Advance::on(State::StartTls));
+        }
+        let Some(credentials) = &self.config.auth else {
+            return Ok(Advance::ready(false));
+        };
+        let mechanism = self.mechanism(credentials.mechanism)?;
+        let responses_left = credentials.write_command(mechanism, out);
+        Ok(Advance::on(State::Auth(ExpectAuth { mechanism, responses_left })))
+    }
+
+    fn mechanism(&self, wanted: Option<Mechanism>) -> Result<Mechanism, PeerError> {
+        let offered = |mechanism: &Mechanism| {
+            wanted.is_none_or(|wanted| wanted == *mechanism)
+                && self.capabilities.auth.iter().any(|name| name == mechanism.name())
+        };
+        Mechanism::ALL.into_iter().find(offered).ok_or(PeerError::AuthNotOffered { mechanism: wanted })
+    }
+
+    /// The reply to STARTTLS.
+    pub(super) fn consented(&mut self, reply: Reply, out: &mut Vec<u8>) -> Advance {
+        if !reply.is_positive() {
+            return self.turn_away(reply, out);
+        }
+        self.result.discard(reply);
+        Advance { state: State::Handshake, next: Some(Next::StartTls) }
+    }
+
+    /// What was announced in the clear may be anybody's (RFC 3207 4.2).
+    pub(super) fn tls_started(&mut self, out: &mut Vec<u8>) -> State {
+        self.secure = true;
+        self.capabilities = Capabilities::default();
+        self.introduce(out)
+    }
+
+    /// The peer will not talk to us: QUIT for politeness' sake.
+    fn turn_away(&mut self, reply: Reply, out: &mut Vec<u8>) -> Advance {
+        out.extend_from_slice(b"QUIT\r\n");
+        self.result.closing = Some(reply);
+        Advance::closed()
+    }
+}
+
+impl ExpectAuth {
+    /// Success before the last response, or a challenge after it, answers no exchange of these mechanisms.
+    pub(super) fn handle(
+        self,
+        context: &mut Context,
+        reply: Reply,
+        out: &mut Vec<u8>,
+    ) -> Result<Advance, PeerError> {
+        let Self { mechanism, responses_left } = self;
+        let unexpected = Err(PeerError::UnexpectedReply { code: reply.code });
+        if reply.is_transient() || reply.is_permanent() {
+            return Ok(context.turn_away(reply, out));
+        }
+        if reply.is_positive() != (responses_left == 0) {
+            return unexpected;
+        }
+        context.result.discard(reply);
+        if responses_left == 0 {
+            return Ok(Advance::ready(false));
+        }
+        if let Some(credentials) = &context.config.auth {
+            credentials.write_response(mechanism, responses_left, out);
+        }
+        Ok(Advance::on(State::Auth(Self { mechanism, responses_left: responses_left - 1 })))
+    }
+}
