@@ -2,9 +2,10 @@
 //!
 //! It owns the unit (nanoseconds come in, microseconds are stored), the range (1 µs to 1 h, three
 //! significant digits) and the `.hlog` format: HdrHistogram's interval log, version 1.3, with V2-deflate
-//! histograms in base64, as the Java tools and `hdr-plot` read it. It refuses files that are too large
-//! and lines that are no histogram, naming the line. Values out of range are clamped, never dropped: a
-//! message that took longer than an hour still counts.
+//! histograms in base64, as the Java tools and `hdr-plot` read it. Intervals without a tag are the log's own
+//! figures, and are what every reader takes unless it is told a tag; other figures of the same run stand
+//! beside them under tags. It refuses files that are too large and lines that are no histogram, naming the
+//! line. Values out of range are clamped, never dropped: a message that took longer than an hour still counts.
 
 mod base64;
 
@@ -15,7 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::interval_log::{
-    IntervalLogIterator, IntervalLogWriterBuilder, IntervalLogWriterError, LogEntry,
+    IntervalLogIterator, IntervalLogWriterBuilder, IntervalLogWriterError, LogEntry, Tag,
 };
 use hdrhistogram::serialization::{Deserializer, V2DeflateSerializer};
 use thiserror::Error;
@@ -115,10 +116,23 @@ impl<W: Write> HlogWriter<W> {
         offset: Duration,
         length: Duration,
     ) -> io::Result<()> {
+        self.write_tagged(None, histogram, offset, length)
+    }
+
+    /// Adds one interval of the figures that the tag names. A tag with a blank, a comma or a line end is
+    /// [`io::ErrorKind::InvalidInput`].
+    pub fn write_tagged(
+        &mut self,
+        tag: Option<&str>,
+        histogram: &Histogram<u64>,
+        offset: Duration,
+        length: Duration,
+    ) -> io::Result<()> {
+        let tag = tag.map(|tag| Tag::new(tag).ok_or(io::ErrorKind::InvalidInput)).transpose()?;
         // A builder without comments and times writes nothing by itself, so it can be made for each line.
         let builder = IntervalLogWriterBuilder::new();
         let mut log = builder.begin_log_with(&mut self.writer, &mut self.serializer)?;
-        log.write_histogram(histogram, offset, length, None).map_err(|error| match error {
+        log.write_histogram(histogram, offset, length, tag).map_err(|error| match error {
             IntervalLogWriterError::IoError(error) => error,
             IntervalLogWriterError::SerializeError(error) => io::Error::other(error),
         })
@@ -171,26 +185,40 @@ pub enum HlogError {
     },
 }
 
-/// Reads an interval log: ours or any other that holds microseconds.
+/// Reads the intervals without a tag of a log: ours or any other that holds microseconds.
 pub fn read_hlog(path: &Path) -> Result<Vec<Interval>, HlogError> {
+    read_hlog_tagged(path, None)
+}
+
+/// Reads the intervals of a log that have that tag, or those without one.
+pub fn read_hlog_tagged(path: &Path, tag: Option<&str>) -> Result<Vec<Interval>, HlogError> {
     let file_error = |source| HlogError::File { path: path.to_owned(), source };
     let bytes = fs::metadata(path).map_err(file_error)?.len();
     if bytes > HLOG_BYTES_MAX {
         return Err(HlogError::TooLarge { path: path.to_owned(), bytes });
     }
-    parse_hlog(&fs::read(path).map_err(file_error)?)
+    parse_hlog_tagged(&fs::read(path).map_err(file_error)?, tag)
 }
 
-/// Reads an interval log from memory.
+/// Reads the intervals without a tag from memory.
 pub fn parse_hlog(log: &[u8]) -> Result<Vec<Interval>, HlogError> {
+    parse_hlog_tagged(log, None)
+}
+
+fn parse_hlog_tagged(log: &[u8], tag: Option<&str>) -> Result<Vec<Interval>, HlogError> {
     let mut deserializer = Deserializer::new();
     let mut intervals = Vec::new();
+    let mut intervals_seen = 0;
     for entry in IntervalLogIterator::new(log) {
-        let interval = intervals.len() + 1;
+        let interval = intervals_seen + 1;
         let content = |reason: String| HlogError::Content { interval, reason };
         let LogEntry::Interval(entry) = entry.map_err(|error| content(format!("{error:?}")))? else {
             continue;
         };
+        intervals_seen = interval;
+        if entry.tag().map(|tag| tag.as_str()) != tag {
+            continue;
+        }
         let histogram = decode(&mut deserializer, entry.encoded_histogram())
             .map_err(|reason| content(reason.to_string()))?;
         intervals.push(Interval { offset: entry.start_timestamp(), length: entry.duration(), histogram });
@@ -272,6 +300,21 @@ mod tests {
         let sum = merge(&intervals);
         assert_eq!(sum.len(), 3000);
         assert_eq!(summary(&sum).p50, summary(&sample(1)).p50);
+    }
+
+    #[test]
+    fn tagged_intervals_stand_beside_the_others() {
+        let mut writer = HlogWriter::new(Vec::new(), SystemTime::UNIX_EPOCH, "").unwrap();
+        let (offset, length) = (Duration::ZERO, Duration::from_secs(1));
+        writer.write(&sample(0), offset, length).unwrap();
+        writer.write_tagged(Some("raw"), &sample(1), offset, length).unwrap();
+        let refused = writer.write_tagged(Some("two words"), &sample(2), offset, length).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
+        let log = writer.finish().unwrap();
+        let of = |tag| parse_hlog_tagged(&log, tag).unwrap();
+        assert_eq!((of(None).len(), &of(None)[0].histogram), (1, &sample(0)));
+        assert_eq!((of(Some("raw")).len(), &of(Some("raw"))[0].histogram), (1, &sample(1)));
+        assert!(of(Some("lag")).is_empty());
     }
 
     #[test]
