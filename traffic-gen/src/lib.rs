@@ -28,8 +28,8 @@ pub mod find_max;
 pub mod parse;
 
 pub use content::{
-    BODY_BYTES_MAX, ContentError, ContentPlan, Domain, MailFile, POOL_BODIES_MAX, POOL_BYTES_DEFAULT,
-    RecipientPlan, SizeDistribution, check_header, is_domain,
+    BODY_BYTES_MAX, CORPUS_BYTES_DEFAULT, ContentError, ContentPlan, Corpus, Domain, MailFile,
+    POOL_BODIES_MAX, POOL_BYTES_DEFAULT, RecipientPlan, SizeDistribution, check_header, is_domain,
 };
 pub use plan::{FILES_RESERVED_PER_WORKER, Plan, connections_that_fit, file_limit_raise};
 pub use report::Report;

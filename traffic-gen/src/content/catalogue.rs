@@ -129,7 +129,7 @@ impl Message {
         catalogue.pool.verbatim(self.body)
     }
 
-    /// What follows the header in DATA, without the final dot; ends in CRLF or is shorter than two bytes.
+    /// What follows the header in DATA, without the final dot; ends in CRLF or is empty.
     pub(crate) fn dotted<'c>(&self, catalogue: &'c Catalogue) -> &'c [u8] {
         catalogue.pool.dotted(self.body)
     }

@@ -7,6 +7,8 @@
 //! message can be made of is refused before the first connection is opened.
 
 mod catalogue;
+mod corpus;
+mod foreign;
 mod plan;
 mod pool;
 mod recipients;
@@ -16,6 +18,7 @@ mod text;
 mod weights;
 
 pub(crate) use catalogue::{Catalogue, Frame, Message};
+pub use corpus::{CORPUS_BYTES_DEFAULT, Corpus};
 pub use plan::{
     BODY_BYTES_MAX, ContentError, ContentPlan, MailFile, POOL_BODIES_MAX, POOL_BYTES_DEFAULT, check_header,
 };

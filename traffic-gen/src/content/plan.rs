@@ -3,6 +3,8 @@
 //! Plain data that can be written down and sent to another machine: files are here with their contents, not
 //! with their paths. Owns the limits and the errors of content.
 
+use std::path::PathBuf;
+
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -25,6 +27,20 @@ pub enum ContentError {
     /// The body is too large.
     #[error("a body of {0} bytes is too large; {BODY_BYTES_MAX} are allowed")]
     TooLarge(usize),
+    /// A folder or file of mail cannot be read.
+    #[error("cannot read {}: {reason}", path.display())]
+    Unreadable {
+        /// What was to be read.
+        path: PathBuf,
+        /// What the host said.
+        reason: String,
+    },
+    /// There is nothing to send in the folder.
+    #[error("{} holds no file that ends in .eml and can be read; name a folder that does", folder.display())]
+    NoMail {
+        /// As the operator wrote it.
+        folder: PathBuf,
+    },
     /// An extra header is none.
     #[error(
         "{0:?} is no header; write it like 'X-Name: value', in one line of at most 998 characters that does \
@@ -42,6 +58,8 @@ pub struct ContentPlan {
     pub files: Vec<MailFile>,
     /// Extra header fields, each `Name: value`.
     pub headers: Vec<String>,
+    /// How much of made bodies is random characters that do not compress, of a hundred; the rest is words.
+    pub random_percent: u8,
     /// Different bodies to make, at most [`POOL_BODIES_MAX`]; `None` leaves it to the distribution.
     pub pool_bodies: Option<usize>,
     /// Memory that made bodies may take, in bytes; a body that is larger is made all the same.
@@ -61,6 +79,7 @@ impl ContentPlan {
             sizes: SizeDistribution::Fixed(body_bytes),
             files: Vec::new(),
             headers: Vec::new(),
+            random_percent: 100,
             pool_bodies: None,
             pool_bytes: POOL_BYTES_DEFAULT,
         }

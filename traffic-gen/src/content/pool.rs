@@ -9,8 +9,9 @@ use std::ops::Range;
 use message::header::{self, Field};
 use message::traffic::body_crc;
 
+use super::foreign::{double_dots, has_line_dot, is_too_long, mail};
 use super::plan::{BODY_BYTES_MAX, ContentError, ContentPlan, POOL_BODIES_MAX};
-use super::text::{Lines, double_dots, has_line_dot, starts_with_header, with_crlf};
+use super::text::Lines;
 use super::weights::Weights;
 
 /// Fields that every message gets from us; a file's own are left out.
@@ -24,7 +25,7 @@ const CHECKPOINT_BYTES: usize = 4096;
 struct Body {
     /// Whole lines of header fields of its own.
     fields: Range<usize>,
-    /// As BDAT sends it; ends in CRLF unless it has less than two bytes.
+    /// As BDAT sends it; ends in CRLF unless it is empty.
     verbatim: Range<usize>,
     /// As DATA sends it, without the final dot.
     dotted: Range<usize>,
@@ -50,11 +51,15 @@ impl Pool {
     /// Makes bodies from the seed.
     fn made(plan: &ContentPlan, seed: u64, defaults: &[u8]) -> Result<Self, ContentError> {
         let bodies_max = plan.pool_bodies.map(|bodies| bodies.clamp(1, POOL_BODIES_MAX));
-        let sizes = plan.sizes.sizes(bodies_max)?;
+        let mut sizes = plan.sizes.sizes(bodies_max)?;
+        if sizes.is_empty() {
+            // A list of nothing is a list of empty bodies.
+            sizes.push((0, 1.0));
+        }
         let mut random = fastrand::Rng::with_seed(seed);
         let all = sizes.iter().fold(0usize, |sum, (bytes, _)| sum.saturating_add(*bytes));
         let largest = sizes.iter().map(|(bytes, _)| *bytes).max().unwrap_or(0);
-        let mut lines = Lines::made(all.min(plan.pool_bytes).max(largest), &mut random);
+        let mut lines = Lines::made(all.min(plan.pool_bytes).max(largest), plan.random_percent, &mut random);
         let sums = Sums::new(&lines.text);
         let bodies = sizes.iter().map(|(bytes, _)| {
             let piece = lines.piece(*bytes, &mut random);
@@ -128,30 +133,28 @@ impl Pool {
 impl Body {
     /// Appends what the file becomes to `bytes`.
     fn of_file(file: &[u8], defaults: &[u8], bytes: &mut Vec<u8>) -> Self {
-        let text = with_crlf(file);
-        let (fields, body) =
-            if starts_with_header(&text) { header::split(&text) } else { (&[][..], &text[..]) };
+        let (fields, body) = mail(file);
         let start = bytes.len();
-        push_fields(fields, defaults, bytes);
+        push_fields(&fields, defaults, bytes);
         let fields = start..bytes.len();
-        bytes.extend_from_slice(body);
+        bytes.extend_from_slice(&body);
         let verbatim = fields.end..bytes.len();
-        let dotted = if has_line_dot(body) {
-            double_dots(body, bytes);
+        let dotted = if has_line_dot(&body) {
+            double_dots(&body, bytes);
             verbatim.end..bytes.len()
         } else {
             verbatim.clone()
         };
         let eight_bit = !bytes[start..].is_ascii();
-        Self { crc: body_crc(body), eight_bit, fields, verbatim, dotted }
+        Self { crc: body_crc(&body), eight_bit, fields, verbatim, dotted }
     }
 }
 
-/// Keeps the fields that are not ours, and adds the defaults that are missing.
+/// Keeps the fields that are not ours and can be sent, and adds the defaults that are missing.
 fn push_fields(fields: &[u8], defaults: &[u8], to: &mut Vec<u8>) {
     let own = |field: &Field<'_>| header::fields(fields).any(|own| own.name.eq_ignore_ascii_case(field.name));
     let missing = header::fields(defaults).filter(|default| !own(default));
-    for field in missing.chain(header::fields(fields).filter(|field| !is_ours(field))) {
+    for field in missing.chain(header::fields(fields).filter(|field| !is_left_out(field))) {
         to.extend_from_slice(field.name);
         to.push(b':');
         to.extend_from_slice(field.raw);
@@ -159,9 +162,9 @@ fn push_fields(fields: &[u8], defaults: &[u8], to: &mut Vec<u8>) {
     }
 }
 
-fn is_ours(field: &Field<'_>) -> bool {
-    // A field whose line starts with a dot would be changed by DATA.
-    field.name.starts_with(b".") || OURS.iter().any(|name| field.is(name))
+fn is_left_out(field: &Field<'_>) -> bool {
+    // DATA would change a field that starts with a dot.
+    field.name.starts_with(b".") || is_too_long(field) || OURS.iter().any(|name| field.is(name))
 }
 
 /// Checksums of all beginnings of a text, so that the checksum of a piece costs a few thousand bytes of work
@@ -212,12 +215,12 @@ mod tests {
             let pool = Pool::new(&ContentPlan::fixed(bytes), 1, b"A: b\r\n").unwrap();
             for body in 0..pool.bodies.len() {
                 let verbatim = pool.verbatim(body);
-                assert_eq!(verbatim.len(), bytes);
-                assert!(bytes < 2 || verbatim.ends_with(b"\r\n"));
+                assert_eq!(verbatim.len(), if bytes == 1 { 2 } else { bytes });
+                assert!(bytes == 0 || verbatim.ends_with(b"\r\n"));
                 assert!(!has_line_dot(verbatim) && pool.dotted(body) == verbatim);
                 assert_eq!(pool.fields(body), b"A: b\r\n");
             }
-            assert_eq!(pool.mean_bytes(), bytes as f64);
+            assert_eq!(pool.mean_bytes(), if bytes == 1 { 2.0 } else { bytes as f64 });
         }
         let bodies = |seed| Pool::new(&ContentPlan::fixed(1024), seed, b"").unwrap().bytes;
         assert_eq!(bodies(1), bodies(1));
@@ -234,6 +237,29 @@ mod tests {
         assert!(pool.bytes.len() < 50_200, "{}", pool.bytes.len());
         for body in 0..300 {
             assert_eq!(pool.crc(body), body_crc(pool.verbatim(body)));
+        }
+    }
+
+    #[test]
+    fn draws_follow_the_distribution() {
+        let draws = 100_000;
+        for (text, bounds) in [
+            ("uniform:1k-101k", [21_000, 41_000, 61_000, 81_000]),
+            // The quantiles of a fifth, two, three and four.
+            ("lognormal:25k:1.2", [9_106, 18_446, 33_882, 68_636]),
+        ] {
+            let plan = ContentPlan { sizes: text.parse().unwrap(), ..ContentPlan::default() };
+            let pool = Pool::new(&plan, 1, b"").unwrap();
+            let (mut random, mut seen) = (fastrand::Rng::with_seed(2), [0u32; 5]);
+            for _ in 0..draws {
+                let bytes = pool.verbatim(pool.choose(random.u64(..))).len();
+                seen[bounds.partition_point(|bound| *bound <= bytes)] += 1;
+            }
+            let expected = f64::from(draws) / 5.0;
+            let chi_square: f64 =
+                seen.iter().map(|seen| (f64::from(*seen) - expected).powi(2) / expected).sum();
+            // Four degrees of freedom: one seed in a thousand is worse.
+            assert!(chi_square < 18.5, "{text}: {seen:?}");
         }
     }
 

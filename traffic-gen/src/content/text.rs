@@ -1,16 +1,86 @@
-//! Lines of text, and what makes a file fit for mail.
+//! The lines of made bodies.
 //!
-//! Made text has CRLF at the end of every line and no line that starts with a dot. Text of others gets both
-//! its line ends and its dots put right, because a server may refuse anything else.
+//! Made text has CRLF at the end of every line and no line that starts with a dot. Lines of random characters,
+//! which do not compress beyond the six bits that each carries, are mixed with lines of words, which do.
 
-use message::header::{self, Field};
+use std::ops::Range;
 
-/// Characters of the lines of made text, without CRLF. They differ, so that a body of any size can begin
-/// inside of one and end with another.
-const LINE_CHARACTERS: [usize; 3] = [68, 72, 76];
+/// Characters of a line of random characters, without CRLF.
+const RANDOM_CHARACTERS: [usize; 3] = [68, 72, 76];
+
+/// Characters after which a line of words ends, and those it never exceeds.
+const WORD_CHARACTERS: [usize; 2] = [60, 76];
 
 /// The alphabet of base64 (RFC 4648 4).
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// What lines of words are made of; each has at most 12 letters.
+const WORDS: [&str; 64] = [
+    "about",
+    "account",
+    "address",
+    "after",
+    "again",
+    "also",
+    "answer",
+    "any",
+    "because",
+    "before",
+    "below",
+    "between",
+    "book",
+    "call",
+    "change",
+    "choose",
+    "click",
+    "company",
+    "customer",
+    "day",
+    "delivery",
+    "email",
+    "every",
+    "find",
+    "first",
+    "for",
+    "free",
+    "from",
+    "have",
+    "help",
+    "here",
+    "how",
+    "in",
+    "information",
+    "its",
+    "last",
+    "letter",
+    "list",
+    "month",
+    "more",
+    "never",
+    "new",
+    "number",
+    "offer",
+    "one",
+    "only",
+    "order",
+    "our",
+    "people",
+    "please",
+    "price",
+    "product",
+    "reply",
+    "season",
+    "service",
+    "team",
+    "thank",
+    "the",
+    "this",
+    "time",
+    "today",
+    "visit",
+    "with",
+    "your",
+];
 
 /// Many lines in one piece, and where each ends.
 #[derive(Clone, Debug)]
@@ -21,13 +91,22 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    /// At least so many bytes of lines that hardly compress. The last line has one character.
-    pub(super) fn made(bytes: usize, random: &mut fastrand::Rng) -> Self {
+    /// At least so many bytes of lines, of which `random_percent` of a hundred are random characters: in
+    /// every part of the text alike, to one line. The last line has one character.
+    pub(super) fn made(bytes: usize, random_percent: u8, random: &mut fastrand::Rng) -> Self {
         let mut lines = Self { text: Vec::with_capacity(bytes + 100), ends: Vec::new() };
+        let mut random_bytes = 0;
         while lines.text.len() < bytes {
-            let characters = LINE_CHARACTERS[random.usize(..LINE_CHARACTERS.len())];
-            lines.text.extend((0..characters).map(|_| BASE64[random.usize(..64)]));
+            let start = lines.text.len();
+            let is_random = random_bytes * 100 < (start + 1) * usize::from(random_percent);
+            if is_random {
+                let characters = RANDOM_CHARACTERS[random.usize(..RANDOM_CHARACTERS.len())];
+                lines.text.extend((0..characters).map(|_| BASE64[random.usize(..64)]));
+            } else {
+                push_words(random, &mut lines.text);
+            }
             lines.end_line();
+            random_bytes += if is_random { lines.text.len() - start } else { 0 };
         }
         lines.text.push(b'x');
         lines.end_line();
@@ -40,11 +119,10 @@ impl Lines {
     }
 
     /// Where a piece of exactly so many bytes starts and ends that is whole lines but for the beginning of
-    /// its first. The text has at least as many bytes without its last line.
-    pub(super) fn piece(&self, bytes: usize, random: &mut fastrand::Rng) -> std::ops::Range<usize> {
-        if bytes < 2 {
-            // No room for a line end: nothing, or one character.
-            return 0..bytes;
+    /// its first. One byte is no line. The text has at least as many bytes without its last line.
+    pub(super) fn piece(&self, bytes: usize, random: &mut fastrand::Rng) -> Range<usize> {
+        if bytes == 0 {
+            return 0..0;
         }
         let first = self.ends.partition_point(|end| *end < bytes);
         let end = self.ends[random.usize(first..self.ends.len())];
@@ -58,49 +136,17 @@ impl Lines {
     }
 }
 
-/// The text with every line end as CRLF, and with one at the end.
-pub(super) fn with_crlf(text: &[u8]) -> Vec<u8> {
-    let mut lines = Vec::with_capacity(text.len() + text.len() / 32);
-    let text = text.strip_suffix(b"\n").unwrap_or(text);
-    if text.is_empty() {
-        return lines;
-    }
-    for line in text.split(|byte| *byte == b'\n') {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        // A CR inside of a line would be refused by every careful server.
-        lines.extend(line.iter().map(|byte| if *byte == b'\r' { b' ' } else { *byte }));
-        lines.extend_from_slice(b"\r\n");
-    }
-    lines
-}
-
-/// Whether everything before the first empty line looks like header fields.
-pub(super) fn starts_with_header(text: &[u8]) -> bool {
-    let Some((header_end, _)) = header::blank_line(text) else {
-        return false;
-    };
-    let fields = &text[..header_end];
-    let good_name = |field: &Field<'_>| !field.name.is_empty() && field.name.iter().all(u8::is_ascii_graphic);
-    let known: usize = header::fields(fields).filter(good_name).count();
-    let starts = fields
-        .split(|byte| *byte == b'\n')
-        .filter(|line| line.first().is_some_and(|byte| !byte.is_ascii_whitespace()));
-    known > 0 && known == starts.count()
-}
-
-/// Whether any line starts with a dot.
-pub(super) fn has_line_dot(text: &[u8]) -> bool {
-    text.first() == Some(&b'.') || text.windows(2).any(|pair| pair == b"\n.")
-}
-
-/// RFC 5321 4.5.2: a line that starts with a dot gets another one.
-pub(super) fn double_dots(text: &[u8], doubled: &mut Vec<u8>) {
-    for line in text.split_inclusive(|byte| *byte == b'\n') {
-        if line.first() == Some(&b'.') {
-            doubled.push(b'.');
+/// Appends words up to a line's length.
+fn push_words(random: &mut fastrand::Rng, text: &mut Vec<u8>) {
+    let [enough, most] = WORD_CHARACTERS;
+    let start = text.len();
+    while text.len() - start < enough {
+        if text.len() > start {
+            text.push(b' ');
         }
-        doubled.extend_from_slice(line);
+        text.extend_from_slice(WORDS[random.usize(..WORDS.len())].as_bytes());
     }
+    text.truncate(start + most);
 }
 
 #[cfg(test)]
@@ -112,25 +158,44 @@ mod tests {
     #[test]
     fn pieces_of_every_size_are_whole_lines_but_for_the_first() {
         let mut random = fastrand::Rng::with_seed(3);
-        let lines = Lines::made(2_000, &mut random);
-        for bytes in 0..=2_000 {
+        let lines = Lines::made(2_000, 50, &mut random);
+        for bytes in (0..=2_000).filter(|bytes| *bytes != 1) {
             for _ in 0..20 {
                 let piece = &lines.text[lines.piece(bytes, &mut random)];
                 assert_eq!(piece.len(), bytes);
-                assert!(bytes < 2 || piece.ends_with(b"\r\n"), "{bytes}");
+                assert!(bytes == 0 || piece.ends_with(b"\r\n"), "{bytes}");
                 assert_ne!(piece.first(), Some(&b'\n'), "{bytes}");
+            }
+        }
+    }
+
+    #[test]
+    fn so_much_of_the_text_is_random_as_was_asked_for() {
+        for percent in [0, 1, 30, 99, 100] {
+            let lines = Lines::made(100_000, percent, &mut fastrand::Rng::with_seed(1));
+            // In every tenth of the text, not only in all of it.
+            for part in lines.text.chunks(10_000).filter(|part| part.len() == 10_000) {
+                let words = |line: &&[u8]| line.contains(&b' ');
+                let of_words: usize =
+                    part.split_inclusive(|byte| *byte == b'\n').filter(words).map(<[u8]>::len).sum();
+                let random = (part.len() - of_words) as f64 / 100.0;
+                assert!((random - f64::from(percent)).abs() <= 2.0, "{random} for {percent}");
             }
         }
     }
 
     proptest! {
         #[test]
-        fn a_text_with_no_room_to_spare_has_every_piece(bytes in 0usize..1_000, seed: u64) {
+        fn a_text_with_no_room_to_spare_has_every_piece(
+            bytes in 2usize..1_000,
+            percent in 0u8..=100,
+            seed: u64,
+        ) {
             let mut random = fastrand::Rng::with_seed(seed);
-            let lines = Lines::made(bytes, &mut random);
+            let lines = Lines::made(bytes, percent, &mut random);
             let piece = &lines.text[lines.piece(bytes, &mut random)];
             prop_assert_eq!(piece.len(), bytes);
-            prop_assert!(bytes < 2 || (piece.ends_with(b"\r\n") && piece[0] != b'\n'));
+            prop_assert!(piece.ends_with(b"\r\n") && piece[0] != b'\n');
         }
     }
 }
