@@ -91,8 +91,11 @@ pub struct Sent {
     pub unknown: u64,
     /// From the first intended send to the last reply, in seconds.
     pub elapsed_s: f64,
-    /// Million messages per hour, by final 250s.
-    pub mmh: f64,
+    /// Million messages per hour, by final 250s, whatever limited them.
+    pub mmh_observed: f64,
+    /// Why traffic-gen takes itself for the limit; empty where it does not.
+    #[serde(default)]
+    pub generator_limited: Vec<String>,
     /// From the intended send to the final 250, in microseconds.
     pub latency_us: Option<Latency>,
     /// The first intended send, nanoseconds of CLOCK_MONOTONIC; none where nothing was sent.
@@ -302,7 +305,8 @@ mod tests {
     #[test]
     fn reports_are_read_with_fields_that_are_not_needed() {
         let sent: Sent = serde_json::from_str(
-            r#"{"run_id":"r","sent":2,"failed":0,"unknown":1,"elapsed_s":1.5,"mmh":0.1,"first_sent_ns":7,"more":true,
+            r#"{"run_id":"r","sent":2,"failed":0,"unknown":1,"elapsed_s":1.5,"mmh":null,"mmh_observed":0.1,
+                "generator_limited":["it was busy"],"first_sent_ns":7,"more":true,
                 "latency_us":null,"unknown_sequences":[[1,1]]}"#,
         )
         .unwrap();

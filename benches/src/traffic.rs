@@ -264,6 +264,8 @@ pub fn measure(
     })?;
     let mut run = summarize(job, around, &sent, &ledger);
     run.notes.extend(gave_up);
+    let reasons = sent.generator_limited.iter();
+    run.notes.extend(reasons.map(|reason| format!("traffic-gen was the limit: {reason}.")));
     run.rate_per_second = rate.finish();
     describe_processes(&mut run, servers, &mut generator.process, &before)?;
     fetch_hlog(&mut run, around, servers, &sent.run_id, &job.name)?;
@@ -290,7 +292,7 @@ fn summarize(job: &Job, around: &Surroundings<'_>, sent: &Sent, ledger: &Ledger)
         unknown: sent.unknown,
         failed: sent.failed,
         elapsed_s,
-        mmh_accepted: sent.mmh,
+        mmh_accepted: sent.mmh_observed,
         mmh_delivered: mmh(audit.delivered, elapsed_s),
         latency_us: LatencyPair { inject: sent.latency_us, end_to_end: None },
         // Nothing is pinned: the scheduler may put all three on any core that the laboratory has.

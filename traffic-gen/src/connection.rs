@@ -20,15 +20,12 @@ use tokio::net::{TcpSocket, TcpStream};
 use crate::clock::now_ns;
 use crate::content::Message;
 use crate::flight::{Flight, Stage};
-use crate::tally::Final;
+use crate::start::Times;
+use crate::tally::{Begun, Final};
 use crate::worker::Worker;
 
 /// What a worker reads at once, in bytes; replies are short.
 const READ_BYTES: usize = 16 << 10;
-
-/// Messages over one connection, after which it is closed in good order and another one opened: servers end a session that goes on for
-/// too long (KumoMTA after 10,000), and a message must not be spent on finding out.
-const MESSAGES_PER_CONNECTION_MAX: u32 = 5_000;
 
 /// Follows a body in DATA (RFC 5321 4.1.1.4); all bodies end in CRLF or are empty.
 const FINAL_DOT: &[u8] = b".\r\n";
@@ -85,7 +82,7 @@ pub(crate) async fn run(worker: Arc<Worker>, flight: Arc<Flight>, number: u64, d
 /// Connects to the first address of the target that answers.
 async fn connect(worker: &Worker, number: u64) -> io::Result<TcpStream> {
     let mut refused = io::ErrorKind::AddrNotAvailable.into();
-    for address in &worker.run.plan.target.addresses {
+    for address in &worker.run.target(number).addresses {
         let bind_first = number % 2 == 1 && worker.run.plan.concurrency > CONNECTIONS_PLAIN_MAX;
         match open(*address, bind_first).await {
             Ok(stream) => return Ok(stream),
@@ -109,7 +106,7 @@ async fn open(address: SocketAddr, bind_first: bool) -> io::Result<TcpStream> {
 #[derive(Clone, Copy, Debug)]
 struct InFlight {
     sequence: u64,
-    sent_ns: u64,
+    meant_ns: u64,
 }
 
 struct Connection {
@@ -124,6 +121,8 @@ struct Connection {
     number: u64,
     /// The message that has no final reply.
     in_flight: Option<InFlight>,
+    /// When it became free for the next message.
+    free_ns: u64,
     useful: bool,
 }
 
@@ -143,6 +142,7 @@ impl Connection {
             leftover: Vec::new(),
             number,
             in_flight: None,
+            free_ns: 0,
             useful: false,
         }
     }
@@ -160,11 +160,17 @@ impl Connection {
         self.worker.connection_ready();
         // The semaphore gives nothing; being closed is the sign to begin.
         let _ = self.worker.started.acquire().await;
-        for _ in 0..MESSAGES_PER_CONNECTION_MAX {
+        let plan = &self.worker.run.plan;
+        let limit = plan.transport.messages_per_connection.draw(plan.seed, self.number);
+        for _ in 0..limit.map_or(u64::MAX, u64::from) {
             let Some(due_ns) = self.due().await? else { return self.done().await };
             let now_ns = now_ns();
             let Some(sequence) = self.worker.run.claims.claim(now_ns) else { return self.done().await };
-            self.send(sequence, due_ns.unwrap_or(now_ns)).await?;
+            let meant_ns = due_ns.unwrap_or(now_ns);
+            // A message that is due while the connection is busy waits for the server; only what comes after
+            // is our own.
+            let ready_ns = meant_ns.max(self.free_ns).min(now_ns);
+            self.send(sequence, Begun { meant_ns, begun_ns: now_ns, ready_ns }).await?;
         }
         self.quit().await;
         Ok(Ending::Retired)
@@ -200,18 +206,18 @@ impl Connection {
     }
 
     /// Sends one message and counts what became of it. `Err` when the connection did not survive it.
-    async fn send(&mut self, sequence: u64, sent_ns: u64) -> Result<(), String> {
+    async fn send(&mut self, sequence: u64, begun: Begun) -> Result<(), String> {
         let worker = Arc::clone(&self.worker);
         self.flight.enter(Stage::InMessage, worker.second());
-        self.in_flight = Some(InFlight { sequence, sent_ns });
-        worker.run.catalogue.compose(&mut self.message, sequence, self.number, sent_ns);
-        let next = self.begin(sequence, sent_ns)?;
+        self.in_flight = Some(InFlight { sequence, meant_ns: begun.meant_ns });
+        worker.run.catalogue.compose(&mut self.message, sequence, self.number, begun.meant_ns);
+        let next = self.begin(sequence, begun.meant_ns)?;
         let lost = self.carry_through(next).await;
-        self.count(sequence, sent_ns);
+        self.count(sequence, begun);
         lost.map_or(Ok(()), Err)
     }
 
-    fn begin(&mut self, sequence: u64, sent_ns: u64) -> Result<Next, String> {
+    fn begin(&mut self, sequence: u64, meant_ns: u64) -> Result<Next, String> {
         let transaction = Transaction {
             from: self.message.sender(),
             recipients: &[&self.message.recipients()[0]],
@@ -222,7 +228,8 @@ impl Connection {
         self.session.begin(&transaction, &mut self.out).map_err(|error| {
             // Nothing was written, so this is a refusal; the next message would fare no better.
             self.in_flight = None;
-            self.worker.tally(|tally| tally.refused_here(sequence, sent_ns));
+            let times = self.times();
+            self.worker.tally(|tally| tally.refused_here(sequence, meant_ns, &times));
             error.to_string()
         })
     }
@@ -248,7 +255,7 @@ impl Connection {
 
     /// Counts the message whose replies are in; without a deciding one it stays in flight, which makes it
     /// unknown when the connection goes.
-    fn count(&mut self, sequence: u64, sent_ns: u64) {
+    fn count(&mut self, sequence: u64, begun: Begun) {
         let reply = self.session.result().recipient_reply(0);
         if std::ptr::eq(reply, &raw const NO_REPLY) {
             return;
@@ -258,13 +265,18 @@ impl Connection {
             code: reply.code,
             positive: reply.is_positive(),
             bytes: self.message.bytes(),
-            sent_ns,
+            begun,
             reply_ns: now_ns(),
         };
         self.in_flight = None;
         self.useful = true;
-        let start_ns = self.worker.run.start.at_ns();
-        self.worker.tally(|tally| tally.answered(&message, start_ns));
+        self.free_ns = message.reply_ns;
+        let times = self.times();
+        self.worker.book(|book| book.answered(&message, &times));
+    }
+
+    fn times(&self) -> Times {
+        self.worker.run.start.times().unwrap_or_default()
     }
 
     /// Writes what is due together with the message, and reads.
@@ -356,11 +368,11 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        let lost = self.in_flight.take();
+        let (lost, times) = (self.in_flight.take(), self.times());
         self.worker.tally(|tally| {
             tally.connections_open -= 1;
-            if let Some(InFlight { sequence, sent_ns }) = lost {
-                tally.lost(sequence, sent_ns, now_ns());
+            if let Some(InFlight { sequence, meant_ns }) = lost {
+                tally.lost(sequence, meant_ns, now_ns(), &times);
             }
         });
     }

@@ -13,15 +13,25 @@ mod claims;
 mod clock;
 mod connection;
 mod content;
+mod cpu;
+mod cursor;
 mod flight;
+mod hiccup;
+mod integral;
 mod pacer;
+mod phases;
 mod plan;
+mod recorded;
 mod report;
 mod run;
+mod schedule;
+mod second;
 mod sequences;
 mod start;
 mod tally;
 mod target;
+mod transport;
+mod watcher;
 mod worker;
 
 pub mod find_max;
@@ -31,7 +41,11 @@ pub use content::{
     BODY_BYTES_MAX, CORPUS_BYTES_DEFAULT, ContentError, ContentPlan, Corpus, Domain, MailFile,
     POOL_BODIES_MAX, POOL_BYTES_DEFAULT, RecipientPlan, SizeDistribution, check_header, is_domain,
 };
-pub use plan::{FILES_RESERVED_PER_WORKER, Plan, connections_that_fit, file_limit_raise};
-pub use report::Report;
-pub use run::{Control, Observer, Second, run, run_observed};
+pub use phases::Phases;
+pub use plan::{FILES_RESERVED_PER_WORKER, Plan, Share, connections_that_fit, file_limit_raise};
+pub use report::{Measured, Report};
+pub use run::{Control, run, run_observed};
+pub use schedule::{Arrivals, STAGES_MAX, Schedule, Stage};
+pub use second::{Observer, Second, Window};
 pub use target::{Target, TargetError};
+pub use transport::{Auth, AuthType, MESSAGES_PER_CONNECTION, Reuse, Tls, Transport, Verify};

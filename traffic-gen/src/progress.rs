@@ -52,7 +52,10 @@ fn line(second: &Second<'_>, rate: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::time::Duration;
+
+    use traffic_gen::{Phases, Window};
 
     use super::*;
 
@@ -63,12 +66,22 @@ mod tests {
         let second = Second {
             offset: Duration::from_secs(2),
             length: Duration::from_secs(1),
+            window: Window::Measured,
             latency: &histogram,
+            raw: &histogram,
+            lag: &histogram,
+            hiccup: &histogram,
+            phases: &Phases::new(),
             sent: 734_448,
             failed: 0,
+            partial: 0,
             unknown: 1,
             in_flight: 64,
             connections: 64,
+            due: 0,
+            cpu_cores: 1.0,
+            reply_codes: &BTreeMap::new(),
+            errors: &BTreeMap::new(),
         };
         assert_eq!(
             line(&second, 61_204.0),

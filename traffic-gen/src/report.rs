@@ -1,13 +1,17 @@
 //! What came of a run. Field names are a promise: programs read the JSON.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::thread::available_parallelism;
 
 use hdrhistogram::Histogram;
 use reports::latency::{new_histogram, summary};
 use reports::run::Latency;
 use serde::{Deserialize, Serialize};
 
+use crate::phases::Phases;
 use crate::plan::Plan;
+use crate::recorded::Recorded;
 use crate::tally::Tally;
 
 /// The result of one run.
@@ -15,7 +19,7 @@ use crate::tally::Tally;
 pub struct Report {
     /// The name that every message carries.
     pub run_id: String,
-    /// The server, as the operator wrote it.
+    /// The servers, as the operator wrote them, with commas between them.
     pub target: String,
     /// What recipients and bodies were made from.
     pub seed: u64,
@@ -23,7 +27,7 @@ pub struct Report {
     pub body_bytes: u64,
     /// Connections asked for.
     pub concurrency: usize,
-    /// Messages per second asked for; null in a closed loop.
+    /// Messages per second asked for; null in a closed loop and where the rate changes.
     pub rate_per_s: Option<f64>,
     /// Messages asked for; null where the time was the limit.
     pub message_count: Option<u64>,
@@ -39,14 +43,39 @@ pub struct Report {
     /// The same for `unknown`.
     #[serde(default)]
     pub unknown_sequences: Vec<[u64; 2]>,
+    /// Due by the schedule; 0 in a closed loop.
+    #[serde(default)]
+    pub due: u64,
     /// Due by the schedule and never begun; always 0 in a closed loop.
     pub behind: u64,
     /// From the first (intended) send to the last final reply, in seconds.
     pub elapsed_s: f64,
-    /// Million messages per hour, counting `sent`.
-    pub mmh: f64,
+    /// The part of the run that the figures are about.
+    pub measured: Measured,
+    /// Million messages per hour: `measured.accepted` by `measured.length_s`; null where the generator was the
+    /// limit, because the number would then not be the server's.
+    pub mmh: Option<f64>,
+    /// The same, whatever limited it.
+    pub mmh_observed: f64,
+    /// Why the figures say more about the generator and its host than about the server; empty where they do
+    /// not.
+    pub generator_limited: Vec<String>,
     /// To the final 250: from the intended time with a rate, else from the first byte of MAIL.
     pub latency_us: Latency,
+    /// To the final 250 from the first byte of MAIL.
+    pub raw_latency_us: Latency,
+    /// From the intended time to the first byte of MAIL; all 0 in a closed loop.
+    pub lag_us: Latency,
+    /// The part of `lag_us` during which a connection stood ready: the generator's own.
+    pub own_lag_us: Latency,
+    /// By how much a thread that sleeps for a millisecond overslept.
+    pub hiccup_us: Latency,
+    /// How long each step took, from its command to its reply; steps that did not happen are left out.
+    pub phases_us: BTreeMap<String, Latency>,
+    /// Processors that this process kept busy while the figures were taken.
+    pub cpu_cores: f64,
+    /// Processors that it may use.
+    pub cores: usize,
     /// The first intended send, `CLOCK_MONOTONIC`; null where nothing was begun.
     pub first_sent_ns: Option<u64>,
     /// The last final reply, `CLOCK_MONOTONIC`; null where nothing was begun.
@@ -65,50 +94,118 @@ pub struct Report {
     pub errors: BTreeMap<String, u64>,
     /// Whether a signal ended the run.
     pub interrupted: bool,
-    /// All latencies of messages sent, in microseconds.
+    /// The latencies behind `latency_us`, in microseconds.
     #[serde(skip, default = "new_histogram")]
     pub latency: Histogram<u64>,
+    /// Those behind `raw_latency_us`.
+    #[serde(skip, default = "new_histogram")]
+    pub raw: Histogram<u64>,
+    /// Those behind `lag_us`.
+    #[serde(skip, default = "new_histogram")]
+    pub lag: Histogram<u64>,
+    /// Those behind `own_lag_us`.
+    #[serde(skip, default = "new_histogram")]
+    pub own_lag: Histogram<u64>,
+    /// Those behind `hiccup_us`.
+    #[serde(skip, default = "new_histogram")]
+    pub hiccup: Histogram<u64>,
+    /// Those behind `phases_us`.
+    #[serde(skip)]
+    pub phases: Phases,
+}
+
+/// The part of a run that its figures are about: neither the warm-up nor the wait for the last replies.
+///
+/// A message belongs to it when it was due in it, whenever its reply came: a reply that is late does not get a
+/// message out of the figures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// When it began, in seconds after the first message could begin.
+    pub from_s: f64,
+    /// How long it was, in seconds: to the end of the duration, or to the last reply where the messages ran
+    /// out before.
+    pub length_s: f64,
+    /// Messages that were due in it and got their final 250.
+    pub sent: u64,
+    /// Messages that were due in it and were refused.
+    pub failed: u64,
+    /// Messages that were due in it and whose end is not known.
+    pub unknown: u64,
+    /// Bytes of header and body of `sent`.
+    pub bytes: u64,
+    /// Final 250s read in it, whenever their messages were due: what the server did in that time.
+    pub accepted: u64,
+}
+
+/// What the reporter has gathered for the report, beside the counts.
+pub(crate) struct Gathered {
+    pub(crate) recorded: Recorded,
+    pub(crate) hiccup: Histogram<u64>,
+    pub(crate) measured: Measured,
+    pub(crate) cpu_cores: f64,
+    pub(crate) due: u64,
+    pub(crate) behind: u64,
+    pub(crate) generator_limited: Vec<String>,
+    pub(crate) interrupted: bool,
 }
 
 impl Report {
-    pub(crate) fn new(
-        plan: &Plan,
-        body_bytes: f64,
-        total: Tally,
-        latency: Histogram<u64>,
-        behind: u64,
-        interrupted: bool,
-    ) -> Self {
-        let begun = total.sent + total.failed + total.unknown > 0;
+    pub(crate) fn new(plan: &Plan, body_bytes: f64, total: Tally, gathered: Gathered) -> Self {
+        let Recorded { latency, raw, lag, own_lag, phases } = gathered.recorded;
+        // In a closed loop a message is due when it begins, so that there is nothing to correct.
+        let raw = if plan.schedule.is_open() { raw } else { latency.clone() };
+        let measured = gathered.measured;
+        let per_s = |count: u64| if measured.length_s > 0.0 { count as f64 / measured.length_s } else { 0.0 };
+        let mmh_observed = mmh(per_s(measured.accepted));
+        let begun = total.all.ended() > 0;
         let elapsed_ns = if begun { total.last_reply_ns.saturating_sub(total.first_sent_ns) } else { 0 };
-        let elapsed_s = elapsed_ns as f64 / 1e9;
         Self {
             run_id: plan.run_id.to_string(),
-            target: plan.target.name.clone(),
+            target: names(plan),
             seed: plan.seed,
             body_bytes: rounded(body_bytes),
             concurrency: plan.concurrency,
-            rate_per_s: plan.rate_per_second,
+            rate_per_s: plan.schedule.rate_per_s(),
             message_count: plan.message_count,
-            sent: total.sent,
-            failed: total.failed,
-            unknown: total.unknown,
+            sent: total.all.sent,
+            failed: total.all.failed,
+            unknown: total.all.unknown,
             failed_sequences: total.failed_sequences.ranges(),
             unknown_sequences: total.unknown_sequences.ranges(),
-            behind,
-            elapsed_s,
-            mmh: if elapsed_ns > 0 { mmh(total.sent as f64 / elapsed_s) } else { 0.0 },
+            due: gathered.due,
+            behind: gathered.behind,
+            elapsed_s: elapsed_ns as f64 / 1e9,
+            measured,
+            mmh: gathered.generator_limited.is_empty().then_some(mmh_observed),
+            mmh_observed,
+            generator_limited: gathered.generator_limited,
             latency_us: summary(&latency),
+            raw_latency_us: summary(&raw),
+            lag_us: summary(&lag),
+            own_lag_us: summary(&own_lag),
+            hiccup_us: summary(&gathered.hiccup),
+            phases_us: phases
+                .iter()
+                .filter(|(_, histogram)| !histogram.is_empty())
+                .map(|(name, histogram)| (name.to_owned(), summary(histogram)))
+                .collect(),
+            cpu_cores: gathered.cpu_cores,
+            cores: available_parallelism().map_or(1, NonZeroUsize::get),
             first_sent_ns: begun.then_some(total.first_sent_ns),
             last_reply_ns: begun.then_some(total.last_reply_ns),
             per_second: total.per_second,
             connections: total.connections_opened,
             connections_lost: total.connections_lost,
-            bytes: total.bytes,
+            bytes: total.all.bytes,
             reply_codes: total.reply_codes,
             errors: total.errors,
-            interrupted,
+            interrupted: gathered.interrupted,
             latency,
+            raw,
+            lag,
+            own_lag,
+            hiccup: gathered.hiccup,
+            phases,
         }
     }
 
@@ -135,6 +232,11 @@ impl Report {
 )]
 fn rounded(bytes: f64) -> u64 {
     bytes.round() as u64
+}
+
+/// The names of all targets.
+fn names(plan: &Plan) -> String {
+    plan.targets.iter().map(|target| &target.name[..]).collect::<Vec<_>>().join(",")
 }
 
 /// Million messages per hour.

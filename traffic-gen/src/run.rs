@@ -5,24 +5,30 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use hdrhistogram::Histogram;
 use message::date::DateCache;
 use reports::latency::new_histogram;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 
 use crate::claims::Claims;
-use crate::clock::{NS_PER_SECOND, now_ns};
+use crate::clock::now_ns;
 use crate::content::{Catalogue, ContentError, Frame};
-use crate::pacer::{Pacer, Share};
+use crate::cursor::{Cursor, Slice};
+use crate::integral::Integral;
+use crate::pacer::Pacer;
 use crate::plan::Plan;
-use crate::report::Report;
+use crate::recorded::Recorded;
+use crate::report::{Gathered, Measured, Report};
+use crate::schedule::Schedule;
+use crate::second::{Observer, Second};
 use crate::start::Start;
 use crate::tally::Tally;
+use crate::target::Target;
+use crate::watcher::Watcher;
 use crate::worker::Worker;
 
 /// How a run is asked to end before its time.
@@ -54,36 +60,9 @@ impl Control {
         self.stop.send_modify(|stop| *stop = if *stop == Stop::Not { Stop::Soon } else { Stop::Now });
     }
 
-    fn is_stopped(&self) -> bool {
+    pub(crate) fn is_stopped(&self) -> bool {
         *self.stop.borrow() != Stop::Not
     }
-}
-
-/// What an [`Observer`] sees of one second.
-#[derive(Debug)]
-pub struct Second<'a> {
-    /// When it began, counted from the start of the run.
-    pub offset: Duration,
-    /// How long it was; the last one is shorter.
-    pub length: Duration,
-    /// Latencies of the messages sent in it, in microseconds.
-    pub latency: &'a Histogram<u64>,
-    /// Messages sent so far.
-    pub sent: u64,
-    /// Messages refused so far.
-    pub failed: u64,
-    /// Messages lost sight of so far.
-    pub unknown: u64,
-    /// Messages begun and not answered.
-    pub in_flight: u64,
-    /// Connections open now.
-    pub connections: u64,
-}
-
-/// Watches a run, once a second, on the thread that runs it.
-pub trait Observer {
-    /// One second is over, or the rest of one at the end.
-    fn second(&mut self, second: &Second<'_>);
 }
 
 /// What all workers share.
@@ -93,17 +72,16 @@ pub(crate) struct Shared {
     pub(crate) claims: Claims,
     pub(crate) start: Start,
     /// When connections begin to be opened.
-    begin_ns: u64,
+    pub(crate) begin_ns: u64,
     connections: AtomicU64,
 }
 
 impl Shared {
     fn new(plan: Plan, catalogue: Catalogue) -> Self {
-        let duration_ns =
-            plan.duration().map(|duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+        let agreed_ns = plan.start_at_realtime_ns.map(|at_ns| agreed_ns(at_ns, plan.clock_offset_ns));
         Self {
-            claims: Claims::new(plan.message_count.unwrap_or(u64::MAX)),
-            start: Start::new(duration_ns),
+            claims: Claims::new(plan.share, plan.message_count.unwrap_or(u64::MAX)),
+            start: Start::new(agreed_ns, plan.warm_up, plan.length()),
             begin_ns: now_ns(),
             connections: AtomicU64::new(0),
             catalogue,
@@ -114,10 +92,16 @@ impl Shared {
     pub(crate) fn session_config(&self) -> smtp::client::Config {
         smtp::client::Config {
             ehlo_domain: self.plan.helo.clone(),
-            pipelining: self.plan.pipelining,
-            chunking: self.plan.chunking,
+            pipelining: self.plan.transport.pipelining,
+            chunking: self.plan.transport.chunking,
             ..smtp::client::Config::default()
         }
+    }
+
+    /// Where the connection with that number goes.
+    pub(crate) fn target(&self, connection: u64) -> &Target {
+        let at = connection % self.plan.targets.len() as u64;
+        &self.plan.targets[usize::try_from(at).unwrap_or(0)]
     }
 
     pub(crate) fn connection_number(&self) -> u64 {
@@ -137,6 +121,9 @@ pub fn run(plan: Plan) -> Report {
 /// [`run`], with a handle to end it and somebody to watch it.
 pub fn run_observed(mut plan: Plan, control: &Control, observer: &mut dyn Observer) -> Report {
     plan.concurrency = plan.concurrency.max(1);
+    if plan.targets.is_empty() {
+        return report_of_nothing(&plan, "no target to send to");
+    }
     let catalogue = match catalogue(&plan) {
         Ok(catalogue) => catalogue,
         Err(error) => return report_of_nothing(&plan, &error.to_string()),
@@ -146,14 +133,24 @@ pub fn run_observed(mut plan: Plan, control: &Control, observer: &mut dyn Observ
     let (done, all_done) = sync_channel(0);
     let threads: Vec<_> = workers.iter().map(|worker| spawn(worker, control, &done)).collect();
     drop(done);
-    let latency = watch_workers(&shared, &workers, &all_done, observer);
+    let mut watcher = Watcher::new(&shared, &workers);
+    watcher.watch(&all_done, observer);
     for thread in threads.into_iter().flatten() {
         // A thread that panicked has already printed why; what it counted is still in its tally.
         let _ = thread.join();
     }
-    let behind = workers.iter().filter_map(|worker| worker.pacer.as_ref()).map(Pacer::behind).sum();
-    let body_bytes = shared.catalogue.body_bytes_mean();
-    Report::new(&shared.plan, body_bytes, total(&workers), latency, behind, control.is_stopped())
+    let mut total = Tally::new();
+    workers.iter().for_each(|worker| worker.tally(|tally| total.add(tally)));
+    let gathered = watcher.finish(&total, control.is_stopped());
+    Report::new(&shared.plan, shared.catalogue.body_bytes_mean(), total, gathered)
+}
+
+/// An agreed time by this host's `CLOCK_MONOTONIC`. A time that is over means now.
+fn agreed_ns(at_realtime_ns: u64, clock_offset_ns: i64) -> u64 {
+    let realtime_ns = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_nanos());
+    let agreed_ns = i128::from(at_realtime_ns) - i128::from(clock_offset_ns);
+    let wait_ns = agreed_ns - i128::try_from(realtime_ns).unwrap_or(i128::MAX);
+    now_ns().saturating_add(u64::try_from(wait_ns.max(0)).unwrap_or(u64::MAX))
 }
 
 fn catalogue(plan: &Plan) -> Result<Catalogue, ContentError> {
@@ -171,16 +168,35 @@ fn catalogue(plan: &Plan) -> Result<Catalogue, ContentError> {
 fn report_of_nothing(plan: &Plan, error: &str) -> Report {
     let mut tally = Tally::new();
     tally.error(error);
-    Report::new(plan, 0.0, tally, new_histogram(), 0, false)
+    let gathered = Gathered {
+        recorded: Recorded::new(),
+        hiccup: new_histogram(),
+        measured: Measured::default(),
+        cpu_cores: 0.0,
+        due: 0,
+        behind: 0,
+        generator_limited: Vec::new(),
+        interrupted: false,
+    };
+    Report::new(plan, 0.0, tally, gathered)
 }
 
 fn make_workers(shared: &Arc<Shared>) -> Vec<Arc<Worker>> {
     let count = shared.plan.workers();
+    let integral = match &shared.plan.schedule {
+        Schedule::Closed => None,
+        Schedule::Open { arrivals, stages } => Some((*arrivals, Arc::new(Integral::new(stages)))),
+    };
+    let share = shared.plan.share;
     let make = |index: usize| {
         let connections = (shared.plan.concurrency + index) / count;
-        let pacer = shared.plan.rate_per_second.map(|rate| {
-            let interval_ns = NS_PER_SECOND as f64 / rate;
-            Pacer::new(Share { interval_ns, workers: count as u64, index: index as u64 })
+        let pacer = integral.as_ref().map(|(arrivals, integral)| {
+            // Of the messages of this process every worker has every so manieth.
+            let slice = Slice {
+                offset: share.index + index as u64 * share.of.max(1),
+                stride: share.of.max(1) * count as u64,
+            };
+            Pacer::new(Cursor::new(Arc::clone(integral), *arrivals, slice, shared.plan.seed))
         });
         Arc::new(Worker::new(Arc::clone(shared), connections, pacer))
     };
@@ -200,70 +216,7 @@ fn spawn(worker: &Arc<Worker>, control: &Control, done: &SyncSender<()>) -> Opti
         .inspect_err(|error| {
             worker.tally(|tally| tally.error(&format!("the host refused a thread: {error}")));
             // The others would wait for this one's part of the schedule.
-            worker.run.claims.close();
+            worker.run.claims.close(now_ns());
         })
         .ok()
-}
-
-/// Collects the latencies of each second until all workers are done.
-fn watch_workers(
-    shared: &Shared,
-    workers: &[Arc<Worker>],
-    all_done: &Receiver<()>,
-    observer: &mut dyn Observer,
-) -> Histogram<u64> {
-    let (mut all, mut second, mut spare) = (new_histogram(), new_histogram(), new_histogram());
-    let (mut begin_ns, mut tick) = (shared.begin_ns, 0);
-    loop {
-        tick += 1;
-        let end_ns = shared.begin_ns + tick * NS_PER_SECOND;
-        let wait = Duration::from_nanos(end_ns.saturating_sub(now_ns()));
-        let running = all_done.recv_timeout(wait) == Err(RecvTimeoutError::Timeout);
-        second.reset();
-        for worker in workers {
-            spare.reset();
-            worker.tally(|tally| tally.turn(&mut spare));
-            add(&mut second, &spare);
-        }
-        add(&mut all, &second);
-        let now_ns = now_ns();
-        observer.second(&seen(shared, workers, &second, begin_ns, now_ns));
-        begin_ns = now_ns;
-        if !running {
-            return all;
-        }
-    }
-}
-
-fn seen<'a>(
-    shared: &Shared,
-    workers: &[Arc<Worker>],
-    latency: &'a Histogram<u64>,
-    begin_ns: u64,
-    end_ns: u64,
-) -> Second<'a> {
-    // The count of what has begun is read last, so that nothing answered seems to be in flight twice.
-    let total = total(workers);
-    Second {
-        offset: Duration::from_nanos(begin_ns - shared.begin_ns),
-        length: Duration::from_nanos(end_ns - begin_ns),
-        latency,
-        sent: total.sent,
-        failed: total.failed,
-        unknown: total.unknown,
-        in_flight: shared.claims.begun().saturating_sub(total.sent + total.failed + total.unknown),
-        connections: total.connections_open,
-    }
-}
-
-fn total(workers: &[Arc<Worker>]) -> Tally {
-    let mut total = Tally::new();
-    workers.iter().for_each(|worker| worker.tally(|tally| total.add(tally)));
-    total
-}
-
-fn add(sum: &mut Histogram<u64>, part: &Histogram<u64>) {
-    // All histograms are made by the same function with the same bounds, which is the only thing that could
-    // be refused.
-    sum.add(part).unwrap_or_default();
 }

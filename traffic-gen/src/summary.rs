@@ -30,6 +30,9 @@ pub(crate) fn text(report: &Report) -> String {
     lines.add("connections", &format!("{opened} opened, {lost} lost"));
     lines.add("elapsed", &format!("{:.3} s", report.elapsed_s));
     lines.add("rate", &rate(report));
+    for reason in &report.generator_limited {
+        lines.add("limited", &format!("by the generator: {reason}"));
+    }
     latencies(report, &mut lines);
     for (code, count) in report.reply_codes.iter().filter(|(code, _)| **code != 250) {
         lines.add("reply", &format!("{code}: {}", number(*count)));
@@ -44,9 +47,14 @@ pub(crate) fn text(report: &Report) -> String {
 }
 
 fn rate(report: &Report) -> String {
-    let per_second = |count: u64| if report.elapsed_s > 0.0 { count as f64 / report.elapsed_s } else { 0.0 };
-    let megabytes = per_second(report.bytes) / 1e6;
-    format!("{} msg/s, {:.2} MMH, {megabytes:.1} MB/s", grouped(per_second(report.sent)), report.mmh)
+    let length_s = report.measured.length_s;
+    let per_second = |count: u64| if length_s > 0.0 { count as f64 / length_s } else { 0.0 };
+    let megabytes = per_second(report.measured.bytes) / 1e6;
+    let mmh = match report.mmh {
+        Some(mmh) => format!("{mmh:.2} MMH"),
+        None => "MMH withdrawn".to_owned(),
+    };
+    format!("{} msg/s, {mmh}, {megabytes:.1} MB/s", grouped(per_second(report.measured.accepted)))
 }
 
 fn latencies(report: &Report, lines: &mut Lines) {

@@ -1,15 +1,12 @@
-//! What a worker has counted. Its own connections write it, and the reporter takes the last second's part
-//! out of it once a second.
+//! What a worker has counted. Its own connections write it, and the reporter looks at it once a second.
 //!
 //! Only final replies count: nothing is added when a message begins.
 
-use crate::sequences::Sequences;
 use std::collections::BTreeMap;
 
-use hdrhistogram::Histogram;
-use reports::latency::{new_histogram, record_ns};
-
 use crate::clock::NS_PER_SECOND;
+use crate::sequences::Sequences;
+use crate::start::Times;
 
 /// Seconds that are counted one by one, a week; later replies count for the last of them.
 const SECONDS_MAX: usize = 7 * 86_400;
@@ -17,18 +14,43 @@ const SECONDS_MAX: usize = 7 * 86_400;
 /// Kinds of error told apart; what comes after counts as `other`.
 const ERROR_KINDS_MAX: usize = 64;
 
-/// Counts of one worker, or of all.
-#[derive(Clone, Debug)]
-pub(crate) struct Tally {
+/// Messages by their end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
     pub(crate) sent: u64,
     pub(crate) failed: u64,
     pub(crate) unknown: u64,
+    /// Bytes of header and body of the messages sent.
+    pub(crate) bytes: u64,
+}
+
+impl Counts {
+    /// Messages that have begun and ended.
+    pub(crate) fn ended(&self) -> u64 {
+        self.sent + self.failed + self.unknown
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.sent += other.sent;
+        self.failed += other.failed;
+        self.unknown += other.unknown;
+        self.bytes += other.bytes;
+    }
+}
+
+/// Counts of one worker, or of all.
+#[derive(Clone, Debug)]
+pub(crate) struct Tally {
+    /// Of the whole run.
+    pub(crate) all: Counts,
+    /// Of the messages that count for the figures.
+    pub(crate) measured: Counts,
+    /// Messages accepted while the figures were taken, whenever they were due.
+    pub(crate) accepted_in_window: u64,
     /// The messages counted in `failed`.
     pub(crate) failed_sequences: Sequences,
     /// The messages counted in `unknown`.
     pub(crate) unknown_sequences: Sequences,
-    /// Bytes of header and body of the messages sent.
-    pub(crate) bytes: u64,
     pub(crate) connections_opened: u64,
     pub(crate) connections_lost: u64,
     pub(crate) connections_open: u64,
@@ -39,8 +61,17 @@ pub(crate) struct Tally {
     /// Final replies by their code.
     pub(crate) reply_codes: BTreeMap<u16, u64>,
     pub(crate) errors: BTreeMap<String, u64>,
-    /// Latency of the messages sent since the last [`Tally::turn`].
-    pub(crate) latency: Histogram<u64>,
+}
+
+/// The times of one message, `CLOCK_MONOTONIC`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Begun {
+    /// When it was due, which is what the message says; in a closed loop when it began.
+    pub(crate) meant_ns: u64,
+    /// When MAIL was written.
+    pub(crate) begun_ns: u64,
+    /// When it was due and a connection stood ready; in a closed loop when it began.
+    pub(crate) ready_ns: u64,
 }
 
 /// The end of one message.
@@ -50,20 +81,18 @@ pub(crate) struct Final {
     pub(crate) code: u16,
     pub(crate) positive: bool,
     pub(crate) bytes: u64,
-    /// What `sent` said: the intended time, or the time of MAIL.
-    pub(crate) sent_ns: u64,
+    pub(crate) begun: Begun,
     pub(crate) reply_ns: u64,
 }
 
 impl Tally {
     pub(crate) fn new() -> Self {
         Self {
-            sent: 0,
-            failed: 0,
-            unknown: 0,
+            all: Counts::default(),
+            measured: Counts::default(),
+            accepted_in_window: 0,
             failed_sequences: Sequences::default(),
             unknown_sequences: Sequences::default(),
-            bytes: 0,
             connections_opened: 0,
             connections_lost: 0,
             connections_open: 0,
@@ -72,25 +101,27 @@ impl Tally {
             per_second: Vec::new(),
             reply_codes: BTreeMap::new(),
             errors: BTreeMap::new(),
-            latency: new_histogram(),
         }
     }
 
-    /// Counts a message that was answered. The latency is that of accepted messages only: refusals are
-    /// often quicker.
-    pub(crate) fn answered(&mut self, message: &Final, start_ns: u64) {
+    /// Counts a message that was answered.
+    pub(crate) fn answered(&mut self, message: &Final, times: &Times) {
         *self.reply_codes.entry(message.code).or_insert(0) += 1;
-        self.first_sent_ns = self.first_sent_ns.min(message.sent_ns);
-        self.last_reply_ns = self.last_reply_ns.max(message.reply_ns);
+        let counts = times.counts(message.begun.meant_ns);
+        self.seen(message.begun.meant_ns, message.reply_ns);
         if !message.positive {
-            self.failed += 1;
+            self.all.failed += 1;
+            self.measured.failed += u64::from(counts);
             self.failed_sequences.add(message.sequence);
             return;
         }
-        self.sent += 1;
-        self.bytes += message.bytes;
-        record_ns(&mut self.latency, message.reply_ns.saturating_sub(message.sent_ns));
-        let second = message.reply_ns.saturating_sub(start_ns) / NS_PER_SECOND;
+        let one = Counts { sent: 1, bytes: message.bytes, ..Counts::default() };
+        self.all.add(&one);
+        if counts {
+            self.measured.add(&one);
+        }
+        self.accepted_in_window += u64::from(times.has(message.reply_ns));
+        let second = message.reply_ns.saturating_sub(times.start_ns) / NS_PER_SECOND;
         let second = usize::try_from(second).unwrap_or(usize::MAX).min(SECONDS_MAX - 1);
         if self.per_second.len() <= second {
             self.per_second.resize(second + 1, 0);
@@ -99,19 +130,24 @@ impl Tally {
     }
 
     /// Counts a message whose answer will never be read.
-    pub(crate) fn lost(&mut self, sequence: u64, sent_ns: u64, now_ns: u64) {
-        self.unknown += 1;
+    pub(crate) fn lost(&mut self, sequence: u64, meant_ns: u64, now_ns: u64, times: &Times) {
+        self.all.unknown += 1;
+        self.measured.unknown += u64::from(times.counts(meant_ns));
         self.unknown_sequences.add(sequence);
-        self.first_sent_ns = self.first_sent_ns.min(sent_ns);
-        self.last_reply_ns = self.last_reply_ns.max(now_ns);
+        self.seen(meant_ns, now_ns);
     }
 
     /// Counts a message that could not be offered to the server, such as one above its size limit.
-    pub(crate) fn refused_here(&mut self, sequence: u64, sent_ns: u64) {
-        self.failed += 1;
+    pub(crate) fn refused_here(&mut self, sequence: u64, meant_ns: u64, times: &Times) {
+        self.all.failed += 1;
+        self.measured.failed += u64::from(times.counts(meant_ns));
         self.failed_sequences.add(sequence);
-        self.first_sent_ns = self.first_sent_ns.min(sent_ns);
-        self.last_reply_ns = self.last_reply_ns.max(sent_ns);
+        self.seen(meant_ns, meant_ns);
+    }
+
+    fn seen(&mut self, meant_ns: u64, end_ns: u64) {
+        self.first_sent_ns = self.first_sent_ns.min(meant_ns);
+        self.last_reply_ns = self.last_reply_ns.max(end_ns);
     }
 
     pub(crate) fn error(&mut self, kind: &str) {
@@ -124,33 +160,32 @@ impl Tally {
         }
     }
 
-    /// Takes out the latencies since the last turn; `empty` comes in their place.
-    pub(crate) fn turn(&mut self, empty: &mut Histogram<u64>) {
-        std::mem::swap(&mut self.latency, empty);
-    }
-
-    /// Adds everything except the latencies.
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.sent += other.sent;
-        self.failed += other.failed;
-        self.unknown += other.unknown;
-        self.failed_sequences.add_all(&other.failed_sequences);
-        self.unknown_sequences.add_all(&other.unknown_sequences);
-        self.bytes += other.bytes;
+    /// Adds what somebody sees who looks once a second: everything but the lists.
+    pub(crate) fn add_counts(&mut self, other: &Self) {
+        self.all.add(&other.all);
+        self.measured.add(&other.measured);
+        self.accepted_in_window += other.accepted_in_window;
         self.connections_opened += other.connections_opened;
         self.connections_lost += other.connections_lost;
         self.connections_open += other.connections_open;
         self.first_sent_ns = self.first_sent_ns.min(other.first_sent_ns);
         self.last_reply_ns = self.last_reply_ns.max(other.last_reply_ns);
-        if self.per_second.len() < other.per_second.len() {
-            self.per_second.resize(other.per_second.len(), 0);
-        }
-        self.per_second.iter_mut().zip(&other.per_second).for_each(|(sum, count)| *sum += count);
         other
             .reply_codes
             .iter()
             .for_each(|(code, count)| *self.reply_codes.entry(*code).or_insert(0) += count);
         other.errors.iter().for_each(|(kind, count)| *self.errors.entry(kind.clone()).or_insert(0) += count);
+    }
+
+    /// Adds everything.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.add_counts(other);
+        self.failed_sequences.add_all(&other.failed_sequences);
+        self.unknown_sequences.add_all(&other.unknown_sequences);
+        if self.per_second.len() < other.per_second.len() {
+            self.per_second.resize(other.per_second.len(), 0);
+        }
+        self.per_second.iter_mut().zip(&other.per_second).for_each(|(sum, count)| *sum += count);
     }
 }
 
@@ -158,18 +193,38 @@ impl Tally {
 mod tests {
     use super::*;
 
+    const BEGUN: Begun = Begun { meant_ns: 1_000, begun_ns: 1_000, ready_ns: 1_000 };
+
+    fn refused() -> Final {
+        Final { sequence: 0, code: 550, positive: false, bytes: 10, begun: BEGUN, reply_ns: 2_000 }
+    }
+
     #[test]
-    fn a_refusal_counts_but_its_latency_does_not() {
-        let mut tally = Tally::new();
-        let refused =
-            Final { sequence: 0, code: 550, positive: false, bytes: 10, sent_ns: 1_000, reply_ns: 2_000 };
-        tally.answered(&refused, 0);
-        tally.answered(&Final { code: 250, positive: true, reply_ns: 1_500_000_000, ..refused }, 0);
-        tally.lost(1, 500, 3_000);
-        assert_eq!((tally.sent, tally.failed, tally.unknown, tally.bytes), (1, 1, 1, 10));
-        assert_eq!((tally.latency.len(), tally.first_sent_ns, tally.last_reply_ns), (1, 500, 1_500_000_000));
+    fn every_end_counts_once() {
+        let (mut tally, times) = (Tally::new(), Times { until_ns: u64::MAX, ..Times::default() });
+        tally.answered(&refused(), &times);
+        tally.answered(&Final { code: 250, positive: true, reply_ns: 1_500_000_000, ..refused() }, &times);
+        tally.lost(1, 500, 3_000, &times);
+        assert_eq!(tally.all, Counts { sent: 1, failed: 1, unknown: 1, bytes: 10 });
+        assert_eq!((tally.measured, tally.accepted_in_window), (tally.all, 1));
+        assert_eq!((tally.first_sent_ns, tally.last_reply_ns), (500, 1_500_000_000));
         assert_eq!(tally.per_second, [0, 1]);
         assert_eq!(tally.reply_codes, BTreeMap::from([(250, 1), (550, 1)]));
+    }
+
+    #[test]
+    fn a_message_belongs_to_the_window_in_which_it_was_due() {
+        let (mut tally, times) = (Tally::new(), Times { start_ns: 0, from_ns: 1_001, until_ns: 3_000 });
+        let accepted = Final { code: 250, positive: true, ..refused() };
+        // Due in the warm-up and answered after it: work of the window, not a message of it.
+        tally.answered(&accepted, &times);
+        tally.lost(1, 1_000, 2_000, &times);
+        tally.refused_here(2, 1_000, &times);
+        assert_eq!((tally.measured, tally.accepted_in_window), (Counts::default(), 1));
+        // Due in the window and answered after its end.
+        let late = Begun { meant_ns: 2_999, ..BEGUN };
+        tally.answered(&Final { begun: late, reply_ns: 5_000, ..accepted }, &times);
+        assert_eq!((tally.measured.sent, tally.accepted_in_window, tally.all.sent), (1, 1, 2));
     }
 
     #[test]

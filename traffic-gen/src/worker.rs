@@ -5,6 +5,7 @@
 //! long for the server.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,7 +17,8 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::clock::now_ns;
 use crate::connection::{self, Ending};
 use crate::flight::{Flight, Stage};
-use crate::pacer::Pacer;
+use crate::pacer::{Pacer, Timer};
+use crate::recorded::Book;
 use crate::run::{Shared, Stop};
 use crate::start::START_WAIT_MAX;
 use crate::tally::Tally;
@@ -43,7 +45,7 @@ pub(crate) struct Worker {
     pub(crate) started: Semaphore,
     ready: Notify,
     connections: usize,
-    tally: Mutex<Tally>,
+    book: Mutex<Book>,
     /// Seconds since the worker started.
     second: AtomicU32,
     /// Connections that have been ready, or have ended before they were.
@@ -52,6 +54,8 @@ pub(crate) struct Worker {
 
 impl Worker {
     pub(crate) fn new(run: Arc<Shared>, connections: usize, pacer: Option<Pacer>) -> Self {
+        let plan = &run.plan;
+        let book = Book::new(plan.schedule.is_open(), !plan.warm_up.is_zero());
         Self {
             run,
             pacer,
@@ -59,15 +63,21 @@ impl Worker {
             started: Semaphore::new(0),
             ready: Notify::new(),
             connections,
-            tally: Mutex::new(Tally::new()),
+            book: Mutex::new(book),
             second: AtomicU32::new(0),
             settled: AtomicU32::new(0),
         }
     }
 
-    /// Works on the tally. Only the reporter ever wants the lock beside this worker's own thread.
+    /// Works on the counts and distributions. Only the reporter ever wants the lock beside this worker's own
+    /// thread.
+    pub(crate) fn book<R>(&self, work: impl FnOnce(&mut Book) -> R) -> R {
+        work(&mut self.book.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Works on the counts alone.
     pub(crate) fn tally<R>(&self, work: impl FnOnce(&mut Tally) -> R) -> R {
-        work(&mut self.tally.lock().unwrap_or_else(PoisonError::into_inner))
+        self.book(|book| work(&mut book.tally))
     }
 
     pub(crate) fn second(&self) -> u32 {
@@ -117,16 +127,27 @@ impl Worker {
     async fn pace(&self) {
         // Beginning without some of them is what the limit is for.
         let _ = timeout(START_WAIT_MAX, self.ready.notified()).await;
+        if let Err(error) = self.wait_for_agreed_start().await {
+            self.tally(|tally| tally.error(&format!("the host refused a timer: {error}")));
+        }
         let start_ns = self.run.start.begin(&self.run.claims);
         self.started.close();
         if let Some(pacer) = &self.pacer
             && let Err(error) = pacer.run(start_ns, &self.run.claims).await
         {
             self.tally(|tally| tally.error(&format!("the host refused a timer: {error}")));
-            self.run.claims.close();
+            self.run.claims.close(now_ns());
             pacer.close();
         }
         std::future::pending().await
+    }
+
+    /// Waits until the time at which all machines begin, if there is one.
+    async fn wait_for_agreed_start(&self) -> io::Result<()> {
+        match self.run.start.agreed_ns() {
+            Some(agreed_ns) => Timer::new()?.wait_until(agreed_ns).await,
+            None => Ok(()),
+        }
     }
 }
 
@@ -217,12 +238,13 @@ impl Crew {
     fn sweep(&mut self) {
         let second = self.worker.second.fetch_add(1, Ordering::Relaxed);
         self.drain_if_done();
-        if self.worker.run.start.at_ns() > 0 {
+        if self.worker.run.start.times().is_some() {
             // Another worker has its connections and has begun; this one's missing ones may never come.
             self.worker.ready.notify_one();
         }
         let timeout = u32::try_from(self.worker.run.plan.timeout.as_secs()).unwrap_or(u32::MAX).max(1);
-        let drained_long = self.draining_since.is_some_and(|since| second.saturating_sub(since) > timeout);
+        let drain = u32::try_from(self.worker.run.plan.drain.as_secs()).unwrap_or(u32::MAX).max(1);
+        let drained_long = self.draining_since.is_some_and(|since| second.saturating_sub(since) > drain);
         self.give_up(|seat, second| {
             let silent = seat.flight.silent_seconds(second);
             match seat.flight.stage() {
@@ -238,7 +260,7 @@ impl Crew {
         if stop == Stop::Not {
             return;
         }
-        self.worker.run.claims.close();
+        self.worker.run.claims.close(now_ns());
         self.drain_if_done();
         if stop == Stop::Now {
             self.give_up(|_, _| Some(Some("interrupted")));

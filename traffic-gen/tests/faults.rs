@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use traffic_gen::{ContentPlan, Control, Observer, Plan, Report, Second, run, run_observed};
+use traffic_gen::{ContentPlan, Control, Observer, Plan, Report, Schedule, Second, run, run_observed};
 
 mod support;
 
@@ -147,7 +147,7 @@ fn a_server_that_closes_an_idle_connection_costs_no_message() {
     let server = Server::start(|number| if number < 1 { Answer::AcceptAndVanish } else { Answer::Accept });
     // The second message is due an hour later than anybody waits; the loss is noticed while the connection
     // is idle.
-    let report = run(Plan { concurrency: 1, rate_per_second: Some(1.0 / 3600.0), ..plan(&server, 2) });
+    let report = run(Plan { concurrency: 1, schedule: Schedule::rate(1.0 / 3600.0), ..plan(&server, 2) });
     assert_eq!(counts(&report), (1, 0, 0, 1));
     assert_eq!((report.connections_lost, report.exit_code()), (1, 1));
 }

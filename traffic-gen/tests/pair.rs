@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use message::traffic::RunId;
-use traffic_gen::{ContentPlan, Plan, RecipientPlan, Report, run};
+use traffic_gen::{ContentPlan, Plan, RecipientPlan, Report, Schedule, run};
 
 mod support;
 
@@ -40,7 +40,7 @@ fn what_is_sent_has_arrived() {
     let (report, stats, ledger) = into_sink(|_| {});
     assert_complete(&report, &stats, &ledger);
     assert_eq!(report.latency.len(), 500);
-    assert!(report.latency_us.max > 0.0 && stats.latency_us.max > 0.0 && report.mmh > 0.0);
+    assert!(report.latency_us.max > 0.0 && stats.latency_us.max > 0.0 && report.mmh_observed > 0.0);
     assert_eq!(report.per_second.iter().sum::<u64>(), 500);
     assert_eq!(report.reply_codes, BTreeMap::from([(250, 500)]));
     assert_eq!((report.connections, report.connections_lost), (8, 0));
@@ -54,8 +54,8 @@ fn large_bodies_and_every_way_to_send_them() {
     for (pipelining, chunking) in [(true, true), (true, false), (false, true), (false, false)] {
         let (report, stats, ledger) = into_sink(|plan| {
             plan.content = ContentPlan::fixed(200_000);
-            plan.pipelining = pipelining;
-            plan.chunking = chunking;
+            plan.transport.pipelining = pipelining;
+            plan.transport.chunking = chunking;
         });
         assert_complete(&report, &stats, &ledger);
     }
@@ -66,7 +66,7 @@ fn dots_and_foreign_line_ends_survive_data() {
     for file in [&b".\n..\n.a\n"[..], b"X-A: b\n\n.\n", b"", b"no line end"] {
         let (report, stats, ledger) = into_sink(|plan| {
             plan.content = ContentPlan::file(file.to_vec());
-            plan.chunking = false;
+            plan.transport.chunking = false;
         });
         assert_complete(&report, &stats, &ledger);
     }
@@ -74,7 +74,7 @@ fn dots_and_foreign_line_ends_survive_data() {
 
 #[test]
 fn a_rate_sends_the_same_mail_and_measures_from_the_intended_time() {
-    let (report, stats, ledger) = into_sink(|plan| plan.rate_per_second = Some(5_000.0));
+    let (report, stats, ledger) = into_sink(|plan| plan.schedule = Schedule::rate(5_000.0));
     assert_complete(&report, &stats, &ledger);
     // 500 messages at 5,000 a second are intended over 99.8 ms, however fast the machine is.
     assert!(report.elapsed_s >= 0.0998, "{}", report.elapsed_s);

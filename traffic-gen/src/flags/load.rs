@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use message::traffic::RunId;
-use traffic_gen::{Plan, connections_that_fit, file_limit_raise, parse};
+use traffic_gen::{Plan, Schedule, connections_that_fit, file_limit_raise, parse};
 
 #[derive(Args)]
 pub(crate) struct LoadFlags {
@@ -34,10 +34,11 @@ impl LoadFlags {
         if let Some(concurrency) = self.concurrency {
             plan.concurrency = usize::try_from(concurrency).unwrap_or(usize::MAX);
         }
+        plan.concurrency_asked = plan.concurrency;
         plan.concurrency = fit(plan.concurrency, plan.workers);
         plan.message_count = self.message_count;
         plan.duration = self.duration;
-        plan.rate_per_second = self.rate;
+        plan.schedule = self.rate.map_or(Schedule::Closed, Schedule::rate);
         plan.seed = self.seed.unwrap_or(plan.seed);
         plan.run_id = self.run_id.unwrap_or(plan.run_id);
     }

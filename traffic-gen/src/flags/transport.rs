@@ -36,5 +36,6 @@ impl TransportFlags {
         plan.helo.clone_from(&self.helo);
         plan.keep_going = self.keep_going;
         plan.timeout = self.timeout;
+        plan.drain = self.timeout;
     }
 }
