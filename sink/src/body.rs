@@ -22,6 +22,7 @@ pub(crate) struct BodyReader {
     traffic: Option<TrafficHeader>,
     crc: u32,
     bytes: u64,
+    connection: u64,
 }
 
 /// What a finished message was.
@@ -31,11 +32,25 @@ pub(crate) struct Arrived {
     pub(crate) bytes: u64,
     /// What the laboratory's header said, where there was one.
     pub(crate) traffic: Option<TrafficHeader>,
+    /// CRC-32C of the body; 0 where there was no header that promised one.
+    pub(crate) crc: u32,
+    /// The number of the connection that brought it.
+    pub(crate) connection: u64,
+}
+
+impl Arrived {
     /// Whether the body has the sum that the header promised.
-    pub(crate) intact: bool,
+    pub(crate) fn is_intact(&self) -> bool {
+        self.traffic.is_none_or(|traffic| traffic.crc == self.crc)
+    }
 }
 
 impl BodyReader {
+    /// Reads for the connection of that number.
+    pub(crate) fn of(connection: u64) -> Self {
+        Self { connection, ..Self::default() }
+    }
+
     /// Forgets what came before.
     pub(crate) fn start(&mut self) {
         self.held.clear();
@@ -61,8 +76,7 @@ impl BodyReader {
 
     /// The message is complete.
     pub(crate) fn finish(&self) -> Arrived {
-        let intact = self.traffic.is_none_or(|traffic| traffic.crc == self.crc);
-        Arrived { bytes: self.bytes, traffic: self.traffic, intact }
+        Arrived { bytes: self.bytes, traffic: self.traffic, crc: self.crc, connection: self.connection }
     }
 
     fn feed_header(&mut self, part: &[u8]) {
@@ -142,18 +156,20 @@ mod tests {
     #[test]
     fn a_changed_body_is_noticed() {
         let whole = message(b"hello\r\n", body_crc(b"hello\r\n"));
-        assert!(read(&[&whole]).intact);
+        assert!(read(&[&whole]).is_intact());
         let damaged = message(b"hellO\r\n", body_crc(b"hello\r\n"));
-        assert!(!read(&[&damaged]).intact);
+        assert!(!read(&[&damaged]).is_intact());
         let cut = &whole[..whole.len() - 1];
-        assert!(!read(&[cut]).intact);
+        assert!(!read(&[cut]).is_intact());
     }
 
     #[test]
     fn a_header_without_end_is_given_up() {
         let long = [b'a'; HEADER_BYTES_MAX];
         let arrived = read(&[&long, &long, b"\r\n\r\n"]);
-        assert_eq!(arrived, Arrived { bytes: 2 * HEADER_BYTES_MAX as u64 + 4, traffic: None, intact: true });
+        let bytes = 2 * HEADER_BYTES_MAX as u64 + 4;
+        assert_eq!(arrived, Arrived { bytes, traffic: None, crc: 0, connection: 0 });
+        assert!(arrived.is_intact());
     }
 
     proptest! {
@@ -170,7 +186,7 @@ mod tests {
             let arrived = read(&parts);
             prop_assert!(arrived.traffic.is_some());
             prop_assert_eq!(arrived, read(&[&whole]));
-            prop_assert!(arrived.intact);
+            prop_assert!(arrived.is_intact());
         }
     }
 }

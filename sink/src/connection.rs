@@ -69,7 +69,7 @@ impl Connection {
             replies,
             replies_written: 0,
             recipients: Vec::new(),
-            body: BodyReader::default(),
+            body: BodyReader::of(number),
             ends: false,
         }
     }

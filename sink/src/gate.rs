@@ -50,9 +50,10 @@ impl Gate {
         self.open() >= self.connections_max
     }
 
-    pub(crate) fn enter(&self) {
+    /// Counts one more connection and returns its number, from 1, which no other connection gets.
+    pub(crate) fn enter(&self) -> u64 {
         self.open.fetch_add(1, Ordering::Relaxed);
-        self.opened.fetch_add(1, Ordering::Relaxed);
+        self.opened.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     pub(crate) fn leave(&self) {

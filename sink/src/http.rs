@@ -7,18 +7,20 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use message::traffic::RunId;
 use reports::latency::HlogWriter;
+use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::watch;
 
+use crate::ledger_report::{LedgerBitmap, LedgerReport};
 use crate::server::Shared;
-use crate::stats::{LedgerReport, latency_of};
+use crate::stats::latency_of;
 
 pub(crate) async fn serve(
     listener: TcpListener,
@@ -42,9 +44,36 @@ async fn stats(State(shared): State<Arc<Shared>>) -> Response {
     Json(shared.stats()).into_response()
 }
 
-async fn ledger(State(shared): State<Arc<Shared>>, Path(run): Path<String>) -> Response {
-    let report = run.parse().ok().and_then(|run| LedgerReport::new(&shared.tallies(), run));
-    report.map_or_else(|| unknown(&run), |report| Json(report).into_response())
+/// What may follow `/ledger/<run>?`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LedgerQuery {
+    #[serde(default)]
+    format: LedgerFormat,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum LedgerFormat {
+    /// Everything, as ranges and lists.
+    #[default]
+    Json,
+    /// The sequence numbers alone, a bit each.
+    Bitmap,
+}
+
+async fn ledger(
+    State(shared): State<Arc<Shared>>,
+    Path(run): Path<String>,
+    Query(query): Query<LedgerQuery>,
+) -> Response {
+    let Ok(id) = run.parse::<RunId>() else { return unknown(&run) };
+    let tallies = shared.tallies();
+    let answer = match query.format {
+        LedgerFormat::Json => LedgerReport::new(&tallies, id).map(|report| Json(report).into_response()),
+        LedgerFormat::Bitmap => LedgerBitmap::new(&tallies, id).map(|bitmap| Json(bitmap).into_response()),
+    };
+    answer.unwrap_or_else(|| unknown(&run))
 }
 
 async fn hlog(State(shared): State<Arc<Shared>>, Path(run): Path<String>) -> Response {

@@ -1,41 +1,47 @@
-//! Which sequence numbers of a run have arrived, and for whom.
+//! Which sequence numbers of a run have arrived, for whom, and when.
 //!
-//! Owns, for one run on one worker, a table with one 32-bit fingerprint of the recipient per sequence
-//! number, in chunks; further recipients of the same number go to a set beside it. A number seen again for
-//! the same recipient is a duplicate. Numbers are chosen by the sender, so the table grows only while it is
-//! dense and within a budget; what it refuses is counted as untracked, never guessed. Workers do not share
-//! a table: [`merge`] finds what two of them have both seen.
+//! Owns, for one run on one worker, tables with one 32-bit fingerprint of a recipient per sequence number, in
+//! chunks; the second recipient of a number goes to the second table and so on, and what is beyond
+//! [`PLANES_MAX`] recipients goes to a set beside them. A number seen again for the same recipient is a
+//! duplicate. Numbers are chosen by the sender, so the tables grow only while they are dense and within a
+//! budget; what they refuse is counted as untracked, never guessed. Workers do not share a table:
+//! [`merge`] finds what two of them have both seen.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod chunk;
+mod merge;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Sequence numbers in one chunk.
-const CHUNK_NUMBERS: usize = 4096;
+use chunk::{Chunk, NOBODY, NUMBERS};
+pub(crate) use merge::{Merged, Repeat, bitmaps, merge};
 
 /// Memory of one chunk, in bytes.
-pub(crate) const CHUNK_BYTES: usize = CHUNK_NUMBERS * size_of::<u32>();
+pub(crate) const CHUNK_BYTES: usize = size_of::<Chunk>();
 
-/// Chunks that a run may start without having filled others: a hostile sender gets a mebibyte.
+/// Chunks that a run may start without having filled others: a hostile sender gets a mebibyte and a half.
 const CHUNKS_FREE: usize = 64;
 
 /// Numbers that must have arrived for each further chunk. Far below a full chunk, because each of many
 /// workers sees only its share.
 const NUMBERS_PER_CHUNK_MIN: usize = 16;
 
-/// Pairs of number and recipient kept for numbers with more than one recipient, in pairs (about 100 bytes
-/// each).
-const FURTHER_PAIRS_MAX: usize = 1 << 20;
+/// Recipients of one number that are kept in tables.
+const PLANES_MAX: usize = 8;
 
-/// Ranges that a report lists before it says that it was cut.
-pub(crate) const RANGES_MAX: usize = 100_000;
+/// Pairs of number and recipient kept beyond the tables, in pairs (about 100 bytes each).
+const FURTHER_PAIRS_MAX: usize = 1 << 18;
 
-type Chunk = [u32; CHUNK_NUMBERS];
+/// The chunks of one recipient each per number, by number divided by the size of a chunk.
+type Plane = BTreeMap<u64, Arc<Chunk>>;
 
-/// The table of one run on one worker. Cloning is cheap: chunks are shared until one side writes.
+/// The tables of one run on one worker. Cloning is cheap: chunks are shared until one side writes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger {
-    chunks: BTreeMap<u64, Arc<Chunk>>,
-    further: Arc<BTreeSet<(u64, u32)>>,
+    planes: Vec<Plane>,
+    /// With the time of the first arrival in nanoseconds.
+    further: Arc<BTreeMap<(u64, u32), u64>>,
+    chunks: usize,
     pairs: usize,
 }
 
@@ -43,163 +49,108 @@ pub(crate) struct Ledger {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
     New,
-    Again,
+    /// It has arrived before, first at about that time.
+    Again {
+        first_ns: u64,
+    },
     /// The budget is spent, or the numbers are too far apart.
     Untracked,
 }
 
 impl Ledger {
+    /// Sequence numbers in one chunk.
+    pub(crate) const CHUNK_NUMBERS: u64 = NUMBERS as u64;
+
     /// Notes one delivery. `chunks_left` is the budget of all runs and shrinks with each new chunk.
-    pub(crate) fn insert(&mut self, sequence: u64, recipient: u32, chunks_left: &mut usize) -> Seen {
+    pub(crate) fn insert(
+        &mut self,
+        sequence: u64,
+        recipient: u32,
+        now_ns: u64,
+        chunks_left: &mut usize,
+    ) -> Seen {
         let (index, offset) = place(sequence);
-        let room = *chunks_left > 0 && self.chunks.len() < CHUNKS_FREE + self.pairs / NUMBERS_PER_CHUNK_MIN;
-        let chunk = match self.chunks.get_mut(&index) {
-            Some(chunk) => chunk,
-            None if room => {
-                *chunks_left -= 1;
-                self.chunks.entry(index).or_insert_with(|| Arc::new([0; CHUNK_NUMBERS]))
+        for number in 0..PLANES_MAX {
+            let Some(chunk) = self.chunk(number, index, now_ns, chunks_left) else { return Seen::Untracked };
+            let there = chunk.recipient(offset);
+            if there == recipient {
+                return Seen::Again { first_ns: chunk.arrived_ns(offset) };
             }
-            None => return Seen::Untracked,
-        };
-        let slot = &mut Arc::make_mut(chunk)[offset];
-        if *slot == recipient {
-            return Seen::Again;
+            if there == NOBODY {
+                Arc::make_mut(chunk).set(offset, recipient, now_ns);
+                self.pairs += 1;
+                return Seen::New;
+            }
         }
-        if *slot == 0 {
-            *slot = recipient;
-            self.pairs += 1;
-            return Seen::New;
-        }
-        self.insert_further(sequence, recipient)
+        self.insert_further(sequence, recipient, now_ns)
     }
 
-    /// How many chunks the table holds.
+    /// How many chunks the tables hold.
     pub(crate) fn chunks(&self) -> usize {
-        self.chunks.len()
+        self.chunks
     }
 
-    /// How many different pairs of number and recipient it holds.
+    /// How many different pairs of number and recipient there are.
     pub(crate) fn pairs(&self) -> usize {
         self.pairs
     }
 
-    fn insert_further(&mut self, sequence: u64, recipient: u32) -> Seen {
-        if self.further.contains(&(sequence, recipient)) {
-            return Seen::Again;
+    /// The chunk where that number has its place, made where there is none and room for it.
+    fn chunk(
+        &mut self,
+        plane: usize,
+        index: u64,
+        now_ns: u64,
+        chunks_left: &mut usize,
+    ) -> Option<&mut Arc<Chunk>> {
+        if self.planes.len() <= plane {
+            self.planes.push(Plane::new());
+        }
+        let room = *chunks_left > 0 && self.chunks < CHUNKS_FREE + self.pairs / NUMBERS_PER_CHUNK_MIN;
+        match self.planes[plane].entry(index) {
+            std::collections::btree_map::Entry::Occupied(entry) => Some(entry.into_mut()),
+            std::collections::btree_map::Entry::Vacant(entry) if room => {
+                *chunks_left -= 1;
+                self.chunks += 1;
+                Some(entry.insert(Arc::new(Chunk::new(now_ns))))
+            }
+            std::collections::btree_map::Entry::Vacant(_) => None,
+        }
+    }
+
+    fn insert_further(&mut self, sequence: u64, recipient: u32, now_ns: u64) -> Seen {
+        if let Some(first_ns) = self.further.get(&(sequence, recipient)) {
+            return Seen::Again { first_ns: *first_ns };
         }
         if self.further.len() >= FURTHER_PAIRS_MAX {
             return Seen::Untracked;
         }
-        Arc::make_mut(&mut self.further).insert((sequence, recipient));
+        Arc::make_mut(&mut self.further).insert((sequence, recipient), now_ns);
         self.pairs += 1;
         Seen::New
     }
 }
 
-/// The tables of all workers for one run, seen as one.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Merged {
-    /// Different pairs of number and recipient.
-    pub(crate) distinct: u64,
-    /// Pairs that more than one worker has: duplicates that no worker could see alone.
-    pub(crate) shared: u64,
-    /// Ranges of numbers that have arrived, both ends included, in order.
-    pub(crate) had: Vec<(u64, u64)>,
-    /// Whether there were more ranges than the limit.
-    pub(crate) cut: bool,
-}
-
-impl Merged {
-    /// The gaps below the highest number seen.
-    pub(crate) fn missing(&self) -> Vec<(u64, u64)> {
-        let mut next = 0;
-        let mut gaps = Vec::new();
-        for &(first, last) in &self.had {
-            if first > next {
-                gaps.push((next, first - 1));
-            }
-            next = last.saturating_add(1);
-        }
-        gaps
-    }
-
-    fn push(&mut self, sequence: u64) {
-        let full = self.had.len() == RANGES_MAX;
-        match self.had.last_mut() {
-            Some((_, last)) if last.checked_add(1) == Some(sequence) => *last = sequence,
-            _ if full => self.cut = true,
-            _ => self.had.push((sequence, sequence)),
-        }
-    }
-}
-
-/// Puts the tables of all workers together.
-pub(crate) fn merge(ledgers: &[Ledger]) -> Merged {
-    let mut merged = Merged::default();
-    let indexes: BTreeSet<u64> = ledgers.iter().flat_map(|ledger| ledger.chunks.keys().copied()).collect();
-    for index in indexes {
-        let chunks: Vec<&Chunk> =
-            ledgers.iter().filter_map(|ledger| ledger.chunks.get(&index)).map(AsRef::as_ref).collect();
-        merged.shared += pairs_shared(index, &chunks, ledgers);
-        for offset in 0..CHUNK_NUMBERS {
-            if chunks.iter().any(|chunk| chunk[offset] != 0) {
-                merged.push(index * CHUNK_NUMBERS as u64 + offset as u64);
-            }
-        }
-    }
-    let pairs: usize = ledgers.iter().map(Ledger::pairs).sum();
-    merged.distinct = pairs as u64 - merged.shared;
-    merged
-}
-
-/// How many pairs of this chunk more than one worker has, each counted once less than it was seen.
-fn pairs_shared(index: u64, chunks: &[&Chunk], ledgers: &[Ledger]) -> u64 {
-    let first = index * CHUNK_NUMBERS as u64;
-    let numbers = (first, 0)..=(first + (CHUNK_NUMBERS as u64 - 1), u32::MAX);
-    let further: Vec<(u64, u32)> =
-        ledgers.iter().flat_map(|ledger| ledger.further.range(numbers.clone()).copied()).collect();
-    match chunks {
-        [_] if further.is_empty() => 0,
-        [a, b] if further.is_empty() => {
-            a.iter().zip(b.iter()).filter(|(left, right)| left == right && **left != 0).count() as u64
-        }
-        _ => pairs_repeated(first, chunks, further),
-    }
-}
-
-fn pairs_repeated(first: u64, chunks: &[&Chunk], mut pairs: Vec<(u64, u32)>) -> u64 {
-    for chunk in chunks {
-        let used = chunk.iter().enumerate().filter(|(_, recipient)| **recipient != 0);
-        pairs.extend(used.map(|(offset, recipient)| (first + offset as u64, *recipient)));
-    }
-    pairs.sort_unstable();
-    pairs.windows(2).filter(|pair| pair[0] == pair[1]).count() as u64
-}
-
-/// The fingerprint of a recipient; the domain counts without case (RFC 5321 2.3.11). Never 0, which means
-/// "nobody yet".
+/// The fingerprint of a recipient: CRC-32C of `local@domain` with the domain in lower case, which counts
+/// without case (RFC 5321 2.3.11). Never 0, which means "nobody yet".
 pub(crate) fn fingerprint(local: &str, domain: &str) -> u32 {
-    let mut sum = crc32c::crc32c(local.as_bytes());
+    let mut sum = crc32c::crc32c_append(crc32c::crc32c(local.as_bytes()), b"@");
     for part in domain.as_bytes().chunks(64) {
-        let mut lower = [b'@'; 65];
-        lower[1..=part.len()].copy_from_slice(part);
+        let mut lower = [0; 64];
+        lower[..part.len()].copy_from_slice(part);
         lower.make_ascii_lowercase();
-        sum = crc32c::crc32c_append(sum, &lower[..=part.len()]);
+        sum = crc32c::crc32c_append(sum, &lower[..part.len()]);
     }
     sum.max(1)
 }
 
 fn place(sequence: u64) -> (u64, usize) {
-    let numbers = CHUNK_NUMBERS as u64;
+    let numbers = NUMBERS as u64;
     (sequence / numbers, usize::try_from(sequence % numbers).unwrap_or(0))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
-    use proptest::prelude::*;
-
     use super::*;
 
     const BUDGET: usize = 1000;
@@ -208,22 +159,33 @@ mod tests {
     fn one_number_for_several_recipients_is_no_duplicate() {
         let (mut ledger, mut left) = (Ledger::default(), BUDGET);
         let (ann, bob) = (fingerprint("ann", "example"), fingerprint("bob", "example"));
-        assert_eq!(ledger.insert(7, ann, &mut left), Seen::New);
-        assert_eq!(ledger.insert(7, bob, &mut left), Seen::New);
-        assert_eq!(ledger.insert(7, fingerprint("ann", "EXAMPLE"), &mut left), Seen::Again);
-        assert_eq!(ledger.insert(7, bob, &mut left), Seen::Again);
-        assert_eq!(merge(&[ledger]), Merged { distinct: 2, shared: 0, had: vec![(7, 7)], cut: false });
+        assert_eq!(ledger.insert(7, ann, 1_000, &mut left), Seen::New);
+        assert_eq!(ledger.insert(7, bob, 5_000, &mut left), Seen::New);
+        let again = ledger.insert(7, fingerprint("ann", "EXAMPLE"), 9_000, &mut left);
+        assert_eq!(again, Seen::Again { first_ns: 1_000 });
+        assert_eq!(ledger.insert(7, bob, 9_000, &mut left), Seen::Again { first_ns: 5_000 });
+        assert_eq!((ledger.pairs(), ledger.chunks()), (2, 2));
     }
 
     #[test]
-    fn gaps_are_listed_up_to_the_highest_number() {
+    fn a_message_for_a_hundred_is_tracked_for_each() {
         let (mut ledger, mut left) = (Ledger::default(), BUDGET);
-        for sequence in (0..10_000u64).filter(|sequence| !matches!(sequence, 0 | 100 | 4095..=4097)) {
-            ledger.insert(sequence, 1, &mut left);
+        for sequence in 0..10 {
+            let new =
+                (1..=100).all(|recipient| ledger.insert(sequence, recipient, 0, &mut left) == Seen::New);
+            assert!(new);
         }
-        let merged = merge(&[ledger]);
-        assert_eq!(merged.had, [(1, 99), (101, 4094), (4098, 9999)]);
-        assert_eq!(merged.missing(), [(0, 0), (100, 100), (4095, 4097)]);
+        let again = (1..=100)
+            .all(|recipient| ledger.insert(3, recipient, 0, &mut left) == Seen::Again { first_ns: 0 });
+        assert!(again);
+        assert_eq!((ledger.pairs(), merge(&[ledger]).distinct), (1000, 1000));
+    }
+
+    #[test]
+    fn the_fingerprint_is_the_sum_of_the_address() {
+        assert_eq!(fingerprint("ann", "Example.ORG"), crc32c::crc32c(b"ann@example.org"));
+        let long = "d".repeat(200);
+        assert_eq!(fingerprint("ann", &long), crc32c::crc32c(format!("ann@{long}").as_bytes()));
     }
 
     #[test]
@@ -231,41 +193,27 @@ mod tests {
         let (mut ledger, mut left) = (Ledger::default(), BUDGET);
         let untracked = (0..100_000u64)
             .filter(|step| {
-                ledger.insert(step.wrapping_mul(0x9e37_79b9_7f4a_7c15), 1, &mut left) == Seen::Untracked
+                let sequence = step.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                ledger.insert(sequence, 1, 0, &mut left) == Seen::Untracked
             })
             .count();
         assert!(untracked > 90_000);
         assert!(ledger.chunks() < 100, "{}", ledger.chunks());
-        assert_eq!(ledger.insert(u64::MAX, 1, &mut 0), Seen::Untracked);
+        assert_eq!(ledger.insert(u64::MAX, 1, 0, &mut 0), Seen::Untracked);
         merge(&[ledger]).missing();
     }
 
     #[test]
     fn a_worker_that_sees_one_number_in_fifty_still_tracks_all() {
         let (mut ledger, mut left) = (Ledger::default(), BUDGET);
-        let tracked =
-            (0..4_000_000u64).step_by(50).all(|sequence| ledger.insert(sequence, 1, &mut left) == Seen::New);
+        let tracked = (0..4_000_000u64)
+            .step_by(50)
+            .all(|sequence| ledger.insert(sequence, 1, 0, &mut left) == Seen::New);
         assert!(tracked);
     }
 
-    proptest! {
-        #[test]
-        fn workers_together_know_what_one_would(
-            deliveries in proptest::collection::vec((0usize..3, 0u64..9000, 1u32..4), 0..300),
-        ) {
-            let mut ledgers = vec![Ledger::default(); 3];
-            let (mut left, mut pairs, mut again) = (BUDGET, BTreeSet::new(), 0);
-            for &(worker, sequence, recipient) in &deliveries {
-                let seen = ledgers[worker].insert(sequence, recipient, &mut left);
-                again += u64::from(seen == Seen::Again);
-                pairs.insert((sequence, recipient));
-            }
-            let merged = merge(&ledgers);
-            prop_assert_eq!(merged.distinct, pairs.len() as u64);
-            prop_assert_eq!(merged.distinct + merged.shared + again, deliveries.len() as u64);
-            let numbers: BTreeSet<u64> = pairs.iter().map(|pair| pair.0).collect();
-            let listed: BTreeSet<u64> = merged.had.iter().flat_map(|&(first, last)| first..=last).collect();
-            prop_assert_eq!(numbers, listed);
-        }
+    #[test]
+    fn a_message_costs_six_bytes() {
+        assert!(CHUNK_BYTES <= NUMBERS * 6 + 8, "{CHUNK_BYTES}");
     }
 }

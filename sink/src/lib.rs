@@ -15,12 +15,17 @@ mod connection;
 mod gate;
 mod http;
 mod ledger;
+mod ledger_report;
 mod listener;
+mod notes;
+mod order;
 mod server;
 mod stats;
 mod tally;
 mod worker;
 
 pub use config::{Config, connections_that_fit, file_limit_raise};
+pub use ledger_report::LedgerReport;
+pub use notes::{Corruption, Duplicate, Reorder};
 pub use server::{Server, StartError};
-pub use stats::{LedgerReport, RunStats, Stats};
+pub use stats::{RunStats, Stats};

@@ -16,8 +16,10 @@ use crate::config::Config;
 use crate::gate::Gate;
 use crate::http;
 use crate::ledger::CHUNK_BYTES;
+use crate::ledger_report::LedgerReport;
 use crate::listener::{open_shared, open_single};
-use crate::stats::{LedgerReport, Stats};
+use crate::order::Orders;
+use crate::stats::Stats;
 use crate::tally::Tally;
 use crate::worker::{Worker, now_ns};
 
@@ -158,11 +160,12 @@ impl Drop for Server {
 fn make_workers(config: &Config, count: usize, gate: &Arc<Gate>) -> Vec<Arc<Worker>> {
     let protocol = Arc::new(config.protocol());
     let chunks = config.ledger_bytes_max / CHUNK_BYTES / count;
+    let orders = Arc::new(Orders::default());
     let make = |_| {
         Arc::new(Worker::new(
             Arc::clone(&protocol),
             Arc::clone(gate),
-            Tally::new(chunks),
+            Tally::new(chunks, Arc::clone(&orders)),
             config.idle_timeout,
         ))
     };

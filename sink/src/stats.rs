@@ -32,6 +32,10 @@ pub struct Stats {
     pub corrupted: u64,
     /// Deliveries that the ledger had no room for; where this is not 0, the ledger proves nothing about them.
     pub untracked: u64,
+    /// Messages that arrived after a later one of the same connection of the generator.
+    pub reordered: u64,
+    /// Messages without the laboratory's header.
+    pub headerless: u64,
     /// From the intended send to the arrival.
     pub latency_us: Latency,
     /// Connections open now.
@@ -57,6 +61,8 @@ pub struct RunStats {
     pub corrupted: u64,
     /// Deliveries that the ledger had no room for.
     pub untracked: u64,
+    /// Messages that arrived after a later one of the same connection of the generator.
+    pub reordered: u64,
     /// Sequence numbers below the highest that have not arrived.
     pub missing: u64,
     /// The highest sequence number.
@@ -75,38 +81,13 @@ pub struct RunStats {
     pub per_second: Vec<u64>,
 }
 
-/// The answer to `GET /ledger/<run>`.
-#[derive(Clone, Debug, Serialize)]
-pub struct LedgerReport {
-    /// The run.
-    pub run: String,
-    /// Ranges of sequence numbers that have arrived, both ends included.
-    pub had: Vec<(u64, u64)>,
-    /// The gaps below the highest number that has arrived.
-    pub missing: Vec<(u64, u64)>,
-    /// Whether there were more ranges than an answer holds; then both lists end early.
-    pub cut: bool,
-    /// Different deliveries.
-    pub distinct: u64,
-    /// Deliveries seen again.
-    pub duplicated: u64,
-    /// Damaged messages.
-    pub corrupted: u64,
-    /// Deliveries that the ledger had no room for.
-    pub untracked: u64,
-    /// The first arrival.
-    pub first_ns: u64,
-    /// The last arrival.
-    pub last_ns: u64,
-}
-
 /// One run with the tallies of all workers put together.
-struct MergedRun {
-    counts: Counts,
-    merged: Merged,
+pub(crate) struct MergedRun {
+    pub(crate) counts: Counts,
+    pub(crate) merged: Merged,
     latency: Histogram<u64>,
-    first_ns: u64,
-    last_ns: u64,
+    pub(crate) first_ns: u64,
+    pub(crate) last_ns: u64,
     first_sent_ns: u64,
     first_second: u64,
     per_second: Vec<u64>,
@@ -140,6 +121,8 @@ impl Stats {
             duplicated: totals.duplicated,
             corrupted: totals.corrupted,
             untracked: totals.untracked,
+            reordered: totals.reordered,
+            headerless: totals.headerless,
             latency_us: summary(&latency),
             connections: 0,
             connections_total: 0,
@@ -148,38 +131,14 @@ impl Stats {
     }
 }
 
-impl LedgerReport {
-    /// `None` for a run that nobody has heard of.
-    pub(crate) fn new(tallies: &[Tally], run: RunId) -> Option<Self> {
-        let run = MergedRun::find(tallies, run)?;
-        Some(Self {
-            run: run.0.to_string(),
-            missing: run.1.merged.missing(),
-            cut: run.1.merged.cut,
-            distinct: run.1.merged.distinct,
-            duplicated: run.1.counts.duplicated,
-            corrupted: run.1.counts.corrupted,
-            untracked: run.1.counts.untracked,
-            first_ns: run.1.first_ns,
-            last_ns: run.1.last_ns,
-            had: run.1.merged.had,
-        })
-    }
-}
-
 /// The latencies of one run, with its first arrival's distance from its last in nanoseconds.
 pub(crate) fn latency_of(tallies: &[Tally], run: RunId) -> Option<(Histogram<u64>, u64)> {
-    let (_, run) = MergedRun::find(tallies, run)?;
+    let run = MergedRun::new(&by_run(tallies).remove(&run)?);
     Some((run.latency, run.last_ns - run.first_ns))
 }
 
 impl MergedRun {
-    fn find(tallies: &[Tally], run: RunId) -> Option<(RunId, Self)> {
-        let parts = by_run(tallies).remove(&run)?;
-        Some((run, Self::new(&parts)))
-    }
-
-    fn new(parts: &[&RunTally]) -> Self {
+    pub(crate) fn new(parts: &[&RunTally]) -> Self {
         let ledgers: Vec<Ledger> = parts.iter().map(|part| part.ledger.clone()).collect();
         let smallest = |value: fn(&RunTally) -> u64| parts.iter().map(|part| value(part)).min().unwrap_or(0);
         let mut run = Self {
@@ -220,6 +179,7 @@ impl MergedRun {
             duplicated: self.counts.duplicated,
             corrupted: self.counts.corrupted,
             untracked: self.counts.untracked,
+            reordered: self.counts.reordered,
             missing: self.merged.missing().iter().map(|(first, last)| (last - first).saturating_add(1)).sum(),
             seq_max: self.merged.had.last().map(|(_, last)| *last),
             first_ns: self.first_ns,
@@ -232,7 +192,7 @@ impl MergedRun {
     }
 }
 
-fn by_run(tallies: &[Tally]) -> BTreeMap<RunId, Vec<&RunTally>> {
+pub(crate) fn by_run(tallies: &[Tally]) -> BTreeMap<RunId, Vec<&RunTally>> {
     let mut runs: BTreeMap<RunId, Vec<&RunTally>> = BTreeMap::new();
     for part in tallies.iter().flat_map(|tally| &tally.runs) {
         runs.entry(part.run).or_default().push(part);

@@ -5,18 +5,25 @@
 //! who takes a cheap copy. Runs come and go: beyond a limit the one that has been silent longest is folded
 //! into the totals, and its ledger is gone.
 
+use std::sync::Arc;
+
 use hdrhistogram::Histogram;
 use message::traffic::{RunId, TrafficHeader};
 use reports::latency::{new_histogram, record_ns};
 
 use crate::body::Arrived;
 use crate::ledger::{Ledger, Seen};
+use crate::notes::{Corruption, Duplicate, Notes, Reorder};
+use crate::order::{Order, Orders, Place};
 
 /// Runs that a worker remembers one by one.
 pub(crate) const RUNS_MAX: usize = 32;
 
 /// Seconds of a run that are counted one by one, two days; later arrivals count for the last of them.
 const SECONDS_MAX: usize = 2 * 86_400;
+
+/// Messages of a run whose connection is remembered, 32 KiB.
+const BRINGERS: usize = 2048;
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
 
@@ -33,6 +40,12 @@ pub(crate) struct Counts {
     pub(crate) corrupted: u64,
     /// Deliveries that the ledger had no room for.
     pub(crate) untracked: u64,
+    /// Messages that arrived after a later one of the same connection of the generator.
+    pub(crate) reordered: u64,
+    /// Messages of connections whose order is not watched.
+    pub(crate) order_unwatched: u64,
+    /// Messages without the laboratory's header.
+    pub(crate) headerless: u64,
 }
 
 impl Counts {
@@ -42,6 +55,33 @@ impl Counts {
         self.duplicated += other.duplicated;
         self.corrupted += other.corrupted;
         self.untracked += other.untracked;
+        self.reordered += other.reordered;
+        self.order_unwatched += other.order_unwatched;
+        self.headerless += other.headerless;
+    }
+}
+
+/// Which connection brought the messages of late: number and connection, each where its number falls.
+#[derive(Clone, Debug)]
+struct Bringers(Box<[(u64, u64); BRINGERS]>);
+
+impl Bringers {
+    fn new() -> Self {
+        // No message of a run has this number: the header has room for twelve digits.
+        Self(Box::new([(u64::MAX, 0); BRINGERS]))
+    }
+
+    fn note(&mut self, sequence: u64, connection: u64) {
+        self.0[Self::place(sequence)] = (sequence, connection);
+    }
+
+    fn of(&self, sequence: u64) -> Option<u64> {
+        let (noted, connection) = self.0[Self::place(sequence)];
+        (noted == sequence).then_some(connection)
+    }
+
+    fn place(sequence: u64) -> usize {
+        usize::try_from(sequence % BRINGERS as u64).unwrap_or(0)
     }
 }
 
@@ -59,10 +99,15 @@ pub(crate) struct RunTally {
     /// The second of `CLOCK_MONOTONIC` that `per_second` starts with.
     pub(crate) first_second: u64,
     pub(crate) per_second: Vec<u32>,
+    pub(crate) duplicates: Notes<Duplicate>,
+    pub(crate) corruptions: Notes<Corruption>,
+    pub(crate) reorders: Notes<Reorder>,
+    order: Arc<Order>,
+    bringers: Bringers,
 }
 
 impl RunTally {
-    fn new(run: RunId, now_ns: u64) -> Self {
+    fn new(run: RunId, order: Arc<Order>, now_ns: u64) -> Self {
         Self {
             run,
             counts: Counts::default(),
@@ -73,6 +118,11 @@ impl RunTally {
             first_sent_ns: u64::MAX,
             first_second: now_ns / NS_PER_SECOND,
             per_second: Vec::new(),
+            duplicates: Notes::default(),
+            corruptions: Notes::default(),
+            reorders: Notes::default(),
+            order,
+            bringers: Bringers::new(),
         }
     }
 
@@ -89,6 +139,88 @@ impl RunTally {
         }
         self.per_second[second] = self.per_second[second].saturating_add(1);
     }
+
+    /// Notes the deliveries of one message, and adds what is wrong with them to `totals`.
+    fn deliver(&mut self, delivery: &Delivery<'_>, totals: &mut Counts, chunks_left: &mut usize) {
+        let Delivery { arrived, traffic, recipients, now_ns } = *delivery;
+        let mut wrong = Counts::default();
+        if !arrived.is_intact() {
+            wrong.corrupted = 1;
+            self.corruptions.add(|| Corruption::of(delivery));
+        }
+        let mut is_new = false;
+        for recipient in recipients {
+            match self.ledger.insert(traffic.seq, *recipient, now_ns, chunks_left) {
+                Seen::New => is_new = true,
+                Seen::Again { first_ns } => {
+                    wrong.duplicated += 1;
+                    let first_connection = self.bringers.of(traffic.seq);
+                    self.duplicates.add(|| Duplicate::of(delivery, *recipient, first_ns, first_connection));
+                }
+                Seen::Untracked => wrong.untracked += 1,
+            }
+        }
+        if is_new {
+            self.bringers.note(traffic.seq, arrived.connection);
+            match self.order.arrive(traffic.conn, traffic.seq) {
+                Place::InOrder => {}
+                Place::After(after) => {
+                    wrong.reordered = 1;
+                    self.reorders.add(|| Reorder::of(delivery, after));
+                }
+                Place::Unwatched => wrong.order_unwatched = 1,
+            }
+        }
+        self.counts.add(&wrong);
+        totals.add(&wrong);
+    }
+}
+
+/// One message with all that is known about it.
+struct Delivery<'a> {
+    arrived: &'a Arrived,
+    traffic: &'a TrafficHeader,
+    recipients: &'a [u32],
+    now_ns: u64,
+}
+
+impl Duplicate {
+    fn of(delivery: &Delivery<'_>, recipient: u32, first_ns: u64, first_connection: Option<u64>) -> Self {
+        Self {
+            seq: delivery.traffic.seq,
+            recipient,
+            conn: Some(delivery.traffic.conn),
+            first_ns,
+            first_connection,
+            again_ns: delivery.now_ns,
+            again_connection: Some(delivery.arrived.connection),
+        }
+    }
+}
+
+impl Corruption {
+    fn of(delivery: &Delivery<'_>) -> Self {
+        Self {
+            seq: delivery.traffic.seq,
+            conn: delivery.traffic.conn,
+            at_ns: delivery.now_ns,
+            connection: delivery.arrived.connection,
+            expected: delivery.traffic.crc,
+            found: delivery.arrived.crc,
+        }
+    }
+}
+
+impl Reorder {
+    fn of(delivery: &Delivery<'_>, after: u64) -> Self {
+        Self {
+            seq: delivery.traffic.seq,
+            after,
+            conn: delivery.traffic.conn,
+            at_ns: delivery.now_ns,
+            connection: delivery.arrived.connection,
+        }
+    }
 }
 
 /// Everything that one worker has counted.
@@ -104,11 +236,12 @@ pub(crate) struct Tally {
     second_count: u64,
     second_before_count: u64,
     chunks_left: usize,
+    orders: Arc<Orders>,
 }
 
 impl Tally {
-    /// An empty tally with room for that many chunks of ledger.
-    pub(crate) fn new(ledger_chunks_max: usize) -> Self {
+    /// An empty tally with room for that many chunks of ledger. All workers of a server share `orders`.
+    pub(crate) fn new(ledger_chunks_max: usize, orders: Arc<Orders>) -> Self {
         Self {
             totals: Counts::default(),
             distinct_folded: 0,
@@ -118,6 +251,7 @@ impl Tally {
             second_count: 0,
             second_before_count: 0,
             chunks_left: ledger_chunks_max,
+            orders,
         }
     }
 
@@ -127,27 +261,15 @@ impl Tally {
         self.totals.bytes += arrived.bytes;
         self.turn_second(now_ns / NS_PER_SECOND);
         self.second_count += 1;
-        let Some(traffic) = arrived.traffic else { return };
+        let Some(traffic) = &arrived.traffic else {
+            self.totals.headerless += 1;
+            return;
+        };
         self.bring_to_front(traffic.run, now_ns);
         let run = &mut self.runs[0];
-        run.record(&traffic, arrived.bytes, now_ns);
-        if !arrived.intact {
-            run.counts.corrupted += 1;
-            self.totals.corrupted += 1;
-        }
-        for recipient in recipients {
-            match run.ledger.insert(traffic.seq, *recipient, &mut self.chunks_left) {
-                Seen::New => {}
-                Seen::Again => {
-                    run.counts.duplicated += 1;
-                    self.totals.duplicated += 1;
-                }
-                Seen::Untracked => {
-                    run.counts.untracked += 1;
-                    self.totals.untracked += 1;
-                }
-            }
-        }
+        run.record(traffic, arrived.bytes, now_ns);
+        let delivery = Delivery { arrived, traffic, recipients, now_ns };
+        run.deliver(&delivery, &mut self.totals, &mut self.chunks_left);
     }
 
     /// Messages of the last whole second.
@@ -173,7 +295,7 @@ impl Tally {
             Some(at) => self.runs[..=at].rotate_right(1),
             None => {
                 self.fold_oldest();
-                self.runs.insert(0, RunTally::new(run, now_ns));
+                self.runs.insert(0, RunTally::new(run, self.orders.of(run), now_ns));
             }
         }
     }
@@ -200,12 +322,12 @@ mod tests {
 
     fn arrived(run: u64, seq: u64) -> Arrived {
         let traffic = TrafficHeader { run: RunId::from_random(run), conn: 0, seq, sent_ns: 5_000, crc: 0 };
-        Arrived { bytes: 10, traffic: Some(traffic), intact: true }
+        Arrived { bytes: 10, traffic: Some(traffic), crc: 0, connection: 7 }
     }
 
     #[test]
     fn old_runs_are_folded_into_the_totals() {
-        let mut tally = Tally::new(100);
+        let mut tally = Tally::new(100, Arc::default());
         let runs = RUNS_MAX as u64 + 5;
         for run in 0..runs {
             tally.record(&arrived(run, 0), &[1], 10_000);
@@ -223,7 +345,7 @@ mod tests {
 
     #[test]
     fn the_rate_is_that_of_the_last_whole_second() {
-        let mut tally = Tally::new(100);
+        let mut tally = Tally::new(100, Arc::default());
         for at_ms in [1_100, 1_200, 1_900, 2_100] {
             tally.record(&arrived(1, at_ms), &[1], at_ms * 1_000_000);
         }
@@ -235,9 +357,9 @@ mod tests {
 
     #[test]
     fn mail_without_the_header_only_counts() {
-        let mut tally = Tally::new(100);
-        tally.record(&Arrived { bytes: 7, traffic: None, intact: true }, &[1, 2], 0);
-        assert_eq!((tally.totals.accepted, tally.totals.bytes), (1, 7));
+        let mut tally = Tally::new(100, Arc::default());
+        tally.record(&Arrived { bytes: 7, traffic: None, crc: 0, connection: 0 }, &[1, 2], 0);
+        assert_eq!((tally.totals.accepted, tally.totals.bytes, tally.totals.headerless), (1, 7, 1));
         assert!(tally.runs.is_empty());
     }
 }

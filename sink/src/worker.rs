@@ -82,7 +82,6 @@ impl Worker {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let mut sweep = interval(Duration::from_secs(1));
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut number = 0;
         let accept_all = async {
             loop {
                 if self.gate.is_full() {
@@ -90,7 +89,7 @@ impl Worker {
                     continue;
                 }
                 match listener.accept().await {
-                    Ok((stream, _)) => self.seat(stream, &mut number),
+                    Ok((stream, _)) => self.seat(stream),
                     Err(error) if is_exhaustion(&error) => self.gate.wait().await,
                     // Anything else concerns the one connection that was taken, and it has gone (accept(2)).
                     Err(_) => {}
@@ -112,14 +111,13 @@ impl Worker {
         Ok(())
     }
 
-    fn seat(self: &Arc<Self>, stream: TcpStream, number: &mut u64) {
-        self.gate.enter();
-        *number += 1;
+    fn seat(self: &Arc<Self>, stream: TcpStream) {
+        let number = self.gate.enter();
         let last_heard = LastHeard::new(AtomicU32::new(self.second()));
-        let connection = Connection::new(stream, Arc::clone(self), *number, Arc::clone(&last_heard));
+        let connection = Connection::new(stream, Arc::clone(self), number, Arc::clone(&last_heard));
         // The task runs on this thread, so it cannot end before it is listed.
         let task = tokio::spawn(connection.serve()).abort_handle();
-        lock(&self.connections).insert(*number, Open { last_heard, task });
+        lock(&self.connections).insert(number, Open { last_heard, task });
     }
 
     fn sweep(&self) {

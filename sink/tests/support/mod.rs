@@ -74,9 +74,14 @@ pub(crate) fn transaction(message: &[u8], recipients: &[&str]) -> Vec<u8> {
 
 /// A message of the laboratory as it would arrive through a relay.
 pub(crate) fn message(run: &str, seq: u64, body: &[u8]) -> Vec<u8> {
+    message_of(run, 0, seq, body)
+}
+
+/// The same, sent over that connection of the generator.
+pub(crate) fn message_of(run: &str, conn: u64, seq: u64, body: &[u8]) -> Vec<u8> {
     let run = RunId::new(run).unwrap();
     let mut message = b"Received: from a by b;\r\n\tThu, 1 Jan 1970 00:00:00 +0000\r\n".to_vec();
-    TrafficHeader { run, conn: 0, seq, sent_ns: 1, crc: body_crc(body) }.write(&mut message);
+    TrafficHeader { run, conn, seq, sent_ns: 1, crc: body_crc(body) }.write(&mut message);
     message.extend_from_slice(b"Subject: s\r\n\r\n");
     message.extend_from_slice(body);
     message
