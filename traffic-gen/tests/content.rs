@@ -23,7 +23,8 @@ fn sized(text: &str) -> ContentPlan {
 fn assert_arrives(name: &str, content: ContentPlan) {
     for (pipelining, chunking) in [(true, true), (false, false)] {
         let server = sink::Server::start(sink::Config::on_free_ports()).unwrap();
-        let plan = Plan { pipelining, chunking, ..plan(server.smtp_addr, content.clone()) };
+        let mut plan = plan(server.smtp_addr, content.clone());
+        (plan.transport.pipelining, plan.transport.chunking) = (pipelining, chunking);
         let report = run(plan);
         assert_eq!((report.sent, report.unsent()), (MESSAGES, 0), "{name}: {:?}", report.errors);
         let stats = server.stop();
