@@ -14,6 +14,7 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use smtp::client::{BodyForm, NO_REPLY, Next, Session, Transaction};
+use smtp::reply::Reply;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 
@@ -218,9 +219,17 @@ impl Connection {
     }
 
     fn begin(&mut self, sequence: u64, meant_ns: u64) -> Result<Next, String> {
+        let recipients = self.message.recipients();
+        let (one, several);
         let transaction = Transaction {
             from: self.message.sender(),
-            recipients: &[&self.message.recipients()[0]],
+            recipients: if let [recipient] = recipients {
+                one = [recipient.as_str()];
+                &one
+            } else {
+                several = recipients.iter().map(String::as_str).collect::<Vec<_>>();
+                &several
+            },
             body_bytes: self.message.bytes(),
             eight_bit: self.message.eight_bit(),
             smtputf8: false,
@@ -256,10 +265,9 @@ impl Connection {
     /// Counts the message whose replies are in; without a deciding one it stays in flight, which makes it
     /// unknown when the connection goes.
     fn count(&mut self, sequence: u64, begun: Begun) {
-        let reply = self.session.result().recipient_reply(0);
-        if std::ptr::eq(reply, &raw const NO_REPLY) {
+        let Some(reply) = self.deciding_reply() else {
             return;
-        }
+        };
         let message = Final {
             sequence,
             code: reply.code,
@@ -273,6 +281,23 @@ impl Connection {
         self.free_ns = message.reply_ns;
         let times = self.times();
         self.worker.book(|book| book.answered(&message, &times));
+    }
+
+    /// The reply that decides what became of the message: the first refusal of a recipient, else the
+    /// acceptance of all. `None` while a recipient has no answer.
+    fn deciding_reply(&self) -> Option<&Reply> {
+        let result = self.session.result();
+        let mut deciding: Option<&Reply> = None;
+        for recipient in 0..self.message.recipients().len() {
+            let reply = result.recipient_reply(recipient);
+            if std::ptr::eq(reply, &raw const NO_REPLY) {
+                return None;
+            }
+            if deciding.is_none_or(Reply::is_positive) {
+                deciding = Some(reply);
+            }
+        }
+        deciding
     }
 
     fn times(&self) -> Times {

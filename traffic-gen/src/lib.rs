@@ -40,8 +40,9 @@ pub mod find_max;
 pub mod parse;
 
 pub use content::{
-    BODY_BYTES_MAX, CORPUS_BYTES_DEFAULT, ContentError, ContentPlan, Corpus, Domain, MailFile,
-    POOL_BODIES_MAX, POOL_BYTES_DEFAULT, RecipientPlan, SizeDistribution, check_header, is_domain,
+    BODY_BYTES_MAX, CORPUS_BYTES_DEFAULT, ContentError, ContentPlan, Corpus, Domain, GROUPS_MAX, Group,
+    MailFile, POOL_BODIES_MAX, POOL_BYTES_DEFAULT, PerMessage, RECIPIENTS_MAX, RecipientPlan,
+    SizeDistribution, USERS_MAX, ZIPF_MAX, check_header, is_domain,
 };
 pub use phases::Phases;
 pub use plan::{FILES_RESERVED_PER_WORKER, Plan, Share, connections_that_fit, file_limit_raise};

@@ -2,9 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise, in its helpers too")]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use traffic_gen::{ContentPlan, Corpus, Plan, run};
+use traffic_gen::{ContentPlan, Corpus, PerMessage, Plan, run};
 
 mod support;
 
@@ -95,6 +96,49 @@ fn a_corpus_of_odd_files_arrives_undamaged() {
     }
 }
 
+#[test]
+fn several_recipients_of_a_message_are_all_told_to_the_server() {
+    let server = sink::Server::start(sink::Config::on_free_ports()).unwrap();
+    let mut plan = plan(server.smtp_addr, ContentPlan::fixed(100));
+    plan.recipients.per_message = PerMessage { min: 1, max: 5 };
+    let recipients = run(plan.clone());
+    assert_eq!((recipients.sent, recipients.exit_code()), (MESSAGES, 0), "{:?}", recipients.errors);
+    // Every message was sent once, and the ledger knows each recipient by name.
+    let stats = server.stop();
+    assert_eq!((stats.duplicated, stats.corrupted), (0, 0));
+    let messages = MESSAGES as f64;
+    assert!((stats.distinct as f64 / messages - 3.0).abs() < 0.3, "{}", stats.distinct);
+    // With a server that refuses some, the message is refused.
+    let server = Server::start(|_| Answer::Refuse(550));
+    plan.targets = vec![server.address.into()];
+    let refused = run(plan);
+    assert_eq!((refused.sent, refused.failed), (0, MESSAGES));
+}
+
+#[test]
+fn senders_tenants_and_campaigns_are_named() {
+    let server = Server::start(|_| Answer::Accept);
+    let target = server.address.to_string();
+    let line = "-q -n 200 -c 2 --provider-mix --domain own.example:100 --from me@here.example --users 3 \
+        --tenants 12 --campaigns 3 --campaign-header X-Mailing --target";
+    let output = command(&line.split_whitespace().chain([&target[..]]).collect::<Vec<_>>());
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let (mut tenants, mut campaigns, mut own) = (BTreeSet::new(), BTreeSet::new(), 0);
+    for arrival in server.arrivals().into_values().flatten() {
+        let find = |name| message::header::find(&arrival.message, name).unwrap().into_owned();
+        assert_eq!(find("From"), "<me@here.example>");
+        tenants.insert(find("X-Tenant"));
+        campaigns.insert(find("X-Mailing"));
+        let (user, domain) = arrival.recipient.split_once('@').unwrap();
+        assert!(["user000000", "user000001", "user000002"].contains(&user), "{user}");
+        own += usize::from(domain == "own.example.mx-sink.localhost");
+    }
+    assert_eq!(tenants.len(), 12);
+    assert_eq!(tenants.first().unwrap(), "tenant-00");
+    assert_eq!(campaigns, BTreeSet::from(["0", "1", "2"].map(|number| format!("campaign-{number}"))));
+    assert!((75..125).contains(&own), "half of 200 is for the own domain: {own}");
+}
+
 fn command(arguments: &[&str]) -> std::process::Output {
     std::process::Command::new(env!("CARGO_BIN_EXE_traffic-gen")).args(arguments).output().unwrap()
 }
@@ -121,6 +165,8 @@ fn a_corpus_is_sent_by_the_command_and_what_is_unreadable_is_named() {
 fn wrong_sizes_and_pools_are_named() {
     let empty = tempfile::tempdir().unwrap();
     let corpus = corpus_argument(empty.path());
+    let few = command(&["-q", "-n", "1", "--users", "3", "--recipients-per-message", "4"]);
+    assert_eq!(few.status.code(), Some(2));
     for (flag, value, word) in [
         ("--body-size", "normal:1:2", "lognormal:25k:1.2"),
         ("--body-size", "corpus:", "folder"),
@@ -128,6 +174,14 @@ fn wrong_sizes_and_pools_are_named() {
         ("--random-bytes", "101", "0..=100"),
         ("--pool", "1m", "100000"),
         ("--pool-bytes", "much", "size"),
+        ("--users", "2g", "too many"),
+        ("--zipf", "steep", "exponent"),
+        ("--recipients-per-message", "5:2", "MIN:MAX"),
+        ("--from", "nobody", "sender@example.com"),
+        ("--from", "a@b>c", "address"),
+        ("--tenants", "0", "count"),
+        ("--tenant-header", "X Tenant", "X-Tenant"),
+        ("--campaign-header", "X-C:", "colon"),
     ] {
         let output = command(&["-q", "-n", "1", flag, value]);
         assert_eq!(output.status.code(), Some(2), "{flag}");

@@ -9,8 +9,8 @@ use message::traffic::{RunId, TrafficHeader};
 
 use super::plan::{ContentError, ContentPlan, check_header};
 use super::pool::Pool;
-use super::recipients::{RecipientPlan, Recipients};
-use super::template::{Common, Template};
+use super::recipients::{Addresses, Group, RecipientPlan, Recipients};
+use super::template::{Common, Particulars, Template};
 
 /// What a run adds to its plan of content.
 #[derive(Clone, Debug)]
@@ -29,6 +29,7 @@ pub(crate) struct Catalogue {
     frame: Frame,
     pool: Pool,
     recipients: Recipients,
+    groups: [Group; 2],
     sender: String,
     template: Template,
 }
@@ -38,7 +39,7 @@ pub(crate) struct Catalogue {
 pub(crate) struct Message {
     template: Template,
     sender: String,
-    recipients: Vec<String>,
+    recipients: Addresses,
     body: usize,
     bytes: u64,
     eight_bit: bool,
@@ -66,12 +67,15 @@ impl Catalogue {
             host: &frame.host,
             date: &frame.date,
             extra_headers: &extra_headers,
+            tenants: &recipients.tenants,
+            campaigns: &recipients.campaigns,
         };
         let nothing = TrafficHeader { run: frame.run_id, conn: 0, seq: 0, sent_ns: 0, crc: 0 };
         Ok(Self {
             template: Template::new(&common, &nothing),
             sender: recipients.sender.clone(),
-            recipients: Recipients::new(recipients),
+            recipients: Recipients::new(recipients)?,
+            groups: [recipients.tenants.clone(), recipients.campaigns.clone()],
             pool,
             frame,
         })
@@ -82,7 +86,7 @@ impl Catalogue {
         Message {
             template: self.template.clone(),
             sender: self.sender.clone(),
-            recipients: vec![String::new()],
+            recipients: Addresses::default(),
             body: 0,
             bytes: 0,
             eight_bit: false,
@@ -91,13 +95,18 @@ impl Catalogue {
 
     /// Makes the message of that number. `sent_ns` is when it was meant to be sent.
     pub(crate) fn compose(&self, message: &mut Message, sequence: u64, connection: u64, sent_ns: u64) {
-        let Frame { run_id, seed, .. } = self.frame;
+        let (Frame { run_id: run, seed, .. }, [tenants, campaigns]) = (&self.frame, &self.groups);
         let mut random = fastrand::Rng::with_seed(seed ^ sequence.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         message.body = self.pool.choose(random.u64(..));
         self.recipients.draw(&mut random, &mut message.recipients);
         let crc = self.pool.crc(message.body);
-        let traffic = TrafficHeader { run: run_id, conn: connection, seq: sequence, sent_ns, crc };
-        message.template.render(&traffic, &message.recipients, self.pool.fields(message.body));
+        let traffic = TrafficHeader { run: *run, conn: connection, seq: sequence, sent_ns, crc };
+        message.template.render(&Particulars {
+            traffic: &traffic,
+            groups: [tenants.draw(&mut random), campaigns.draw(&mut random)],
+            recipient: &message.recipients.as_slice()[0],
+            fields: self.pool.fields(message.body),
+        });
         message.bytes = (message.header().len() + self.pool.verbatim(message.body).len()) as u64;
         message.eight_bit = self.pool.is_eight_bit(message.body);
     }
@@ -114,9 +123,9 @@ impl Message {
         &self.sender
     }
 
-    /// Of the envelope; at least one, each once.
+    /// Of the envelope; at least one, each once. The first stands in To, the others are blind copies.
     pub(crate) fn recipients(&self) -> &[String] {
-        &self.recipients
+        self.recipients.as_slice()
     }
 
     /// All header fields and the empty line. No line starts with a dot.

@@ -8,6 +8,7 @@
 
 mod catalogue;
 mod corpus;
+mod domains;
 mod foreign;
 mod plan;
 mod pool;
@@ -19,8 +20,9 @@ mod weights;
 
 pub(crate) use catalogue::{Catalogue, Frame, Message};
 pub use corpus::{CORPUS_BYTES_DEFAULT, Corpus};
+pub use domains::{Domain, is_domain};
 pub use plan::{
     BODY_BYTES_MAX, ContentError, ContentPlan, MailFile, POOL_BODIES_MAX, POOL_BYTES_DEFAULT, check_header,
 };
-pub use recipients::{Domain, RecipientPlan, is_domain};
+pub use recipients::{GROUPS_MAX, Group, PerMessage, RECIPIENTS_MAX, RecipientPlan, USERS_MAX, ZIPF_MAX};
 pub use sizes::SizeDistribution;

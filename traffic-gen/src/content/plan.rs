@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::recipients::{GROUPS_MAX, RECIPIENTS_MAX, USERS_MAX, ZIPF_MAX};
 use super::sizes::SizeDistribution;
 
 /// The largest body, in bytes.
@@ -41,6 +42,31 @@ pub enum ContentError {
         /// As the operator wrote it.
         folder: PathBuf,
     },
+    /// A message cannot have so many recipients.
+    #[error("{min} to {max} recipients of a message cannot be; 1 to {RECIPIENTS_MAX} are allowed")]
+    Recipients {
+        /// The smallest number asked for.
+        min: usize,
+        /// The largest.
+        max: usize,
+    },
+    /// There are too few users, or too many.
+    #[error(
+        "{users} users at each domain cannot be; at least the {recipients} recipients of a message are needed, \
+         and {USERS_MAX} are allowed"
+    )]
+    Users {
+        /// Asked for.
+        users: u64,
+        /// Of one message, at most.
+        recipients: usize,
+    },
+    /// The exponent of the shares of users is none.
+    #[error("{0} is no exponent of Zipf's law; write a number from 0 (all alike) to {ZIPF_MAX}, such as 1.1")]
+    Zipf(String),
+    /// There are too many tenants or campaigns.
+    #[error("{0} tenants or campaigns are too many; {GROUPS_MAX} are allowed")]
+    Groups(u32),
     /// An extra header is none.
     #[error(
         "{0:?} is no header; write it like 'X-Name: value', in one line of at most 998 characters that does \

@@ -1,14 +1,14 @@
-//! Flags that say what the mail contains and whom it is for.
+//! Flags that say what the mail contains.
 
 use std::path::PathBuf;
 
 use clap::Args;
 use traffic_gen::{
-    CORPUS_BYTES_DEFAULT, ContentPlan, Corpus, Domain, POOL_BODIES_MAX, POOL_BYTES_DEFAULT, Plan,
-    SizeDistribution, parse,
+    CORPUS_BYTES_DEFAULT, ContentPlan, Corpus, POOL_BODIES_MAX, POOL_BYTES_DEFAULT, Plan, SizeDistribution,
+    parse,
 };
 
-use super::{Refusal, domain_name};
+use super::Refusal;
 
 #[derive(Args)]
 pub(crate) struct ContentFlags {
@@ -34,13 +34,6 @@ pub(crate) struct ContentFlags {
     /// Add a header field; may be repeated
     #[arg(long, value_name = "'NAME: VALUE'", value_parser = header)]
     header: Vec<String>,
-    /// A recipient domain with its share; may be repeated [default: aol.com, gmail.com, hotmail.com and
-    /// yahoo.com alike]
-    #[arg(long, value_name = "NAME[:WEIGHT]")]
-    domain: Vec<Domain>,
-    /// Appended to every domain, so that mail cannot leave this host; may be empty
-    #[arg(long, value_name = "NAME", default_value = "mx-sink.localhost", value_parser = domain_suffix)]
-    domain_suffix: String,
 }
 
 impl ContentFlags {
@@ -52,11 +45,6 @@ impl ContentFlags {
             pool_bytes: self.pool_bytes.unwrap_or(POOL_BYTES_DEFAULT),
             ..self.bodies()?
         };
-        plan.recipients.domains.clone_from(&self.domain);
-        plan.recipients.domain_suffix.clone_from(&self.domain_suffix);
-        if !self.domain_suffix.is_empty() {
-            plan.recipients.sender = format!("sender@{}", self.domain_suffix);
-        }
         Ok(())
     }
 
@@ -106,9 +94,4 @@ fn pool(text: &str) -> Result<usize, String> {
 fn header(text: &str) -> Result<String, String> {
     traffic_gen::check_header(text).map_err(|error| error.to_string())?;
     Ok(text.to_owned())
-}
-
-fn domain_suffix(text: &str) -> Result<String, String> {
-    let suffix = text.trim_matches('.');
-    if suffix.is_empty() { Ok(String::new()) } else { domain_name(suffix) }
 }

@@ -8,6 +8,7 @@
 mod content;
 mod load;
 mod output;
+mod recipients;
 mod transport;
 
 use clap::{Args, Parser, Subcommand};
@@ -16,6 +17,7 @@ use traffic_gen::{Plan, TargetError};
 use self::content::ContentFlags;
 use self::load::LoadFlags;
 use self::output::OutputFlags;
+use self::recipients::RecipientFlags;
 use self::transport::TransportFlags;
 
 const EXAMPLES: &str = "\
@@ -54,6 +56,8 @@ pub(crate) struct Flags {
     load: LoadFlags,
     #[command(flatten, next_help_heading = "Mail")]
     content: ContentFlags,
+    #[command(flatten, next_help_heading = "Senders and recipients")]
+    recipients: RecipientFlags,
     #[command(flatten, next_help_heading = "Reports")]
     pub(crate) output: OutputFlags,
 }
@@ -77,6 +81,7 @@ impl Flags {
         let mut plan = Plan::new(self.transport.target().map_err(refusal)?);
         self.transport.apply(&mut plan);
         self.content.apply(&mut plan)?;
+        self.recipients.apply(&mut plan)?;
         self.load.apply(&mut plan);
         Ok(plan)
     }
