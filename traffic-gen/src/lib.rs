@@ -38,6 +38,7 @@ mod worker;
 
 pub mod find_max;
 pub mod parse;
+pub mod threshold;
 
 pub use content::{
     BODY_BYTES_MAX, CORPUS_BYTES_DEFAULT, ContentError, ContentPlan, Corpus, Domain, GROUPS_MAX, Group,

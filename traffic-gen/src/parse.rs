@@ -45,12 +45,13 @@ pub fn count(text: &str) -> Result<u64, ParseError> {
     whole(number * times).filter(|count| *count > 0).ok_or_else(refuse)
 }
 
-/// A time, more than nothing: `60` (seconds), `500ms`, `30s`, `5m`, `1h`.
+/// A time, more than nothing: `60` (seconds), `250us`, `500ms`, `30s`, `5m`, `1h`.
 pub fn duration(text: &str) -> Result<Duration, ParseError> {
     let refuse = || error(text, "time", "60, 500ms, 30s, 5m or 1h");
     let (number, unit) = split(text).ok_or_else(refuse)?;
     let seconds = match unit.as_str() {
         "" | "s" | "sec" | "seconds" => 1.0,
+        "us" | "µs" => 1e-6,
         "ms" => 1e-3,
         "m" | "min" | "minutes" => 60.0,
         "h" | "hours" => 3600.0,
@@ -142,6 +143,7 @@ mod tests {
         assert!(count("0").is_err());
         assert_eq!(duration("60"), Ok(Duration::from_secs(60)));
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(duration("250us"), Ok(Duration::from_micros(250)));
         assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
         assert!(duration("0").is_err() && duration("5 weeks").is_err());
         assert_eq!(rate("500"), Ok(500.0));

@@ -12,7 +12,7 @@ use reports::latency::{LATENCY_US_MAX, LATENCY_US_MIN};
 const SIGNIFICANT_DIGITS: u8 = 2;
 
 /// The names of the steps in reports, in their order.
-const NAMES: [&str; 10] =
+pub(crate) const NAMES: [&str; 10] =
     ["connect", "banner", "ehlo", "tls", "auth", "mail", "rcpt", "data", "final_dot", "quit"];
 
 /// A histogram of microseconds for each step.
