@@ -6,7 +6,9 @@
 mod support;
 
 use proptest::prelude::*;
-use smtp::client::{BodyForm, Config, Next, PeerError, Session, Transaction, TransactionResult};
+use smtp::client::{
+    BodyForm, Config, Credentials, Mechanism, Next, PeerError, Session, Transaction, TransactionResult,
+};
 use smtp::data;
 use smtp::server;
 use support::Caller;
@@ -27,18 +29,38 @@ struct Driver {
     session: Session,
     story: Story,
     input: Vec<u8>,
+    awaits_tls: bool,
 }
 
 impl Driver {
-    fn run<'a>(config: &Config, reads: impl IntoIterator<Item = &'a [u8]>) -> Story {
+    /// Reads before the handshake, and through TLS where the peer got that far.
+    fn run_tls<'a>(
+        config: &Config,
+        clear: impl IntoIterator<Item = &'a [u8]>,
+        secure: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Story {
         let story = Story { wrote: Vec::new(), results: Vec::new(), error: None, closed: false };
-        let mut driver = Self { session: Session::new(config.clone()), story, input: Vec::new() };
-        for read in reads {
+        let mut driver =
+            Self { session: Session::new(config.clone()), story, input: Vec::new(), awaits_tls: false };
+        for read in clear {
+            driver.input.extend_from_slice(read);
+            driver.hear();
+        }
+        if driver.awaits_tls && driver.story.error.is_none() {
+            assert_eq!(driver.session.tls_started(&mut driver.story.wrote), Next::Read);
+            driver.awaits_tls = false;
+            assert!(driver.input.is_empty(), "something of before TLS is left");
+        }
+        for read in secure {
             driver.input.extend_from_slice(read);
             driver.hear();
         }
         driver.note();
         driver.story
+    }
+
+    fn run<'a>(config: &Config, reads: impl IntoIterator<Item = &'a [u8]>) -> Story {
+        Self::run_tls(config, reads, [])
     }
 
     fn hear(&mut self) {
@@ -56,15 +78,19 @@ impl Driver {
     }
 
     fn note(&mut self) {
-        let TransactionResult { mail, recipients, body, closing, .. } = self.session.result();
-        self.story.results.push(format!("{mail:?} {recipients:?} {body:?} {closing:?}"));
+        let TransactionResult { mail, recipients, body, bodies, closing, .. } = self.session.result();
+        self.story.results.push(format!("{mail:?} {recipients:?} {body:?} {bodies:?} {closing:?}"));
     }
 
     /// Whether there may be more to take from the input.
     fn follow(&mut self, next: Next) -> bool {
         match next {
+            Next::Read => false,
             // Until the handshake nothing may come; what does is an error, whatever the reads.
-            Next::Read | Next::StartTls => false,
+            Next::StartTls => {
+                self.awaits_tls = true;
+                !self.input.is_empty()
+            }
             Next::Closed => {
                 self.story.closed = true;
                 false
@@ -100,6 +126,9 @@ fn replies() -> impl Strategy<Value = Vec<u8>> {
         "450 later\r\n",
         "550 5.1.1 no\r\n",
         "503 what\r\n",
+        "220 go\r\n",
+        "334 x\r\n",
+        "235 in\r\n",
         "421 bye\r\n",
         "221 bye\r\n",
         "250 bare\n",
@@ -113,9 +142,30 @@ fn replies() -> impl Strategy<Value = Vec<u8>> {
         "250-mx\r\n250 CHUNKING\r\n",
         "250-mx\r\n250-CHUNKING\r\n250 PIPELINING\r\n",
         "502 what\r\n250 mx\r\n",
+        "250-mx\r\n250-STARTTLS\r\n250-CHUNKING\r\n250-AUTH PLAIN LOGIN\r\n250 PIPELINING\r\n",
+        "250-mx\r\n250-STARTTLS\r\n250 AUTH LOGIN\r\n",
     ]);
     (ehlo, prop::collection::vec(line, 0..16))
         .prop_map(|(ehlo, lines)| format!("220 mx\r\n{ehlo}{}", lines.concat()).into_bytes())
+}
+
+/// With and without all that a caller may insist on.
+fn configs() -> impl Strategy<Value = Config> {
+    let mechanism = prop::sample::select(vec![None, Some(Mechanism::Plain), Some(Mechanism::Login)]);
+    let credentials = mechanism.prop_map(|mechanism| Credentials {
+        mechanism,
+        user: "user".into(),
+        password: "password".into(),
+    });
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    (flags, prop::option::of(credentials)).prop_map(|((pipelining, chunking, lmtp, starttls), auth)| Config {
+        ehlo_domain: "client".into(),
+        pipelining,
+        chunking,
+        lmtp,
+        starttls,
+        auth,
+    })
 }
 
 /// One transaction of the conversation between the two sides.
@@ -174,12 +224,14 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn any_split_gives_the_same_story(input in replies(), pipelining in any::<bool>(), chunking in any::<bool>(), cut in any::<prop::sample::Index>()) {
-        let config = Config { ehlo_domain: "client".into(), pipelining, chunking, ..Config::default() };
-        let whole = Driver::run(&config, [input.as_slice()]);
-        prop_assert_eq!(&Driver::run(&config, input.chunks(1)), &whole);
-        let (head, tail) = input.split_at(cut.index(input.len() + 1));
-        prop_assert_eq!(&Driver::run(&config, [head, tail]), &whole);
+    fn any_split_gives_the_same_story(config in configs(), clear in replies(), secure in replies(), cut in any::<prop::sample::Index>()) {
+        // Without a handshake between them, the second greeting is one reply too many.
+        let secure = &secure[b"220 mx\r\n".len()..];
+        let whole = Driver::run_tls(&config, [clear.as_slice()], [secure]);
+        prop_assert_eq!(&Driver::run_tls(&config, clear.chunks(1), secure.chunks(1)), &whole);
+        let (head, tail) = clear.split_at(cut.index(clear.len() + 1));
+        let (first, rest) = secure.split_at(cut.index(secure.len() + 1));
+        prop_assert_eq!(&Driver::run_tls(&config, [head, tail], [first, rest]), &whole);
     }
 
     #[test]
@@ -199,16 +251,31 @@ proptest! {
     fn both_sides_agree(
         mails in prop::collection::vec(mail(), 1..5),
         offered in (any::<bool>(), any::<bool>()),
-        used in (any::<bool>(), any::<bool>()),
+        config in configs(),
         read_bytes in prop::sample::select(vec![1_usize, 7, 64, 100_000]),
     ) {
         let limits = server::Limits { message_bytes_max: 100, errors_max: 4, ..server::Limits::default() };
         let (pipelining, chunking) = offered;
-        let mut server = Caller::new(server::Config { limits, pipelining, chunking, ..server::Config::default() });
-        let (pipelining, chunking) = used;
-        let mut client = Session::new(Config { ehlo_domain: "client".into(), pipelining, chunking, ..Config::default() });
+        let mut server = Caller::new(server::Config {
+            limits,
+            pipelining,
+            chunking,
+            lmtp: config.lmtp,
+            starttls: true,
+            auth: Mechanism::ALL.to_vec(),
+            ..server::Config::default()
+        });
+        let mut client = Session::new(config.clone());
         let (mut wrote, mut heard) = (Vec::new(), 0);
-        prop_assert_eq!(exchange(&mut client, &mut server, &mut wrote, &mut heard, read_bytes), Next::Ready);
+        let mut next = exchange(&mut client, &mut server, &mut wrote, &mut heard, read_bytes);
+        if config.starttls {
+            prop_assert_eq!(next, Next::StartTls);
+            prop_assert!(server.awaits_tls);
+            server.tls();
+            client.tls_started(&mut wrote);
+            next = exchange(&mut client, &mut server, &mut wrote, &mut heard, read_bytes);
+        }
+        prop_assert_eq!(next, Next::Ready);
         let mut expected = Vec::new();
         for mail in &mails {
             let transaction = Transaction {

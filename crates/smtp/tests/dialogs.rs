@@ -10,7 +10,7 @@ mod support;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use smtp::server::{Config, Limits};
+use smtp::server::{Config, Limits, Mechanism};
 use support::Caller;
 use support::dialog::{self, Action, Step};
 
@@ -32,7 +32,7 @@ fn every_dialog_holds() {
         }
     }
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
-    assert!(files.len() >= 17, "dialogues are missing: {files:?}");
+    assert!(files.len() >= 30, "dialogues are missing: {files:?}");
 }
 
 #[test]
@@ -71,8 +71,21 @@ impl Run {
                 set_limit(&mut limits, name, *value);
             }
         }
-        let config = Config { hostname: "mx.test".into(), limits, ..Config::default() };
-        let caller = Caller::new(config);
+        let mut config = Config { hostname: "mx.test".into(), limits, ..Config::default() };
+        let mut greeting = None;
+        for step in steps {
+            match &step.action {
+                Action::Config { name, value } if name == "greeting" => {
+                    greeting = Some(value.parse().unwrap())
+                }
+                Action::Config { name, value } => set_config(&mut config, name, value),
+                _ => {}
+            }
+        }
+        let caller = match greeting {
+            Some(greeting) => Caller::greeting(config, &greeting),
+            None => Caller::new(config),
+        };
         Self { caller, read_bytes, sent: Vec::new(), seen: 0, lines: VecDeque::new(), messages_seen: 0 }
     }
 
@@ -89,7 +102,15 @@ impl Run {
 
     fn step(&mut self, action: &Action) -> Result<(), String> {
         match action {
-            Action::Limit { .. } => Ok(()),
+            Action::Limit { .. } | Action::Config { .. } => Ok(()),
+            Action::Tls => {
+                self.exchange();
+                if !self.caller.awaits_tls {
+                    return Err("the server does not wait for a handshake".into());
+                }
+                self.caller.tls();
+                Ok(())
+            }
             Action::Send(bytes) => {
                 self.sent.extend_from_slice(bytes);
                 Ok(())
@@ -136,6 +157,15 @@ impl Run {
         let replies = self.caller.trace.replies();
         self.lines.extend(replies[self.seen..].split_terminator("\r\n").map(String::from));
         self.seen = replies.len();
+    }
+}
+
+fn set_config(config: &mut Config, name: &str, value: &str) {
+    match name {
+        "lmtp" => config.lmtp = true,
+        "starttls" => config.starttls = true,
+        "auth" => config.auth = value.split(',').map(|name| Mechanism::parse(name).unwrap()).collect(),
+        _ => panic!("nothing is configured by the name {name}"),
     }
 }
 

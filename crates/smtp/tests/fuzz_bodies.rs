@@ -32,6 +32,13 @@ const COMMANDS: &[&str] = &[
     "RSET\r\n",
     "NOOP\r\n",
     "QUIT\r\n",
+    "LHLO c\r\n",
+    "STARTTLS\r\n",
+    "AUTH PLAIN AHUAcA==\r\n",
+    "AUTH LOGIN\r\n",
+    "dQ==\r\n",
+    "*\r\n",
+    "\0",
     "x\r\n",
     ".\r\n",
     "\r\n.",
@@ -43,6 +50,10 @@ const REPLIES: &[&str] = &[
     "250 OK\r\n",
     "250-mx\r\n250-PIPELINING\r\n250 CHUNKING\r\n",
     "250-mx\r\n250 PIPELINING\r\n",
+    "250-mx\r\n250-STARTTLS\r\n250-AUTH LOGIN\r\n250 PIPELINING\r\n",
+    "220 go\r\n\0",
+    "334 x\r\n",
+    "235 in\r\n",
     "354 go\r\n",
     "450 later\r\n",
     "550 no\r\n",
@@ -84,7 +95,11 @@ fn a_client_past_the_greeting() {
     // Generated words seldom begin with a greeting: let them.
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let strategy = words(REPLIES).prop_map(|data| {
-        [&data[..1], b"220 mx\r\n250-mx\r\n250-CHUNKING\r\n250 PIPELINING\r\n", &data[1..]].concat()
+        // Half of them insist on TLS and get it.
+        let tls = if data[0] & 8 == 0 { "" } else { "250-mx\r\n250 STARTTLS\r\n220 go\r\n\0" };
+        let opening =
+            format!("220 mx\r\n{tls}250-mx\r\n250-CHUNKING\r\n250-AUTH LOGIN\r\n250 PIPELINING\r\n");
+        [&data[..1], opening.as_bytes(), &data[1..]].concat()
     });
     let outcome = runner.run(&strategy, |data| {
         client_session::run(&data);

@@ -9,7 +9,7 @@ mod support;
 
 use proptest::prelude::*;
 use smtp::data;
-use smtp::server::Config;
+use smtp::server::{Config, Mechanism, Questions};
 use support::{Caller, Trace, small_limits};
 
 /// Pieces of conversations, good and bad.
@@ -31,6 +31,14 @@ fn fragment() -> impl Strategy<Value = Vec<u8>> {
         "HELP\r\n",
         "VRFY a\r\n",
         "BDAT x\r\n",
+        "LHLO client\r\n",
+        "STARTTLS\r\n",
+        "AUTH PLAIN AHVzZXIAcGFzc3dvcmQ=\r\n",
+        "AUTH PLAIN\r\n",
+        "AUTH LOGIN\r\n",
+        "AHVzZXIAcGFzc3dvcmQ=\r\n",
+        "dXNlcg==\r\n",
+        "*\r\n",
         "QUIT\r\n",
         "WHAT\r\n",
         "NOOP\n",
@@ -75,8 +83,21 @@ fn config() -> Config {
     Config { limits: small_limits(), ..Config::default() }
 }
 
-fn run<'a>(reads: impl IntoIterator<Item = &'a [u8]>, takes_chunks: bool) -> Trace {
-    let mut caller = Caller::new(config());
+/// With and without all that is off by default.
+fn configs() -> impl Strategy<Value = Config> {
+    let auth = prop::sample::select(vec![vec![], vec![Mechanism::Plain], Mechanism::ALL.to_vec()]);
+    let questions = prop::sample::select(vec![Questions::Few, Questions::All]);
+    (any::<bool>(), auth, any::<bool>(), questions).prop_map(|(starttls, auth, lmtp, questions)| Config {
+        starttls,
+        auth,
+        lmtp,
+        questions,
+        ..config()
+    })
+}
+
+fn run<'a>(config: &Config, reads: impl IntoIterator<Item = &'a [u8]>, takes_chunks: bool) -> Trace {
+    let mut caller = Caller::new(config.clone());
     caller.takes_chunks = takes_chunks;
     for read in reads {
         caller.read(read);
@@ -88,32 +109,53 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1500))]
 
     #[test]
-    fn any_split_gives_the_same_trace(input in conversation(), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6)) {
-        let whole = run([input.as_slice()], false);
-        prop_assert_eq!(&run(input.chunks(1), false), &whole);
+    fn any_split_gives_the_same_trace(config in configs(), input in conversation(), cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6)) {
+        let run = |reads: &mut dyn Iterator<Item = &[u8]>, takes_chunks| run(&config, reads, takes_chunks);
+        let whole = run(&mut [input.as_slice()].into_iter(), false);
+        prop_assert_eq!(&run(&mut input.chunks(1), false), &whole);
         let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(input.len() + 1)).collect();
         cuts.sort_unstable();
         let ends = cuts.iter().copied().chain([input.len()]);
         let starts = [0].into_iter().chain(cuts.iter().copied());
         let reads: Vec<&[u8]> = starts.zip(ends).map(|(start, end)| &input[start..end]).collect();
-        prop_assert_eq!(&run(reads.iter().copied(), false), &whole);
+        prop_assert_eq!(&run(&mut reads.iter().copied(), false), &whole);
         // A caller that reads chunks itself sees the same.
-        prop_assert_eq!(&run(reads, true), &whole);
-        prop_assert_eq!(&run([input.as_slice()], true), &whole);
+        prop_assert_eq!(&run(&mut reads.iter().copied(), true), &whole);
+        prop_assert_eq!(&run(&mut [input.as_slice()].into_iter(), true), &whole);
     }
 
     #[test]
-    fn output_is_bounded(input in conversation()) {
+    fn what_came_before_tls_does_not_matter_after_it(config in configs(), before in conversation(), injected in conversation(), after in conversation()) {
+        let config = Config { starttls: true, ..config };
+        let told = |injected: &[u8]| {
+            let mut caller = Caller::new(config.clone());
+            caller.read(&before);
+            let waits = caller.awaits_tls;
+            caller.read(b"\r\nSTARTTLS\r\n");
+            if waits || !caller.awaits_tls {
+                return None;
+            }
+            caller.read(injected);
+            caller.tls();
+            caller.read(&after);
+            Some(caller.trace)
+        };
+        // Whatever is put behind STARTTLS in the clear changes nothing.
+        prop_assert_eq!(told(&injected), told(b""));
+    }
+
+    #[test]
+    fn output_is_bounded(config in configs(), input in conversation()) {
         let limits = smtp::server::Limits { errors_max: 16, ..small_limits() };
-        let mut caller = Caller::new(Config { limits, ..Config::default() });
+        let mut caller = Caller::new(Config { limits, ..config });
         caller.read(&input);
         prop_assert!(caller.trace.replies().len() <= 20 * input.len() + 1024);
     }
 
     #[test]
     fn arbitrary_bytes_do_not_panic(input in prop::collection::vec(any::<u8>(), 0..400)) {
-        let whole = run([input.as_slice()], false);
-        prop_assert_eq!(run(input.chunks(3), true), whole);
+        let whole = run(&config(), [input.as_slice()], false);
+        prop_assert_eq!(run(&config(), input.chunks(3), true), whole);
     }
 
     #[test]

@@ -3,20 +3,21 @@
 use std::sync::Arc;
 
 use smtp::reply::Reply;
-use smtp::server::{Config, Event, Limits, Session};
+use smtp::server::{Config, Event, Limits, Mechanism, Questions, Session};
 
-/// The first byte of `data` chooses the size of the reads, the rest is what the client sends.
+/// The first byte of `data` chooses what is on offer and the size of the reads. What the client sends follows: up to the
+/// first 0 in the clear, then through TLS, if that was begun.
 pub(crate) fn run(data: &[u8]) {
     let Some((&choice, input)) = data.split_first() else {
         return;
     };
-    let whole = trace(input, usize::MAX);
-    let split = trace(input, usize::from(choice % 16) + 1);
+    let whole = trace(choice, input, usize::MAX);
+    let split = trace(choice, input, usize::from(choice % 16) + 1);
     assert_eq!(whole, split, "reads of another size gave another trace");
 }
 
 /// All that the session says and yields, in one text; neighbouring bytes of a body run together.
-fn trace(input: &[u8], read_bytes: usize) -> String {
+fn trace(choice: u8, input: &[u8], read_bytes: usize) -> String {
     let limits = Limits {
         command_line_bytes_max: 64,
         recipients_max: 4,
@@ -24,10 +25,34 @@ fn trace(input: &[u8], read_bytes: usize) -> String {
         messages_max: 8,
         errors_max: 16,
     };
-    let mut session = Session::new(Arc::new(Config { limits, ..Config::default() }));
-    let (mut trace, mut out) = (String::new(), Vec::new());
-    session.greet(&mut out);
-    let (mut start, mut end, mut said) = (0, 0, 0);
+    let chosen = |bit: u8| choice & (1 << bit) != 0;
+    let config = Config {
+        limits,
+        starttls: chosen(4),
+        auth: if chosen(5) { Mechanism::ALL.to_vec() } else { Vec::new() },
+        lmtp: chosen(6),
+        questions: if chosen(7) { Questions::All } else { Questions::Few },
+        ..Config::default()
+    };
+    let mut session = Session::new(Arc::new(config));
+    session.greet(&mut Vec::new());
+    let mut trace = String::new();
+    if !chosen(4) {
+        talk(&mut session, input, read_bytes, &mut trace);
+        return trace;
+    }
+    let mut parts = input.splitn(2, |byte| *byte == 0);
+    if talk(&mut session, parts.next().unwrap_or_default(), read_bytes, &mut trace) {
+        session.tls_started();
+        talk(&mut session, parts.next().unwrap_or_default(), read_bytes, &mut trace);
+    }
+    trace
+}
+
+/// Adds to the trace; whether the session waits for a handshake in the end.
+fn talk(session: &mut Session, input: &[u8], read_bytes: usize, trace: &mut String) -> bool {
+    let mut out = Vec::new();
+    let (mut start, mut end, mut said, mut awaits_tls) = (0, 0, 0, false);
     loop {
         let step = session.handle(&input[start..end], &mut out);
         start += step.consumed;
@@ -41,14 +66,18 @@ fn trace(input: &[u8], read_bytes: usize) -> String {
         }
         match step.event {
             Event::Quit | Event::Close => break,
+            Event::StartTls => awaits_tls = true,
             Event::Rcpt { to } if to.local().starts_with('r') => {
                 session.reject(&Reply::new(550, (5, 1, 1), "no"), &mut out);
+            }
+            Event::Auth { .. } if session.login().is_none_or(|(user, _)| user != "u") => {
+                session.reject(&Reply::new(535, (5, 7, 8), "no"), &mut out);
             }
             event if event.is_question() => session.accept(&mut out),
             _ => {}
         }
     }
     // The reply to EHLO is longer than what it answers, and comes from the caller's answer.
-    assert!(said <= 40 * input.len() + 2048, "{said} bytes of output for {} of input", input.len());
-    trace
+    assert!(said <= 50 * input.len() + 2048, "{said} bytes of output for {} of input", input.len());
+    awaits_tls
 }

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `# text`, or an empty line | nothing |
 //! | `limit: NAME=NUMBER` | before the conversation: one of the server's limits by its name |
+//! | `config: NAME`, `config: NAME=VALUE` | before the conversation: `lmtp`, `starttls`, `auth=PLAIN,LOGIN` or `greeting=554 5.7.1 text` |
+//! | `TLS` | the server consented to STARTTLS, and the handshake is done |
 //! | `C: text` | the client sends the text and CRLF |
 //! | `C<< "text"` | the client sends exactly these bytes; `\r \n \t \0 \" \\ \xHH` are escapes |
 //! | `C*N "text"` | the same N times |
@@ -24,6 +26,8 @@ use std::path::Path;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     Limit { name: String, value: u64 },
+    Config { name: String, value: String },
+    Tls,
     Send(Vec<u8>),
     ExpectPrefix(String),
     ExpectLine(String),
@@ -66,6 +70,11 @@ fn parse_line(line: &str) -> Result<Option<Action>, String> {
             let value = value.parse().map_err(|_| format!("{value} is not a number"))?;
             Action::Limit { name: name.into(), value }
         }
+        "config:" => {
+            let (name, value) = rest.split_once('=').unwrap_or((rest, ""));
+            Action::Config { name: name.into(), value: value.into() }
+        }
+        "TLS" => Action::Tls,
         "C:" => Action::Send(format!("{rest}\r\n").into_bytes()),
         "C<<" => Action::Send(unescape(rest)?),
         "S:" => Action::ExpectPrefix(rest.into()),

@@ -60,8 +60,12 @@ impl Trace {
     }
 }
 
+const TAKEN: Reply = Reply::new(250, (2, 0, 0), "OK taken");
+const FULL: Reply = Reply::new(552, (5, 2, 2), "mailbox full");
+
 /// A server without sockets: takes bytes in any pieces and answers by its policy. Local parts that
-/// begin with `refuse` get 550, with `defer` 451; a body is taken when `data::check` takes it.
+/// begin with `refuse` get 550, with `defer` 451, with `full` 552 for the body in LMTP; a body is taken when
+/// `data::check` takes it. The user is `user`, the password `password`.
 pub(crate) struct Caller {
     pub(crate) session: Session,
     pub(crate) trace: Trace,
@@ -70,6 +74,11 @@ pub(crate) struct Caller {
     /// Accepted bodies.
     pub(crate) messages: Vec<Vec<u8>>,
     pub(crate) closed: bool,
+    /// The server consented to STARTTLS and waits for [`Self::tls`].
+    pub(crate) awaits_tls: bool,
+    /// LMTP: the reply to each recipient's copy of a body that is good.
+    verdicts: Vec<Reply>,
+    lmtp: bool,
     input: Vec<u8>,
     out: Vec<u8>,
     body: Vec<u8>,
@@ -77,19 +86,41 @@ pub(crate) struct Caller {
 
 impl Caller {
     pub(crate) fn new(config: Config) -> Self {
-        let mut caller = Self {
+        let mut caller = Self::silent(config);
+        caller.session.greet(&mut caller.out);
+        caller.trace.out(&mut caller.out);
+        caller
+    }
+
+    /// Greets with this reply.
+    pub(crate) fn greeting(config: Config, greeting: &Reply) -> Self {
+        let mut caller = Self::silent(config);
+        caller.session.greet_with(greeting, &mut caller.out);
+        caller.trace.out(&mut caller.out);
+        caller
+    }
+
+    fn silent(config: Config) -> Self {
+        Self {
+            lmtp: config.lmtp,
             session: Session::new(Arc::new(config)),
             trace: Trace::default(),
             takes_chunks: false,
             messages: Vec::new(),
             closed: false,
+            awaits_tls: false,
+            verdicts: Vec::new(),
             input: Vec::new(),
             out: Vec::new(),
             body: Vec::new(),
-        };
-        caller.session.greet(&mut caller.out);
-        caller.trace.out(&mut caller.out);
-        caller
+        }
+    }
+
+    /// The handshake, where the server waits for one.
+    pub(crate) fn tls(&mut self) {
+        if std::mem::take(&mut self.awaits_tls) {
+            self.session.tls_started();
+        }
     }
 
     /// More bytes from the client.
@@ -141,9 +172,20 @@ impl Caller {
                 Some(("user", "password")) => session.accept(out),
                 _ => session.reject(&Reply::new(535, (5, 7, 8), "wrong user or password"), out),
             },
-            Event::StartTls => session.tls_started(),
-            Event::Mail { from: path, .. } | Event::Rcpt { to: path } => match verdict(path) {
-                None => session.accept(out),
+            Event::StartTls => self.awaits_tls = true,
+            Event::Mail { from: path, .. } => {
+                self.verdicts.clear();
+                match verdict(path) {
+                    None => session.accept(out),
+                    Some(reply) => session.reject(&reply, out),
+                }
+            }
+            Event::Rcpt { to } => match verdict(to) {
+                None => {
+                    let full = to.local().starts_with("full");
+                    self.verdicts.push(if full { FULL } else { TAKEN });
+                    session.accept(out);
+                }
                 Some(reply) => session.reject(&reply, out),
             },
             Event::BodyStart { .. } | Event::Reset => self.body.clear(),
@@ -151,8 +193,12 @@ impl Caller {
             Event::BodyEnd => {
                 let body = std::mem::take(&mut self.body);
                 match data::check(&body, &BodyRules::default()) {
+                    Ok(_) if self.lmtp => {
+                        session.answer_each(&self.verdicts, out);
+                        self.messages.push(body);
+                    }
                     Ok(_) => {
-                        session.accept_with(&Reply::new(250, (2, 0, 0), "OK taken"), out);
+                        session.accept_with(&TAKEN, out);
                         self.messages.push(body);
                     }
                     Err(error) => session.reject(&error.reply(), out),
