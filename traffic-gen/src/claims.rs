@@ -22,10 +22,9 @@ pub(crate) struct Claims {
 impl Claims {
     /// Gives out the numbers of a share, of `count` numbers altogether.
     pub(crate) fn new(share: Share, count: u64) -> Self {
-        let share = Share { index: share.index, of: share.of.max(1) };
         Self {
             next: AtomicU64::new(0),
-            limit: count.saturating_sub(share.index).div_ceil(share.of),
+            limit: share.part(count),
             share,
             deadline_ns: AtomicU64::new(u64::MAX),
             closed: AtomicBool::new(false),
@@ -38,7 +37,7 @@ impl Claims {
             return None;
         }
         let sequence = self.next.fetch_add(1, Ordering::Relaxed);
-        (sequence < self.limit).then(|| self.share.index + sequence * self.share.of)
+        (sequence < self.limit).then(|| self.share.index + sequence * self.share.of.max(1))
     }
 
     /// Whether there is anything left to begin.

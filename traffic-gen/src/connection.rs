@@ -6,23 +6,25 @@
 //! up.
 
 use std::cell::RefCell;
-use std::io::{self, IoSlice};
-use std::net::{IpAddr, SocketAddr};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use smtp::client::{BodyForm, NO_REPLY, Next, Session, Transaction};
-use smtp::reply::Reply;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpSocket, TcpStream};
+use smtp::client::{BodyForm, NO_REPLY, Next, PeerError, Phase, Session, Transaction};
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::TcpStream;
 
 use crate::clock::now_ns;
 use crate::content::Message;
+use crate::dial::{self, Lacking};
 use crate::flight::{Flight, Stage};
+use crate::phases::Step;
 use crate::start::Times;
+use crate::stopwatch::{Ended, Manner, Stopwatch};
 use crate::tally::{Begun, Final};
+use crate::wire::{Went, write_all};
 use crate::worker::Worker;
 
 /// What a worker reads at once, in bytes; replies are short.
@@ -30,11 +32,6 @@ const READ_BYTES: usize = 16 << 10;
 
 /// Follows a body in DATA (RFC 5321 4.1.1.4); all bodies end in CRLF or are empty.
 const FINAL_DOT: &[u8] = b".\r\n";
-
-/// Beyond so many connections every second one has its port chosen when it is bound. Linux looks for even
-/// ports first when it connects and for odd ones first when it binds; without this, connecting becomes a
-/// search through all even ports as soon as they are taken (half of the default range are 14,116).
-const CONNECTIONS_PLAIN_MAX: usize = 8_192;
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
@@ -52,6 +49,8 @@ pub(crate) enum Ending {
         kind: String,
         /// Whether any message was answered on it.
         useful: bool,
+        /// Whether the server lacks what was asked for, so that another connection would fare no better.
+        unfit: bool,
     },
 }
 
@@ -66,41 +65,26 @@ pub(crate) async fn run(worker: Arc<Worker>, flight: Arc<Flight>, number: u64, d
         return Ending::Done;
     }
     flight.enter(Stage::Opening, worker.second());
-    let stream = match connect(&worker, number).await {
+    let begin_ns = now_ns();
+    let stream = match dial::connect(&worker.run.plan, worker.run.target(number), number).await {
         Ok(stream) => stream,
-        Err(error) => {
-            return Ending::Lost { kind: format!("connect: {error}"), useful: false };
-        }
+        Err(error) => return not_connected(&worker, &error),
     };
     drop(turn);
-    let mut connection = Connection::new(stream, worker, flight, number);
+    let mut connection = Connection::new(stream, worker, flight, number, begin_ns);
     match connection.work().await {
         Ok(ending) => ending,
-        Err(kind) => Ending::Lost { kind, useful: connection.useful },
+        Err(kind) => Ending::Lost { kind, useful: connection.useful, unfit: connection.unfit },
     }
 }
 
-/// Connects to the first address of the target that answers.
-async fn connect(worker: &Worker, number: u64) -> io::Result<TcpStream> {
-    let mut refused = io::ErrorKind::AddrNotAvailable.into();
-    for address in &worker.run.target(number).addresses {
-        let bind_first = number % 2 == 1 && worker.run.plan.concurrency > CONNECTIONS_PLAIN_MAX;
-        match open(*address, bind_first).await {
-            Ok(stream) => return Ok(stream),
-            Err(error) => refused = error,
-        }
-    }
-    Err(refused)
-}
-
-async fn open(address: SocketAddr, bind_first: bool) -> io::Result<TcpStream> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if bind_first {
-        let any = if address.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
-        socket.bind(SocketAddr::new(any, 0))?;
-    }
-    socket.set_nodelay(true)?;
-    socket.connect(address).await
+fn not_connected(worker: &Worker, error: &io::Error) -> Ending {
+    worker.tally(|tally| match dial::lacking(error) {
+        Some(Lacking::Ports) => tally.without_port += 1,
+        Some(Lacking::Files) => tally.without_file += 1,
+        None => {}
+    });
+    Ending::Lost { kind: format!("connect: {error}"), useful: false, unfit: false }
 }
 
 /// A message that has begun.
@@ -115,6 +99,7 @@ struct Connection {
     worker: Arc<Worker>,
     flight: Arc<Flight>,
     session: Session,
+    watch: Stopwatch,
     out: Vec<u8>,
     /// Bytes read that the session does not take yet.
     leftover: Vec<u8>,
@@ -122,20 +107,29 @@ struct Connection {
     number: u64,
     /// The message that has no final reply.
     in_flight: Option<InFlight>,
-    /// When it became free for the next message.
+    /// How long its steps took, where that is the same for all.
+    together_ns: Option<u64>,
+    /// When it became free for the next message; 0 before the first.
     free_ns: u64,
     useful: bool,
+    unfit: bool,
 }
 
 impl Connection {
-    fn new(stream: TcpStream, worker: Arc<Worker>, flight: Arc<Flight>, number: u64) -> Self {
-        worker.tally(|tally| {
-            tally.connections_opened += 1;
-            tally.connections_open += 1;
+    /// A connection that stands, and began to be opened at that time.
+    fn new(stream: TcpStream, worker: Arc<Worker>, flight: Arc<Flight>, number: u64, begin_ns: u64) -> Self {
+        let now_ns = now_ns();
+        worker.book(|book| {
+            book.tally.connections_opened += 1;
+            book.tally.connections_open += 1;
+            book.steps(true, &[Some((Step::Connect, now_ns.saturating_sub(begin_ns)))]);
         });
+        let mut watch = Stopwatch::default();
+        watch.written(now_ns);
         Self {
             stream,
             session: Session::new(worker.run.session_config()),
+            watch,
             message: worker.run.catalogue.message(),
             worker,
             flight,
@@ -143,20 +137,16 @@ impl Connection {
             leftover: Vec::new(),
             number,
             in_flight: None,
+            together_ns: None,
             free_ns: 0,
             useful: false,
+            unfit: false,
         }
     }
 
     /// `Err` says in words how the connection was lost.
     async fn work(&mut self) -> Result<Ending, String> {
-        let mut next = self.read().await?;
-        while next != Next::Ready {
-            next = match next {
-                Next::Closed => return Err(self.closing()),
-                _ => self.exchange().await?,
-            };
-        }
+        self.introduce().await?;
         self.flight.enter(Stage::Idle, self.worker.second());
         self.worker.connection_ready();
         // The semaphore gives nothing; being closed is the sign to begin.
@@ -164,17 +154,32 @@ impl Connection {
         let plan = &self.worker.run.plan;
         let limit = plan.transport.messages_per_connection.draw(plan.seed, self.number);
         for _ in 0..limit.map_or(u64::MAX, u64::from) {
-            let Some(due_ns) = self.due().await? else { return self.done().await };
-            let now_ns = now_ns();
-            let Some(sequence) = self.worker.run.claims.claim(now_ns) else { return self.done().await };
-            let meant_ns = due_ns.unwrap_or(now_ns);
-            // A message that is due while the connection is busy waits for the server; only what comes after
-            // is our own.
-            let ready_ns = meant_ns.max(self.free_ns).min(now_ns);
-            self.send(sequence, Begun { meant_ns, begun_ns: now_ns, ready_ns }).await?;
+            let Some(begun) = self.due().await? else { return self.done().await };
+            let Some(sequence) = self.worker.run.claims.claim(begun.begun_ns) else {
+                return self.done().await;
+            };
+            self.send(sequence, begun).await?;
         }
         self.quit().await;
         Ok(Ending::Retired)
+    }
+
+    /// From the greeting to where messages may begin.
+    async fn introduce(&mut self) -> Result<(), String> {
+        let mut next = self.read().await?;
+        loop {
+            next = match next {
+                Next::Ready => break,
+                Next::Closed => return Err(self.closing()),
+                _ => self.exchange().await?,
+            };
+        }
+        let (transport, capabilities) = (&self.worker.run.plan.transport, self.session.capabilities());
+        self.watch.manner = Manner {
+            pipelined: transport.pipelining && capabilities.pipelining,
+            chunked: transport.chunking && capabilities.chunking,
+        };
+        Ok(())
     }
 
     /// There is nothing left to begin.
@@ -184,21 +189,32 @@ impl Connection {
         Ok(Ending::Done)
     }
 
-    /// Waits until a message is due: `Some(None)` means now, `None` never again.
-    async fn due(&mut self) -> Result<Option<Option<u64>>, String> {
+    /// Waits until a message is due and says when that was; `None` where none will be any more.
+    async fn due(&mut self) -> Result<Option<Begun>, String> {
+        if self.worker.pacer.is_none() {
+            // The time of the reply before is also the time at which the next message begins.
+            let now_ns = if self.free_ns > 0 { self.free_ns } else { now_ns() };
+            return Ok(Some(Begun { meant_ns: now_ns, begun_ns: now_ns, ready_ns: now_ns }));
+        }
+        let Some(meant_ns) = self.wait_until_due().await? else { return Ok(None) };
+        let begun_ns = now_ns();
+        // While the connection was busy, a message that was due waited for the server; only what came after
+        // is our own.
+        Ok(Some(Begun { meant_ns, begun_ns, ready_ns: meant_ns.max(self.free_ns).min(begun_ns) }))
+    }
+
+    async fn wait_until_due(&mut self) -> Result<Option<u64>, String> {
         let worker = Arc::clone(&self.worker);
-        let Some(pacer) = &worker.pacer else {
-            return Ok(Some(None));
-        };
+        let Some(pacer) = &worker.pacer else { return Ok(None) };
         self.flight.enter(Stage::Idle, worker.second());
         loop {
             tokio::select! {
                 biased;
-                due_ns = pacer.next_ns() => return Ok(due_ns.map(Some)),
+                due_ns = pacer.next_ns() => return Ok(due_ns),
                 // A server may end an idle connection; the message that is due next must not be spent on
-                // finding out.
-                _ = self.stream.readable() => {
-                    if self.read().await? == Next::Closed {
+                // finding out. A read that is given up has read nothing.
+                next = self.read() => {
+                    if next? == Next::Closed {
                         return Err(self.closing());
                     }
                 }
@@ -211,7 +227,9 @@ impl Connection {
         let worker = Arc::clone(&self.worker);
         self.flight.enter(Stage::InMessage, worker.second());
         self.in_flight = Some(InFlight { sequence, meant_ns: begun.meant_ns });
+        self.together_ns = None;
         worker.run.catalogue.compose(&mut self.message, sequence, self.number, begun.meant_ns);
+        self.watch.written(begun.begun_ns);
         let next = self.begin(sequence, begun.meant_ns)?;
         let lost = self.carry_through(next).await;
         self.count(sequence, begun);
@@ -262,42 +280,39 @@ impl Connection {
         }
     }
 
-    /// Counts the message whose replies are in; without a deciding one it stays in flight, which makes it
-    /// unknown when the connection goes.
+    /// Counts the message whose replies are in; while one recipient has no deciding one it stays in flight,
+    /// which makes it unknown when the connection goes.
     fn count(&mut self, sequence: u64, begun: Begun) {
-        let Some(reply) = self.deciding_reply() else {
+        let (result, recipients) = (self.session.result(), self.message.recipients().len());
+        let replies = || (0..recipients).map(|recipient| result.recipient_reply(recipient));
+        if replies().any(|reply| std::ptr::eq(reply, &raw const NO_REPLY)) {
             return;
-        };
+        }
+        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let message = Final {
             sequence,
-            code: reply.code,
-            positive: reply.is_positive(),
+            recipients: number(recipients),
+            accepted: number(replies().filter(|reply| reply.is_positive()).count()),
             bytes: self.message.bytes(),
             begun,
-            reply_ns: now_ns(),
+            reply_ns: self.watch.read_ns(),
+            together_ns: self.together_ns,
         };
+        let times = self.times();
+        self.worker.book(|book| {
+            replies().for_each(|reply| book.tally.replied(reply.code));
+            book.answered(&message, &times);
+            if message.accepted > 0 && !message.is_sent() {
+                for (recipient, reply) in (0..).zip(replies()) {
+                    if !reply.is_positive() {
+                        book.tally.refused_recipients.add([sequence, recipient]);
+                    }
+                }
+            }
+        });
         self.in_flight = None;
         self.useful = true;
         self.free_ns = message.reply_ns;
-        let times = self.times();
-        self.worker.book(|book| book.answered(&message, &times));
-    }
-
-    /// The reply that decides what became of the message: the first refusal of a recipient, else the
-    /// acceptance of all. `None` while a recipient has no answer.
-    fn deciding_reply(&self) -> Option<&Reply> {
-        let result = self.session.result();
-        let mut deciding: Option<&Reply> = None;
-        for recipient in 0..self.message.recipients().len() {
-            let reply = result.recipient_reply(recipient);
-            if std::ptr::eq(reply, &raw const NO_REPLY) {
-                return None;
-            }
-            if deciding.is_none_or(Reply::is_positive) {
-                deciding = Some(reply);
-            }
-        }
-        deciding
     }
 
     fn times(&self) -> Times {
@@ -312,6 +327,9 @@ impl Connection {
             BodyForm::DotStuffed => [&self.out[..], header, self.message.dotted(catalogue), FINAL_DOT],
         };
         let written = write_all(&mut self.stream, parts, &self.flight, &self.worker).await;
+        if matches!(written, Ok(Went::InParts)) {
+            self.watch.body_took_until(now_ns());
+        }
         self.out.clear();
         self.session.body_written();
         match self.digest()? {
@@ -353,22 +371,60 @@ impl Connection {
     }
 
     fn take(&mut self, read: &[u8]) -> Result<Next, String> {
-        if self.leftover.is_empty() {
-            let (consumed, next) =
-                self.session.handle(read, &mut self.out).map_err(|error| error.to_string())?;
-            self.leftover.extend_from_slice(&read[consumed..]);
-            return Ok(next);
+        if !self.leftover.is_empty() {
+            self.leftover.extend_from_slice(read);
+            return self.digest();
         }
-        self.leftover.extend_from_slice(read);
-        self.digest()
+        let before = self.session.phase();
+        let (consumed, next) = self.handled(before, |session, out| session.handle(read, out))?;
+        self.leftover.extend_from_slice(&read[consumed..]);
+        Ok(next)
     }
 
     /// Gives the session what it did not take before.
     fn digest(&mut self) -> Result<Next, String> {
-        let (consumed, next) =
-            self.session.handle(&self.leftover, &mut self.out).map_err(|error| error.to_string())?;
+        let before = self.session.phase();
+        let leftover = std::mem::take(&mut self.leftover);
+        let handled = self.handled(before, |session, out| session.handle(&leftover, out));
+        self.leftover = leftover;
+        let (consumed, next) = handled?;
         self.leftover.drain(..consumed);
         Ok(next)
+    }
+
+    /// Lets the session handle something, and looks at the clock where that has ended a step.
+    fn handled(
+        &mut self,
+        before: Phase,
+        handle: impl FnOnce(&mut Session, &mut Vec<u8>) -> Result<(usize, Next), PeerError>,
+    ) -> Result<(usize, Next), String> {
+        let (consumed, next) = handle(&mut self.session, &mut self.out).map_err(|error| {
+            self.unfit |= matches!(error, PeerError::StartTlsNotOffered | PeerError::AuthNotOffered { .. });
+            error.to_string()
+        })?;
+        let after = self.session.phase();
+        if before != after {
+            match next {
+                // What was refused with the whole session took no length that would say anything.
+                Next::Closed if before != Phase::Quit => {
+                    self.unfit |= matches!(before, Phase::StartTls | Phase::Auth);
+                    self.watch.ended_early(now_ns());
+                }
+                _ => self.step_ended(before, after),
+            }
+        }
+        Ok((consumed, next))
+    }
+
+    fn step_ended(&mut self, before: Phase, after: Phase) {
+        match self.watch.read(before, after, now_ns()) {
+            Ended::Together(took_ns) => self.together_ns = Some(took_ns),
+            Ended::Steps(steps) => {
+                let meant_ns = self.in_flight.map(|message| message.meant_ns);
+                let counts = meant_ns.is_none_or(|meant_ns| self.times().counts(meant_ns));
+                self.worker.book(|book| book.steps(counts, &steps));
+            }
+        }
     }
 
     /// How the server ended the session, in its own words.
@@ -383,6 +439,7 @@ impl Connection {
     /// Says QUIT; the worker does not let it wait for long.
     async fn quit(&mut self) {
         self.flight.enter(Stage::Quitting, self.worker.second());
+        self.watch.written(now_ns());
         let mut next = self.session.quit(&mut self.out);
         // Everything is counted, so however the connection ends now, nothing is lost.
         while next == Next::Read {
@@ -400,61 +457,5 @@ impl Drop for Connection {
                 tally.lost(sequence, meant_ns, now_ns(), &times);
             }
         });
-    }
-}
-
-/// Writes all parts, as many at once as the kernel takes.
-async fn write_all(
-    stream: &mut TcpStream,
-    parts: [&[u8]; 4],
-    flight: &Flight,
-    worker: &Worker,
-) -> io::Result<()> {
-    let total: usize = parts.iter().map(|part| part.len()).sum();
-    let mut written = 0;
-    std::future::poll_fn(|context| {
-        while written < total {
-            let (slices, count) = rest(&parts, written);
-            let bytes = ready!(Pin::new(&mut *stream).poll_write_vectored(context, &slices[..count]))?;
-            if bytes == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            written += bytes;
-            flight.touch(worker.second());
-        }
-        Poll::Ready(Ok(()))
-    })
-    .await
-}
-
-/// What is left of the parts after so many bytes, and in how many pieces.
-fn rest<'p>(parts: &[&'p [u8]; 4], mut written: usize) -> ([IoSlice<'p>; 4], usize) {
-    let mut slices = [IoSlice::new(&[]); 4];
-    let mut count = 0;
-    for part in parts {
-        let skip = written.min(part.len());
-        written -= skip;
-        if skip < part.len() {
-            slices[count] = IoSlice::new(&part[skip..]);
-            count += 1;
-        }
-    }
-    (slices, count)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_left_to_write_is_exact_at_every_byte() {
-        let parts: [&[u8]; 4] = [b"ab", b"", b"cde", b"f"];
-        let whole = parts.concat();
-        for written in 0..=whole.len() {
-            let (slices, count) = rest(&parts, written);
-            let left: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.iter().copied()).collect();
-            assert_eq!(left, whole[written..]);
-            assert!(slices[..count].iter().all(|slice| !slice.is_empty()));
-        }
     }
 }

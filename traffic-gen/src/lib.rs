@@ -15,6 +15,7 @@ mod connection;
 mod content;
 mod cpu;
 mod cursor;
+mod dial;
 mod flight;
 mod hiccup;
 mod integral;
@@ -28,12 +29,14 @@ mod schedule;
 mod second;
 mod sequences;
 mod start;
+mod stopwatch;
 mod tally;
 mod target;
 #[expect(dead_code, reason = "the transport that a plan asks for is wired to it next")]
 mod tls;
 mod transport;
 mod watcher;
+mod wire;
 mod worker;
 
 pub mod find_max;

@@ -137,6 +137,13 @@ pub struct Share {
     pub of: u64,
 }
 
+impl Share {
+    /// How many of so many messages are in this part.
+    pub(crate) fn part(self, count: u64) -> u64 {
+        count.saturating_sub(self.index).div_ceil(self.of.max(1))
+    }
+}
+
 impl Default for Share {
     /// Everything.
     fn default() -> Self {

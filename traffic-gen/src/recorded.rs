@@ -6,7 +6,7 @@
 use hdrhistogram::Histogram;
 use reports::latency::{new_histogram, record_ns};
 
-use crate::phases::Phases;
+use crate::phases::{Phases, Step};
 use crate::start::Times;
 use crate::tally::{Final, Tally};
 
@@ -85,15 +85,27 @@ impl Book {
         self.tally.answered(message, times);
         let begun = message.begun;
         let (open_loop, recorded) = (self.open_loop, self.of(times.counts(begun.meant_ns)));
-        if message.positive {
+        if let Some(together_ns) = message.together_ns {
+            recorded.phases.record_together(together_ns);
+        }
+        if message.is_sent() {
             record_ns(&mut recorded.latency, message.reply_ns.saturating_sub(begun.meant_ns));
         }
         if open_loop {
-            if message.positive {
+            if message.is_sent() {
                 record_ns(&mut recorded.raw, message.reply_ns.saturating_sub(begun.begun_ns));
             }
             record_ns(&mut recorded.lag, begun.begun_ns.saturating_sub(begun.meant_ns));
             record_ns(&mut recorded.own_lag, begun.begun_ns.saturating_sub(begun.ready_ns));
+        }
+    }
+
+    /// Records how long steps took. Those of a message belong where the message does; those of a connection
+    /// count always, because connections are opened before anything else.
+    pub(crate) fn steps(&mut self, counts: bool, steps: &[Option<(Step, u64)>]) {
+        let recorded = self.of(counts);
+        for (step, took_ns) in steps.iter().flatten() {
+            recorded.phases.record(*step, *took_ns);
         }
     }
 
@@ -127,6 +139,14 @@ impl Spare {
         Self { counts: Box::new(Recorded::new()), warm_up: warm_up.then(|| Box::new(Recorded::new())) }
     }
 
+    /// Gives each step its part of what was recorded for several.
+    pub(crate) fn spread(&mut self) {
+        self.counts.phases.spread();
+        if let Some(warm_up) = &mut self.warm_up {
+            warm_up.phases.spread();
+        }
+    }
+
     pub(crate) fn reset(&mut self) {
         self.counts.reset();
         if let Some(warm_up) = &mut self.warm_up {
@@ -145,7 +165,8 @@ mod tests {
     fn accepted(meant_us: u64, begun_us: u64, ready_us: u64, reply_us: u64) -> Final {
         let begun =
             Begun { meant_ns: meant_us * 1_000, begun_ns: begun_us * 1_000, ready_ns: ready_us * 1_000 };
-        Final { sequence: 0, code: 250, positive: true, bytes: 1, begun, reply_ns: reply_us * 1_000 }
+        let reply_ns = reply_us * 1_000;
+        Final { sequence: 0, recipients: 1, accepted: 1, bytes: 1, begun, reply_ns, together_ns: Some(7_000) }
     }
 
     #[test]
@@ -153,11 +174,13 @@ mod tests {
         let (mut book, mut spare) = (Book::new(true, false), Spare::new(false));
         // Due at 1,000, a connection became free at 1,300, and it began at 1,310.
         book.answered(&accepted(1_000, 1_310, 1_300, 1_400), &TIMES);
-        book.answered(&Final { positive: false, code: 550, ..accepted(1_000, 1_000, 1_000, 1_001) }, &TIMES);
+        book.answered(&Final { accepted: 0, ..accepted(1_000, 1_000, 1_000, 1_001) }, &TIMES);
         book.turn(&mut spare);
-        let Recorded { latency, raw, lag, own_lag, .. } = &*spare.counts;
+        spare.spread();
+        let Recorded { latency, raw, lag, own_lag, phases } = &*spare.counts;
         assert_eq!([latency.max(), raw.max(), lag.max(), own_lag.max()], [400, 90, 310, 10]);
         assert_eq!([latency.len(), raw.len(), lag.len(), own_lag.len()], [1, 1, 2, 2]);
+        assert!(phases.iter().any(|(name, histogram)| name == "mail" && histogram.len() == 2));
     }
 
     #[test]

@@ -29,20 +29,31 @@ pub struct Report {
     pub concurrency: usize,
     /// Messages per second asked for; null in a closed loop and where the rate changes.
     pub rate_per_s: Option<f64>,
-    /// Messages asked for; null where the time was the limit.
+    /// Messages asked for, of this process's share; null where the time was the limit.
     pub message_count: Option<u64>,
-    /// Final 250 read.
+    /// Final 250 read for all recipients.
     pub sent: u64,
-    /// Final refusal read.
+    /// Final refusal read for all recipients.
     pub failed: u64,
-    /// Connection lost before the final reply.
+    /// Final 250 read for some recipients and final refusals for the others; not part of `sent` or `failed`.
+    #[serde(default)]
+    pub partial: u64,
+    /// Connection lost before the final reply, or before that for one of the recipients.
     pub unknown: u64,
+    /// Recipients for whom a message was accepted: deliveries that the server has promised.
+    #[serde(default)]
+    pub recipients_accepted: u64,
     /// First and last of each run of refused messages; shorter than `failed` where there were over a million.
     #[serde(default)]
     pub failed_sequences: Vec<[u64; 2]>,
     /// The same for `unknown`.
     #[serde(default)]
     pub unknown_sequences: Vec<[u64; 2]>,
+    /// Of the messages in `partial`: sequence number, and the number of a recipient (from 0, in the order of the
+    /// message) for whom it was refused. With the two lists above it says what was promised: every recipient
+    /// of a message that is in none of them, and those of a partial one that are not here. A million at most.
+    #[serde(default)]
+    pub refused_recipients: Vec<[u64; 2]>,
     /// Due by the schedule; 0 in a closed loop.
     #[serde(default)]
     pub due: u64,
@@ -86,9 +97,13 @@ pub struct Report {
     pub connections: u64,
     /// Connections that were lost, refused or timed out.
     pub connections_lost: u64,
+    /// Connections given up because the server does not offer what was asked for, or did not take who we are;
+    /// part of `connections_lost`.
+    #[serde(default)]
+    pub connections_unfit: u64,
     /// Bytes of header and body of the messages sent.
     pub bytes: u64,
-    /// Final replies by their code.
+    /// Final replies by their code, one for each recipient.
     pub reply_codes: BTreeMap<u16, u64>,
     /// What went wrong, by kind.
     pub errors: BTreeMap<String, u64>,
@@ -129,6 +144,9 @@ pub struct Measured {
     pub sent: u64,
     /// Messages that were due in it and were refused.
     pub failed: u64,
+    /// Messages that were due in it and were refused for some recipients.
+    #[serde(default)]
+    pub partial: u64,
     /// Messages that were due in it and whose end is not known.
     pub unknown: u64,
     /// Bytes of header and body of `sent`.
@@ -166,12 +184,15 @@ impl Report {
             body_bytes: rounded(body_bytes),
             concurrency: plan.concurrency,
             rate_per_s: plan.schedule.rate_per_s(),
-            message_count: plan.message_count,
+            message_count: plan.message_count.map(|count| plan.share.part(count)),
             sent: total.all.sent,
             failed: total.all.failed,
+            partial: total.all.partial,
             unknown: total.all.unknown,
+            recipients_accepted: total.recipients_accepted,
             failed_sequences: total.failed_sequences.ranges(),
             unknown_sequences: total.unknown_sequences.ranges(),
+            refused_recipients: total.refused_recipients.sorted(),
             due: gathered.due,
             behind: gathered.behind,
             elapsed_s: elapsed_ns as f64 / 1e9,
@@ -196,6 +217,7 @@ impl Report {
             per_second: total.per_second,
             connections: total.connections_opened,
             connections_lost: total.connections_lost,
+            connections_unfit: total.connections_unfit,
             bytes: total.all.bytes,
             reply_codes: total.reply_codes,
             errors: total.errors,
@@ -211,16 +233,18 @@ impl Report {
 
     /// Messages asked for and never begun.
     pub fn unsent(&self) -> u64 {
-        let begun = self.sent + self.failed + self.unknown;
+        let begun = self.sent + self.failed + self.partial + self.unknown;
         self.message_count.map_or(0, |count| count.saturating_sub(begun))
     }
 
-    /// 0 where every message was sent, 130 after a signal, else 1. A run that sent nothing is no success.
+    /// 0 where every message was sent, 130 after a signal, else 1. A run that sent nothing is no success, nor is
+    /// one with a server that lacks what was asked for.
     pub fn exit_code(&self) -> u8 {
         if self.interrupted {
             130
         } else {
-            u8::from(self.failed + self.unknown + self.unsent() > 0 || self.sent == 0)
+            let bad = self.failed + self.partial + self.unknown + self.connections_unfit + self.unsent();
+            u8::from(bad > 0 || self.sent == 0)
         }
     }
 }

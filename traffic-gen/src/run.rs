@@ -11,6 +11,7 @@ use std::time::SystemTime;
 
 use message::date::DateCache;
 use reports::latency::new_histogram;
+use smtp::client::{Config, Credentials, Mechanism};
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 
@@ -28,6 +29,7 @@ use crate::second::{Observer, Second};
 use crate::start::Start;
 use crate::tally::Tally;
 use crate::target::Target;
+use crate::transport::{Auth, AuthType};
 use crate::watcher::Watcher;
 use crate::worker::Worker;
 
@@ -89,12 +91,23 @@ impl Shared {
         }
     }
 
-    pub(crate) fn session_config(&self) -> smtp::client::Config {
-        smtp::client::Config {
+    pub(crate) fn session_config(&self) -> Config {
+        let transport = &self.plan.transport;
+        let credentials = |auth: &Auth| Credentials {
+            mechanism: auth.mechanism.map(|mechanism| match mechanism {
+                AuthType::Plain => Mechanism::Plain,
+                AuthType::Login => Mechanism::Login,
+            }),
+            user: auth.user.clone(),
+            password: auth.password.clone(),
+        };
+        Config {
             ehlo_domain: self.plan.helo.clone(),
-            pipelining: self.plan.transport.pipelining,
-            chunking: self.plan.transport.chunking,
-            ..smtp::client::Config::default()
+            pipelining: transport.pipelining,
+            chunking: transport.chunking,
+            lmtp: transport.lmtp,
+            auth: transport.auth.as_ref().map(credentials),
+            ..Config::default()
         }
     }
 

@@ -17,8 +17,13 @@ const ERROR_KINDS_MAX: usize = 64;
 /// Messages by their end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
+    /// Accepted for all recipients.
     pub(crate) sent: u64,
+    /// Accepted for no recipient.
     pub(crate) failed: u64,
+    /// Accepted for some recipients.
+    pub(crate) partial: u64,
+    /// Without a final reply for at least one recipient.
     pub(crate) unknown: u64,
     /// Bytes of header and body of the messages sent.
     pub(crate) bytes: u64,
@@ -27,12 +32,13 @@ pub(crate) struct Counts {
 impl Counts {
     /// Messages that have begun and ended.
     pub(crate) fn ended(&self) -> u64 {
-        self.sent + self.failed + self.unknown
+        self.sent + self.failed + self.partial + self.unknown
     }
 
     fn add(&mut self, other: &Self) {
         self.sent += other.sent;
         self.failed += other.failed;
+        self.partial += other.partial;
         self.unknown += other.unknown;
         self.bytes += other.bytes;
     }
@@ -45,8 +51,12 @@ pub(crate) struct Tally {
     pub(crate) all: Counts,
     /// Of the messages that count for the figures.
     pub(crate) measured: Counts,
-    /// Messages accepted while the figures were taken, whenever they were due.
+    /// Messages sent while the figures were taken, whenever they were due.
     pub(crate) accepted_in_window: u64,
+    /// Recipients that a message was accepted for.
+    pub(crate) recipients_accepted: u64,
+    /// Of the messages counted in `partial`: the message and the number of the recipient it was refused for.
+    pub(crate) refused_recipients: Sequences<[u64; 2]>,
     /// The messages counted in `failed`.
     pub(crate) failed_sequences: Sequences,
     /// The messages counted in `unknown`.
@@ -54,6 +64,12 @@ pub(crate) struct Tally {
     pub(crate) connections_opened: u64,
     pub(crate) connections_lost: u64,
     pub(crate) connections_open: u64,
+    /// Connections to a server that does not offer what was asked for.
+    pub(crate) connections_unfit: u64,
+    /// Connections that this host had no port for.
+    pub(crate) without_port: u64,
+    /// Connections that this host had no file or memory for.
+    pub(crate) without_file: u64,
     pub(crate) first_sent_ns: u64,
     pub(crate) last_reply_ns: u64,
     /// Messages sent in each second since the start of the run.
@@ -78,11 +94,21 @@ pub(crate) struct Begun {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Final {
     pub(crate) sequence: u64,
-    pub(crate) code: u16,
-    pub(crate) positive: bool,
+    /// Recipients that it was for, and those for which it was accepted.
+    pub(crate) recipients: u32,
+    pub(crate) accepted: u32,
     pub(crate) bytes: u64,
     pub(crate) begun: Begun,
     pub(crate) reply_ns: u64,
+    /// How long MAIL, RCPT and the final dot took, where that is the same.
+    pub(crate) together_ns: Option<u64>,
+}
+
+impl Final {
+    /// Whether it was accepted for all recipients.
+    pub(crate) fn is_sent(&self) -> bool {
+        self.accepted == self.recipients
+    }
 }
 
 impl Tally {
@@ -91,11 +117,16 @@ impl Tally {
             all: Counts::default(),
             measured: Counts::default(),
             accepted_in_window: 0,
+            recipients_accepted: 0,
+            refused_recipients: Sequences::default(),
             failed_sequences: Sequences::default(),
             unknown_sequences: Sequences::default(),
             connections_opened: 0,
             connections_lost: 0,
             connections_open: 0,
+            connections_unfit: 0,
+            without_port: 0,
+            without_file: 0,
             first_sent_ns: u64::MAX,
             last_reply_ns: 0,
             per_second: Vec::new(),
@@ -104,15 +135,25 @@ impl Tally {
         }
     }
 
+    /// Counts the final reply to one recipient.
+    pub(crate) fn replied(&mut self, code: u16) {
+        *self.reply_codes.entry(code).or_insert(0) += 1;
+    }
+
     /// Counts a message that was answered.
     pub(crate) fn answered(&mut self, message: &Final, times: &Times) {
-        *self.reply_codes.entry(message.code).or_insert(0) += 1;
         let counts = times.counts(message.begun.meant_ns);
         self.seen(message.begun.meant_ns, message.reply_ns);
-        if !message.positive {
-            self.all.failed += 1;
-            self.measured.failed += u64::from(counts);
-            self.failed_sequences.add(message.sequence);
+        self.recipients_accepted += u64::from(message.accepted);
+        if !message.is_sent() {
+            let one = u64::from(message.accepted == 0);
+            self.all.add(&Counts { failed: one, partial: 1 - one, ..Counts::default() });
+            if counts {
+                self.measured.add(&Counts { failed: one, partial: 1 - one, ..Counts::default() });
+            }
+            if message.accepted == 0 {
+                self.failed_sequences.add(message.sequence);
+            }
             return;
         }
         let one = Counts { sent: 1, bytes: message.bytes, ..Counts::default() };
@@ -165,9 +206,13 @@ impl Tally {
         self.all.add(&other.all);
         self.measured.add(&other.measured);
         self.accepted_in_window += other.accepted_in_window;
+        self.recipients_accepted += other.recipients_accepted;
         self.connections_opened += other.connections_opened;
         self.connections_lost += other.connections_lost;
         self.connections_open += other.connections_open;
+        self.connections_unfit += other.connections_unfit;
+        self.without_port += other.without_port;
+        self.without_file += other.without_file;
         self.first_sent_ns = self.first_sent_ns.min(other.first_sent_ns);
         self.last_reply_ns = self.last_reply_ns.max(other.last_reply_ns);
         other
@@ -182,6 +227,7 @@ impl Tally {
         self.add_counts(other);
         self.failed_sequences.add_all(&other.failed_sequences);
         self.unknown_sequences.add_all(&other.unknown_sequences);
+        self.refused_recipients.add_all(&other.refused_recipients);
         if self.per_second.len() < other.per_second.len() {
             self.per_second.resize(other.per_second.len(), 0);
         }
@@ -196,26 +242,35 @@ mod tests {
     const BEGUN: Begun = Begun { meant_ns: 1_000, begun_ns: 1_000, ready_ns: 1_000 };
 
     fn refused() -> Final {
-        Final { sequence: 0, code: 550, positive: false, bytes: 10, begun: BEGUN, reply_ns: 2_000 }
+        Final {
+            sequence: 0,
+            recipients: 2,
+            accepted: 0,
+            bytes: 10,
+            begun: BEGUN,
+            reply_ns: 2_000,
+            together_ns: None,
+        }
     }
 
     #[test]
     fn every_end_counts_once() {
         let (mut tally, times) = (Tally::new(), Times { until_ns: u64::MAX, ..Times::default() });
         tally.answered(&refused(), &times);
-        tally.answered(&Final { code: 250, positive: true, reply_ns: 1_500_000_000, ..refused() }, &times);
+        tally.answered(&Final { accepted: 2, reply_ns: 1_500_000_000, ..refused() }, &times);
+        tally.answered(&Final { accepted: 1, ..refused() }, &times);
         tally.lost(1, 500, 3_000, &times);
-        assert_eq!(tally.all, Counts { sent: 1, failed: 1, unknown: 1, bytes: 10 });
+        assert_eq!(tally.all, Counts { sent: 1, failed: 1, partial: 1, unknown: 1, bytes: 10 });
+        assert_eq!((tally.all.ended(), tally.recipients_accepted), (4, 3));
         assert_eq!((tally.measured, tally.accepted_in_window), (tally.all, 1));
         assert_eq!((tally.first_sent_ns, tally.last_reply_ns), (500, 1_500_000_000));
         assert_eq!(tally.per_second, [0, 1]);
-        assert_eq!(tally.reply_codes, BTreeMap::from([(250, 1), (550, 1)]));
     }
 
     #[test]
     fn a_message_belongs_to_the_window_in_which_it_was_due() {
         let (mut tally, times) = (Tally::new(), Times { start_ns: 0, from_ns: 1_001, until_ns: 3_000 });
-        let accepted = Final { code: 250, positive: true, ..refused() };
+        let accepted = Final { accepted: 2, ..refused() };
         // Due in the warm-up and answered after it: work of the window, not a message of it.
         tally.answered(&accepted, &times);
         tally.lost(1, 1_000, 2_000, &times);

@@ -121,6 +121,7 @@ impl<'a> Watcher<'a> {
         for worker in self.workers {
             self.spare.reset();
             worker.book(|book| book.turn(&mut self.spare));
+            self.spare.spread();
             second.add(&self.spare.counts);
             self.recorded.add(&self.spare.counts);
             if let Some(warm_up) = &self.spare.warm_up {
@@ -156,7 +157,7 @@ impl<'a> Watcher<'a> {
             phases: &recorded.phases,
             sent: total.all.sent,
             failed: total.all.failed,
-            partial: 0,
+            partial: total.all.partial,
             unknown: total.all.unknown,
             in_flight: begun.saturating_sub(total.all.ended()),
             connections: total.connections_open,
@@ -182,6 +183,7 @@ impl<'a> Watcher<'a> {
             length_s: until_ns.saturating_sub(from_ns) as f64 / 1e9,
             sent: counts.sent,
             failed: counts.failed,
+            partial: counts.partial,
             unknown: counts.unknown,
             bytes: counts.bytes,
             accepted: total.accepted_in_window,

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::clock::now_ns;
 use crate::connection::{self, Ending};
@@ -44,6 +44,8 @@ pub(crate) struct Worker {
     /// Closed when messages may begin.
     pub(crate) started: Semaphore,
     ready: Notify,
+    /// Notified when nothing is left to begin.
+    draining: Notify,
     connections: usize,
     book: Mutex<Book>,
     /// Seconds since the worker started.
@@ -62,6 +64,7 @@ impl Worker {
             connects: Semaphore::new(CONNECTS_MAX),
             started: Semaphore::new(0),
             ready: Notify::new(),
+            draining: Notify::new(),
             connections,
             book: Mutex::new(book),
             second: AtomicU32::new(0),
@@ -108,8 +111,8 @@ impl Worker {
         stop.mark_changed();
         let mut sweep = interval(Duration::from_secs(1));
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let pace = self.pace();
-        tokio::pin!(pace);
+        let (pace, drained) = (self.pace(), self.drained());
+        tokio::pin!(pace, drained);
         loop {
             tokio::select! {
                 ended = crew.connections.join_next_with_id() => match ended {
@@ -119,6 +122,7 @@ impl Worker {
                 _ = sweep.tick() => crew.sweep(),
                 Ok(()) = stop.changed() => crew.stop(*stop.borrow_and_update()),
                 () = &mut pace => {}
+                () = &mut drained, if !crew.is_over => crew.drained(),
             }
         }
     }
@@ -140,6 +144,12 @@ impl Worker {
             pacer.close();
         }
         std::future::pending().await
+    }
+
+    /// Waits until replies have been waited for long enough. Ends once.
+    async fn drained(&self) {
+        self.draining.notified().await;
+        sleep(self.run.plan.drain).await;
     }
 
     /// Waits until the time at which all machines begin, if there is one.
@@ -166,13 +176,21 @@ struct Crew {
     worker: Arc<Worker>,
     connections: JoinSet<Ending>,
     seats: HashMap<Id, Seat>,
-    /// The second in which the worker saw that nothing is left to begin.
-    draining_since: Option<u32>,
+    /// The worker saw that nothing is left to begin.
+    is_draining: bool,
+    /// Replies are not waited for any more.
+    is_over: bool,
 }
 
 impl Crew {
     fn new(worker: Arc<Worker>) -> Self {
-        Self { worker, connections: JoinSet::new(), seats: HashMap::new(), draining_since: None }
+        Self {
+            worker,
+            connections: JoinSet::new(),
+            seats: HashMap::new(),
+            is_draining: false,
+            is_over: false,
+        }
     }
 
     fn hire(&mut self, in_vain: u32) {
@@ -193,22 +211,24 @@ impl Crew {
             // It will not become ready any more; the schedule must not wait for it.
             self.worker.connection_ready();
         }
-        let (kind, useful) = match ended {
+        let (kind, useful, unfit) = match ended {
             Ok((_, Ending::Done)) => return self.drain_if_done(),
             Ok((_, Ending::Retired)) => return self.replace(),
-            Ok((_, Ending::Lost { kind, useful })) => (kind, useful),
+            Ok((_, Ending::Lost { kind, useful, unfit })) => (kind, useful, unfit),
             Err(_) => match seat.given_up {
-                Some(kind) => (kind.to_owned(), false),
+                Some(kind) => (kind.to_owned(), false, false),
                 // Ended without fault because nothing is left to do.
                 None => return,
             },
         };
         self.worker.tally(|tally| {
             tally.connections_lost += 1;
+            tally.connections_unfit += u64::from(unfit);
             tally.error(&kind);
         });
         let in_vain = if useful { 0 } else { seat.in_vain + 1 };
         if self.worker.run.plan.keep_going
+            && !unfit
             && in_vain < IN_VAIN_MAX
             && self.worker.run.claims.are_open(now_ns())
         {
@@ -226,8 +246,9 @@ impl Crew {
     }
 
     fn drain_if_done(&mut self) {
-        if self.draining_since.is_none() && !self.worker.run.claims.are_open(now_ns()) {
-            self.draining_since = Some(self.worker.second());
+        if !self.is_draining && !self.worker.run.claims.are_open(now_ns()) {
+            self.is_draining = true;
+            self.worker.draining.notify_one();
             self.worker.nothing_left();
             // Those that have no message yet will not get one.
             self.give_up(|seat, _| (seat.flight.stage() <= Stage::Opening).then_some(None));
@@ -236,23 +257,30 @@ impl Crew {
 
     /// Once a second.
     fn sweep(&mut self) {
-        let second = self.worker.second.fetch_add(1, Ordering::Relaxed);
+        self.worker.second.fetch_add(1, Ordering::Relaxed);
         self.drain_if_done();
         if self.worker.run.start.times().is_some() {
             // Another worker has its connections and has begun; this one's missing ones may never come.
             self.worker.ready.notify_one();
         }
         let timeout = u32::try_from(self.worker.run.plan.timeout.as_secs()).unwrap_or(u32::MAX).max(1);
-        let drain = u32::try_from(self.worker.run.plan.drain.as_secs()).unwrap_or(u32::MAX).max(1);
-        let drained_long = self.draining_since.is_some_and(|since| second.saturating_sub(since) > drain);
         self.give_up(|seat, second| {
             let silent = seat.flight.silent_seconds(second);
             match seat.flight.stage() {
                 Stage::Opening if silent > timeout => Some(Some("timeout: no greeting")),
-                Stage::InMessage if silent > timeout || drained_long => Some(Some("timeout: no final reply")),
+                Stage::InMessage if silent > timeout => Some(Some("timeout: no final reply")),
                 Stage::Quitting if silent > QUIT_SECONDS_MAX => Some(None),
                 _ => None,
             }
+        });
+    }
+
+    /// Replies have been waited for long enough: what has none is unknown.
+    fn drained(&mut self) {
+        self.is_over = true;
+        self.give_up(|seat, _| {
+            (seat.flight.stage() == Stage::InMessage)
+                .then_some(Some("no final reply before the drain was over"))
         });
     }
 

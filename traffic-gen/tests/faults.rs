@@ -111,6 +111,16 @@ fn a_silent_server_is_given_up_after_the_timeout() {
     assert_eq!(report.errors.keys().collect::<Vec<_>>(), ["timeout: no final reply"]);
 }
 
+#[test]
+fn replies_are_waited_for_as_long_as_the_drain() {
+    let server = Server::start(|number| if number < 3 { Answer::Accept } else { Answer::Silence });
+    // Every connection gets stuck, nothing is left to begin, and nobody waits for the minute of the timeout.
+    let report = run(Plan { drain: Duration::from_millis(1), ..plan(&server, 8) });
+    assert_eq!(counts(&report), (6, 0, 2, 0));
+    assert_eq!(report.errors.keys().collect::<Vec<_>>(), ["no final reply before the drain was over"]);
+    assert_eq!((report.measured.sent, report.measured.unknown), (6, 2));
+}
+
 /// Ends the run at the first second in which all connections wait for a reply.
 struct Impatient(Control);
 

@@ -62,6 +62,30 @@ fn large_bodies_and_every_way_to_send_them() {
 }
 
 #[test]
+fn every_step_of_a_conversation_is_timed_once() {
+    let of_messages = [
+        ((true, true), &["mail", "rcpt", "final_dot"][..]),
+        ((true, false), &["mail", "rcpt", "data", "final_dot"]),
+        ((false, true), &["mail", "rcpt", "final_dot"]),
+        ((false, false), &["mail", "rcpt", "data", "final_dot"]),
+    ];
+    for ((pipelining, chunking), steps) in of_messages {
+        let (report, ..) = into_sink(|plan| {
+            plan.transport.pipelining = pipelining;
+            plan.transport.chunking = chunking;
+        });
+        let timed: Vec<_> = report.phases.iter().filter(|(_, histogram)| !histogram.is_empty()).collect();
+        let names: Vec<_> = timed.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, [&["connect", "banner", "ehlo"], steps, &["quit"]].concat());
+        for (name, histogram) in timed {
+            let times = if steps.contains(&name) { 500 } else { report.connections };
+            assert_eq!(histogram.len(), times, "{name} of {pipelining} {chunking}");
+            assert!(report.phases_us[name].max > 0.0);
+        }
+    }
+}
+
+#[test]
 fn dots_and_foreign_line_ends_survive_data() {
     for file in [&b".\n..\n.a\n"[..], b"X-A: b\n\n.\n", b"", b"no line end"] {
         let (report, stats, ledger) = into_sink(|plan| {
