@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use traffic_gen::{ContentPlan, Control, Observer, Plan, Report, Schedule, Second, run, run_observed};
+use traffic_gen::{
+    ContentPlan, Control, Observer, PerMessage, Plan, Report, Schedule, Second, run, run_observed,
+};
 
 mod support;
 
@@ -80,6 +82,30 @@ fn without_pipelining_and_chunking_the_counts_are_the_same() {
         Server::with_config(config, |number| if number < 5 { Answer::Accept } else { Answer::Vanish });
     assert_eq!(counts(&run(plan(&server, 100))), (10, 0, 2, 88));
     assert!(sent_once(&server));
+}
+
+#[test]
+fn a_message_refused_for_some_recipients_is_partial_and_says_for_whom() {
+    for pipelining in [true, false] {
+        let limits = smtp::server::Limits { recipients_max: 2, errors_max: 1_000, ..Default::default() };
+        let config = smtp::server::Config { limits, ..Default::default() };
+        let server = Server::with_config(config, |number| match number {
+            0 => Answer::Refuse(550),
+            _ => Answer::Accept,
+        });
+        let mut plan = Plan { concurrency: 1, ..plan(&server, 3) };
+        plan.recipients.per_message = PerMessage { min: 3, max: 3 };
+        plan.transport.pipelining = pipelining;
+        let report = run(plan);
+        // The first message is refused for all, the others for the third recipient, whom the server has no
+        // room for.
+        assert_eq!((report.sent, report.failed, report.partial, report.unknown), (0, 1, 2, 0));
+        assert_eq!(report.failed_sequences, [[0, 0]]);
+        assert_eq!(report.refused_recipients, [[1, 2], [2, 2]]);
+        assert_eq!((report.recipients_accepted, report.exit_code()), (4, 1));
+        assert_eq!((report.reply_codes[&250], report.reply_codes[&550]), (4, 2));
+        assert_eq!(report.unsent(), 0);
+    }
 }
 
 #[test]
