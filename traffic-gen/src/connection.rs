@@ -20,6 +20,7 @@ use crate::clock::now_ns;
 use crate::content::Message;
 use crate::dial::{self, Lacking};
 use crate::flight::{Flight, Stage};
+use crate::http;
 use crate::phases::Step;
 use crate::start::Times;
 use crate::stopwatch::{Ended, Manner, Stopwatch};
@@ -71,6 +72,9 @@ pub(crate) async fn run(worker: Arc<Worker>, flight: Arc<Flight>, number: u64, d
         Err(error) => return not_connected(&worker, &error),
     };
     drop(turn);
+    if worker.run.injector.is_some() {
+        return http::run(stream, worker, flight, number, begin_ns).await;
+    }
     let mut connection = Connection::new(stream, worker, flight, number, begin_ns);
     match connection.work().await {
         Ok(ending) => ending,

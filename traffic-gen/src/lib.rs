@@ -18,6 +18,7 @@ mod cursor;
 mod dial;
 mod flight;
 mod hiccup;
+mod http;
 mod integral;
 mod pacer;
 mod phases;
@@ -48,6 +49,7 @@ pub use content::{
     MailFile, POOL_BODIES_MAX, POOL_BYTES_DEFAULT, PerMessage, RECIPIENTS_MAX, RecipientPlan,
     SizeDistribution, USERS_MAX, ZIPF_MAX, check_header, is_domain,
 };
+pub use http::{Endpoint, EndpointError, Injection};
 pub use phases::Phases;
 pub use plan::{FILES_RESERVED_PER_WORKER, Plan, Share, connections_that_fit, file_limit_raise};
 pub use report::{Measured, Report};

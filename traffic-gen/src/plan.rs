@@ -13,6 +13,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
 use crate::content::{ContentPlan, RecipientPlan};
+use crate::http::Injection;
 use crate::schedule::Schedule;
 use crate::target::Target;
 use crate::transport::Transport;
@@ -59,6 +60,8 @@ pub struct Plan {
     pub start_at_realtime_ns: Option<u64>,
     /// What the coordinator's clock shows less what this host's shows, in nanoseconds.
     pub clock_offset_ns: i64,
+    /// Inject over HTTP; `None` means SMTP or LMTP.
+    pub http: Option<Injection>,
     /// What the messages contain.
     pub content: ContentPlan,
     /// Who the mail is from and for.
@@ -96,6 +99,7 @@ impl Plan {
             share: Share::default(),
             start_at_realtime_ns: None,
             clock_offset_ns: 0,
+            http: None,
             content: ContentPlan::default(),
             recipients: RecipientPlan::default(),
             seed: random(),

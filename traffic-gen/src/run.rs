@@ -19,6 +19,7 @@ use crate::claims::Claims;
 use crate::clock::now_ns;
 use crate::content::{Catalogue, ContentError, Frame};
 use crate::cursor::{Cursor, Slice};
+use crate::http::Injector;
 use crate::integral::Integral;
 use crate::pacer::Pacer;
 use crate::plan::Plan;
@@ -71,6 +72,8 @@ impl Control {
 pub(crate) struct Shared {
     pub(crate) plan: Plan,
     pub(crate) catalogue: Catalogue,
+    /// For runs that inject over HTTP.
+    pub(crate) injector: Option<Injector>,
     pub(crate) claims: Claims,
     pub(crate) start: Start,
     /// When connections begin to be opened.
@@ -79,7 +82,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    fn new(plan: Plan, catalogue: Catalogue) -> Self {
+    fn new(plan: Plan, catalogue: Catalogue, injector: Option<Injector>) -> Self {
         let agreed_ns = plan.start_at_realtime_ns.map(|at_ns| agreed_ns(at_ns, plan.clock_offset_ns));
         Self {
             claims: Claims::new(plan.share, plan.message_count.unwrap_or(u64::MAX)),
@@ -87,6 +90,7 @@ impl Shared {
             begin_ns: now_ns(),
             connections: AtomicU64::new(0),
             catalogue,
+            injector,
             plan,
         }
     }
@@ -141,7 +145,11 @@ pub fn run_observed(mut plan: Plan, control: &Control, observer: &mut dyn Observ
         Ok(catalogue) => catalogue,
         Err(error) => return report_of_nothing(&plan, &error.to_string()),
     };
-    let shared = Arc::new(Shared::new(plan, catalogue));
+    let injector = match Injector::new(&plan, &catalogue) {
+        Ok(injector) => injector,
+        Err(error) => return report_of_nothing(&plan, &error),
+    };
+    let shared = Arc::new(Shared::new(plan, catalogue, injector));
     let workers: Vec<Arc<Worker>> = make_workers(&shared);
     let (done, all_done) = sync_channel(0);
     let threads: Vec<_> = workers.iter().map(|worker| spawn(worker, control, &done)).collect();

@@ -9,6 +9,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 
 use serde::{Deserialize, Serialize};
 
+use crate::http::Endpoint;
+
 /// The server under load.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,7 +25,7 @@ pub struct Target {
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
     /// The operator's text has no port.
-    #[error("{0:?} is no target; write HOST:PORT, such as 127.0.0.1:2025")]
+    #[error("{0:?} is no target; write HOST:PORT, such as 127.0.0.1:2025, or a URL with --http")]
     Syntax(String),
     /// The name is not known.
     #[error("cannot resolve {name}: {error}")]
@@ -47,11 +49,15 @@ pub enum TargetError {
 }
 
 impl Target {
-    /// Resolves `HOST:PORT`; with `owned` even to a public address.
+    /// Resolves `HOST:PORT`, or a URL of HTTP; with `owned` even to a public address.
     pub fn resolve(name: &str, owned: bool) -> Result<Self, TargetError> {
-        let has_port = name
-            .rsplit_once(':')
-            .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0));
+        if Endpoint::is_url(name) {
+            let endpoint = Endpoint::parse(name).map_err(|_| TargetError::Syntax(name.to_owned()))?;
+            return Ok(Self { name: name.to_owned(), ..Self::resolve(&endpoint.host_and_port(), owned)? });
+        }
+        let has_port = name.rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok_and(|port| port > 0)
+        });
         if !has_port {
             return Err(TargetError::Syntax(name.to_owned()));
         }
@@ -171,6 +177,11 @@ mod tests {
         assert_eq!(Target::resolve("[::1]:25", false).unwrap().addresses, ["[::1]:25".parse().unwrap()]);
         assert!(matches!(Target::resolve("192.0.2.1:25", false), Err(TargetError::Public { .. })));
         assert!(Target::resolve("192.0.2.1:25", true).is_ok());
+        for url in ["http://192.0.2.1/api", "https://192.0.2.1"] {
+            assert!(matches!(Target::resolve(url, false), Err(TargetError::Public { .. })), "{url}");
+        }
+        let url = Target::resolve("http://mx.localhost:8000/x", false).unwrap();
+        assert_eq!((&url.name[..], url.addresses[0].port()), ("http://mx.localhost:8000/x", 8000));
         for text in ["", "localhost", ":25", "localhost:0", "localhost:x", "localhost:99999"] {
             assert!(matches!(Target::resolve(text, true), Err(TargetError::Syntax(_))), "{text}");
         }

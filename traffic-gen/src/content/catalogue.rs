@@ -111,6 +111,10 @@ impl Catalogue {
         message.eight_bit = self.pool.is_eight_bit(message.body);
     }
 
+    pub(super) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
     /// The mean size of the bodies of many messages, in bytes.
     pub(crate) fn body_bytes_mean(&self) -> f64 {
         self.pool.mean_bytes()
@@ -141,6 +145,11 @@ impl Message {
     /// What follows the header in DATA, without the final dot; ends in CRLF or is empty.
     pub(crate) fn dotted<'c>(&self, catalogue: &'c Catalogue) -> &'c [u8] {
         catalogue.pool.dotted(self.body)
+    }
+
+    /// The number of the body.
+    pub(super) fn body(&self) -> usize {
+        self.body
     }
 
     /// Bytes of header and body, without doubled dots.

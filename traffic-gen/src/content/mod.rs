@@ -10,6 +10,7 @@ mod catalogue;
 mod corpus;
 mod domains;
 mod foreign;
+mod json;
 mod plan;
 mod pool;
 mod recipients;
@@ -21,6 +22,7 @@ mod weights;
 pub(crate) use catalogue::{Catalogue, Frame, Message};
 pub use corpus::{CORPUS_BYTES_DEFAULT, Corpus};
 pub use domains::{Domain, is_domain};
+pub(crate) use json::{JsonBodies, push_escaped};
 pub use plan::{
     BODY_BYTES_MAX, ContentError, ContentPlan, MailFile, POOL_BODIES_MAX, POOL_BYTES_DEFAULT, check_header,
 };

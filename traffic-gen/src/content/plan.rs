@@ -67,6 +67,9 @@ pub enum ContentError {
     /// There are too many tenants or campaigns.
     #[error("{0} tenants or campaigns are too many; {GROUPS_MAX} are allowed")]
     Groups(u32),
+    /// A body cannot be put into JSON.
+    #[error("body {0} is not UTF-8, so it cannot be injected over HTTP; leave it out, or send it by SMTP")]
+    NotUtf8(usize),
     /// An extra header is none.
     #[error(
         "{0:?} is no header; write it like 'X-Name: value', in one line of at most 998 characters that does \

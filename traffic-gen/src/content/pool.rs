@@ -115,6 +115,21 @@ impl Pool {
         &self.bytes[self.bodies[body].dotted.clone()]
     }
 
+    /// Where a body stands in [`Pool::bytes`].
+    pub(super) fn place(&self, body: usize) -> Range<usize> {
+        self.bodies[body].verbatim.clone()
+    }
+
+    /// All bodies and fields.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// How many bodies there are.
+    pub(super) fn len(&self) -> usize {
+        self.bodies.len()
+    }
+
     pub(super) fn crc(&self, body: usize) -> u32 {
         self.bodies[body].crc
     }

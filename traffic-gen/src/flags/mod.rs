@@ -6,6 +6,7 @@
 //! flags before it are refused.
 
 mod content;
+mod http;
 mod load;
 mod output;
 mod recipients;
@@ -15,6 +16,7 @@ use clap::{Args, Parser, Subcommand};
 use traffic_gen::{Plan, TargetError};
 
 use self::content::ContentFlags;
+use self::http::HttpFlags;
 use self::load::LoadFlags;
 use self::output::OutputFlags;
 use self::recipients::RecipientFlags;
@@ -58,6 +60,8 @@ pub(crate) struct Flags {
     content: ContentFlags,
     #[command(flatten, next_help_heading = "Senders and recipients")]
     recipients: RecipientFlags,
+    #[command(flatten, next_help_heading = "Injection over HTTP")]
+    http: HttpFlags,
     #[command(flatten, next_help_heading = "Reports")]
     pub(crate) output: OutputFlags,
 }
@@ -82,6 +86,7 @@ impl Flags {
         self.transport.apply(&mut plan);
         self.content.apply(&mut plan)?;
         self.recipients.apply(&mut plan)?;
+        self.http.apply(&mut plan)?;
         self.load.apply(&mut plan);
         Ok(plan)
     }

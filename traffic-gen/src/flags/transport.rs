@@ -11,6 +11,7 @@ use super::domain_name;
 pub(crate) struct TransportFlags {
     /// The server under load
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:2025")]
+    #[arg(default_value_if("http", "true", "127.0.0.1:8000"))]
     target: String,
     /// Allow a target on the public Internet
     #[arg(long)]
