@@ -11,7 +11,7 @@ use message::traffic::body_crc;
 
 use super::foreign::{double_dots, has_line_dot, is_too_long, mail};
 use super::plan::{BODY_BYTES_MAX, ContentError, ContentPlan, POOL_BODIES_MAX};
-use super::text::Lines;
+use super::text::{LINE_BYTES_MAX, Lines};
 use super::weights::Weights;
 
 /// Fields that every message gets from us; a file's own are left out.
@@ -57,12 +57,19 @@ impl Pool {
             sizes.push((0, 1.0));
         }
         let mut random = fastrand::Rng::with_seed(seed);
-        let all = sizes.iter().fold(0usize, |sum, (bytes, _)| sum.saturating_add(*bytes));
+        let room = |bytes: usize| bytes + LINE_BYTES_MAX;
+        let all = sizes.iter().fold(0usize, |sum, (bytes, _)| sum.saturating_add(room(*bytes)));
         let largest = sizes.iter().map(|(bytes, _)| *bytes).max().unwrap_or(0);
         let mut lines = Lines::made(all.min(plan.pool_bytes).max(largest), plan.random_percent, &mut random);
-        let sums = Sums::new(&lines.text);
+        let (sums, mut from) = (Sums::new(&lines.text), 0);
         let bodies = sizes.iter().map(|(bytes, _)| {
-            let piece = lines.piece(*bytes, &mut random);
+            // One behind the other; where the text is not long enough for all, from the beginning again, at
+            // another place.
+            if from + bytes > lines.text.len() {
+                from = random.usize(..=(lines.text.len() - bytes).min(*bytes));
+            }
+            let piece = lines.piece(*bytes, from);
+            from = piece.end;
             let crc = sums.of(&lines.text, &piece);
             let fields = lines.text.len()..lines.text.len() + defaults.len();
             Body { fields, dotted: piece.clone(), verbatim: piece, crc, eight_bit: false }
@@ -216,6 +223,8 @@ impl Sums {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -237,6 +246,9 @@ mod tests {
             }
             assert_eq!(pool.mean_bytes(), if bytes == 1 { 2.0 } else { bytes as f64 });
         }
+        let pool = Pool::new(&ContentPlan::fixed(1024), 1, b"").unwrap();
+        let distinct: BTreeSet<&[u8]> = (0..pool.bodies.len()).map(|body| pool.verbatim(body)).collect();
+        assert_eq!(distinct.len(), 256);
         let bodies = |seed| Pool::new(&ContentPlan::fixed(1024), seed, b"").unwrap().bytes;
         assert_eq!(bodies(1), bodies(1));
         assert_ne!(bodies(1), bodies(2));

@@ -11,6 +11,12 @@ const RANDOM_CHARACTERS: [usize; 3] = [68, 72, 76];
 /// Characters after which a line of words ends, and those it never exceeds.
 const WORD_CHARACTERS: [usize; 2] = [60, 76];
 
+/// The longest line with its CRLF.
+pub(super) const LINE_BYTES_MAX: usize = 78;
+
+/// The last line with its CRLF.
+const LAST_LINE_BYTES: usize = 3;
+
 /// The alphabet of base64 (RFC 4648 4).
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
@@ -119,19 +125,20 @@ impl Lines {
     }
 
     /// Where a piece of exactly so many bytes starts and ends that is whole lines but for the beginning of
-    /// its first. One byte is no line. The text has at least as many bytes without its last line.
-    pub(super) fn piece(&self, bytes: usize, random: &mut fastrand::Rng) -> Range<usize> {
+    /// its first; the next one at or behind `from`, or the last one. One byte is no line. The text has at
+    /// least as many bytes without its last line.
+    pub(super) fn piece(&self, bytes: usize, from: usize) -> Range<usize> {
         if bytes == 0 {
-            return 0..0;
+            return from.min(self.text.len())..from.min(self.text.len());
         }
-        let first = self.ends.partition_point(|end| *end < bytes);
-        let end = self.ends[random.usize(first..self.ends.len())];
-        // A piece that starts at the LF of a line end moves to the end of the text. If it starts at one
-        // there too, it starts at none when it ends one line earlier: the last line has three bytes, and no
-        // other line is so short.
+        let first = self.ends.partition_point(|end| *end < from.saturating_add(bytes));
+        // A piece must not start at the LF of a line end. If it does so with the next two line ends and with
+        // the end of the text, it does not when it ends one line before that: the last line has three bytes,
+        // and no other line is so short.
         let whole = self.text.len();
+        let next = self.ends[first..].iter().take(2).copied();
         let good = |end: &usize| *end >= bytes && self.text[end - bytes] != b'\n';
-        let end = [end, whole, whole - 3].into_iter().find(good).unwrap_or(whole);
+        let end = next.chain([whole, whole - LAST_LINE_BYTES]).find(good).unwrap_or(whole);
         end - bytes..end
     }
 }
@@ -160,8 +167,8 @@ mod tests {
         let mut random = fastrand::Rng::with_seed(3);
         let lines = Lines::made(2_000, 50, &mut random);
         for bytes in (0..=2_000).filter(|bytes| *bytes != 1) {
-            for _ in 0..20 {
-                let piece = &lines.text[lines.piece(bytes, &mut random)];
+            for from in (0..2_100).step_by(37) {
+                let piece = &lines.text[lines.piece(bytes, from)];
                 assert_eq!(piece.len(), bytes);
                 assert!(bytes == 0 || piece.ends_with(b"\r\n"), "{bytes}");
                 assert_ne!(piece.first(), Some(&b'\n'), "{bytes}");
@@ -190,10 +197,11 @@ mod tests {
             bytes in 2usize..1_000,
             percent in 0u8..=100,
             seed: u64,
+            from in 0usize..2_000,
         ) {
             let mut random = fastrand::Rng::with_seed(seed);
             let lines = Lines::made(bytes, percent, &mut random);
-            let piece = &lines.text[lines.piece(bytes, &mut random)];
+            let piece = &lines.text[lines.piece(bytes, from)];
             prop_assert_eq!(piece.len(), bytes);
             prop_assert!(piece.ends_with(b"\r\n") && piece[0] != b'\n');
         }
