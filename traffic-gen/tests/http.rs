@@ -19,7 +19,7 @@ use rustls::pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
-use traffic_gen::{Auth, ContentPlan, Injection, PerMessage, Plan, Report, Target, Verify, run};
+use traffic_gen::{Auth, ContentPlan, Injection, PerMessage, Plan, Report, Target, Tls, Verify, run};
 
 /// One request as it arrived.
 #[derive(Clone, Debug)]
@@ -190,6 +190,19 @@ fn bodies_of_every_size_arrive_whole() {
     let requests = kumo.requests();
     assert_eq!(requests.iter().map(sequence).collect::<BTreeSet<_>>(), (0..100).collect());
     assert_eq!(requests.iter().map(|request| request.content().len() as u64).sum::<u64>(), report.bytes);
+}
+
+#[test]
+fn what_cannot_be_had_over_http_is_not_left_out_in_silence() {
+    for (tls, lmtp) in [(Tls::StartTls, false), (Tls::Implicit, false), (Tls::None, true)] {
+        let kumo = Kumo::kind();
+        let mut plan = plan(kumo.address, 5);
+        (plan.transport.tls, plan.transport.lmtp) = (tls, lmtp);
+        let report = run(plan);
+        assert_eq!((counts(&report), report.exit_code()), ((0, 0, 0), 1));
+        assert!(report.errors.keys().any(|error| error.contains("https://")), "{:?}", report.errors);
+        assert_eq!(kumo.requests().len(), 0);
+    }
 }
 
 #[test]

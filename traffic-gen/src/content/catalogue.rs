@@ -233,6 +233,21 @@ mod tests {
     }
 
     #[test]
+    fn a_message_keeps_its_buffers() {
+        let catalogue = catalogue(&ContentPlan::fixed(100), 1);
+        let mut message = catalogue.message();
+        let places = |message: &Message| (message.header().as_ptr(), message.recipients()[0].as_ptr());
+        catalogue.compose(&mut message, 0, 0, 0);
+        // Domains differ in length; the longest is among the first.
+        (0..20).for_each(|sequence| catalogue.compose(&mut message, sequence, 0, 0));
+        let before = places(&message);
+        for sequence in 0..1_000 {
+            catalogue.compose(&mut message, sequence, 0, 0);
+            assert_eq!(places(&message), before);
+        }
+    }
+
+    #[test]
     fn bad_headers_are_refused() {
         let content = ContentPlan { headers: vec!["nonsense".to_owned()], ..ContentPlan::fixed(10) };
         let frame = catalogue(&ContentPlan::fixed(10), 1).frame;

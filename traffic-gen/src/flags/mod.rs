@@ -29,6 +29,8 @@ Examples:
   traffic-gen --target relay.lan:587 --concurrency 20000 --message-count 100000 --body-size 100000
   traffic-gen --rate 5000/s -d 5m --hdr run.hlog     open loop: latency from the intended time
   traffic-gen --domain gmail.com:67.4 --domain aol.com:5 --json run.json
+  traffic-gen --body-size lognormal:25k:1.2 --provider-mix --tenants 50 --campaigns 4
+  traffic-gen --http --target http://127.0.0.1:8000 --http-batch-size 10
 
 Counts take k and m, sizes k, kb, KiB, MB and so on, times ms, s, m and h.
 Exit codes: 0 all sent, 1 a message failed, is unknown or was never sent, 2 usage,

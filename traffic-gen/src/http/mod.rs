@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::content::{Catalogue, JsonBodies};
 use crate::plan::Plan;
 use crate::tls::Connector;
+use crate::transport::Tls;
 
 pub(crate) use connection::run;
 pub use endpoint::{Endpoint, EndpointError};
@@ -53,6 +54,13 @@ impl Injector {
         let endpoints: Vec<Endpoint> =
             endpoints.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
         let transport = &plan.transport;
+        if transport.lmtp || transport.tls != Tls::None {
+            return Err(
+                "LMTP and TLS of SMTP cannot be had over HTTP; leave them out, and name an https:// \
+                target where the connection is to be encrypted"
+                    .to_owned(),
+            );
+        }
         let connector = endpoints
             .iter()
             .any(|endpoint| endpoint.tls)
