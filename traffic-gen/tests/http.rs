@@ -19,7 +19,9 @@ use rustls::pki_types::PrivateKeyDer;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::TlsAcceptor;
-use traffic_gen::{Auth, ContentPlan, Injection, PerMessage, Plan, Report, Target, Tls, Verify, run};
+use traffic_gen::{
+    Auth, ContentPlan, Injection, PerMessage, Plan, Report, Schedule, Target, Tls, Verify, run,
+};
 
 /// One request as it arrived.
 #[derive(Clone, Debug)]
@@ -140,6 +142,24 @@ fn every_message_is_one_request_in_the_form_of_kumomta() {
         assert_eq!(request.json["envelope_sender"], "sender@mx-sink.localhost");
         assert_eq!(request.json["template_dialect"], "Static");
         assert_eq!(request.json["recipients"][0].as_object().unwrap().len(), 1);
+    }
+}
+
+#[test]
+fn a_rate_is_kept_and_latency_counts_from_the_intended_time() {
+    let kumo = Kumo::kind();
+    let mut plan = plan(kumo.address, 200);
+    plan.schedule = Schedule::rate(2_000.0);
+    let report = run(plan);
+    assert_eq!((counts(&report), report.latency.len(), report.lag.len()), ((200, 0, 0), 200, 200));
+    // 200 messages at 2,000 a second are intended over 99.5 ms, however fast the machine is.
+    assert!(report.elapsed_s >= 0.0995, "{}", report.elapsed_s);
+    for request in kumo.requests() {
+        let sent_ns = find_in(request.content().as_bytes()).unwrap().0.sent_ns;
+        let first_ns = report.first_sent_ns.unwrap();
+        // What the message says is a time of the schedule: a multiple of half a millisecond.
+        let off_ns = (sent_ns - first_ns) % 500_000;
+        assert!(off_ns.min(500_000 - off_ns) <= 2, "{off_ns}");
     }
 }
 
