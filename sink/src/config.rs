@@ -3,10 +3,12 @@
 //! Owns the defaults. It refuses nothing itself; a port in use or an address that is not ours is found when
 //! the server starts.
 
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use crate::faults::RuleSet;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Files kept free for the HTTP side and the report, so that statistics can be read while connections wait.
@@ -40,6 +42,103 @@ pub struct Config {
     pub ledger_bytes_max: usize,
     /// The largest message, in bytes; it is what SIZE announces.
     pub message_bytes_max: u64,
+    /// Where TLS comes before the banner; port 0 takes a free one.
+    pub tls_listen: Option<SocketAddr>,
+    /// Whether STARTTLS is on offer.
+    pub starttls: bool,
+    /// What is shown in a handshake; made at the start where there is none.
+    pub certificate: Option<Certificate>,
+    /// Who may log in. Nobody has to.
+    pub auth: Auth,
+    /// Speak LMTP (RFC 2033).
+    pub lmtp: bool,
+    /// What follows the host name in the banner.
+    pub banner: String,
+    /// The most recipients of one message.
+    pub recipients_max: usize,
+    /// What the reply to EHLO lists.
+    pub extensions: Extensions,
+    /// How much of what was sent the kernel keeps for each connection, in bytes; it decides itself where there
+    /// is no number.
+    pub receive_buffer_bytes: Option<usize>,
+    /// When and how the sink misbehaves. HTTP may change it later.
+    pub rules: RuleSet,
+    /// Who takes the notifications of rules that accept mail and bounce it then.
+    pub bounce_to: Option<SocketAddr>,
+    /// Whether local parts such as `tempfail` and `450-x` are obeyed.
+    pub magic: bool,
+    /// From which all chance of the rules is drawn.
+    pub seed: u64,
+}
+
+/// Certificate and key in PEM, as their files hold them.
+#[derive(Clone)]
+pub struct Certificate {
+    /// The sink's own first, then those that vouch for it.
+    pub certificates: Vec<u8>,
+    /// Not encrypted.
+    pub key: Vec<u8>,
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The key is a secret.
+        formatter.debug_struct("Certificate").finish_non_exhaustive()
+    }
+}
+
+/// Who may log in by AUTH.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Auth {
+    /// AUTH is not on offer.
+    #[default]
+    None,
+    /// Everybody, whatever the password.
+    Any,
+    /// These.
+    Users(Vec<Login>),
+}
+
+/// A user and the password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The user.
+    pub user: String,
+    /// The password.
+    pub password: String,
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Login").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
+/// What the reply to EHLO lists, beside SIZE, STARTTLS and AUTH.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extensions {
+    /// PIPELINING; pipelined input is read either way.
+    pub pipelining: bool,
+    /// CHUNKING, and BDAT is known.
+    pub chunking: bool,
+    /// 8BITMIME.
+    pub eight_bit_mime: bool,
+    /// SMTPUTF8.
+    pub smtputf8: bool,
+    /// ENHANCEDSTATUSCODES, and replies have them.
+    pub enhanced_status_codes: bool,
+}
+
+impl Default for Extensions {
+    fn default() -> Self {
+        Self {
+            pipelining: true,
+            chunking: true,
+            eight_bit_mime: true,
+            smtputf8: true,
+            enhanced_status_codes: true,
+        }
+    }
 }
 
 impl Default for Config {
@@ -56,6 +155,19 @@ impl Default for Config {
             connections_max: connections_that_fit(workers),
             ledger_bytes_max: 1 << 30,
             message_bytes_max: 1 << 31,
+            tls_listen: None,
+            starttls: false,
+            certificate: None,
+            auth: Auth::None,
+            lmtp: false,
+            banner: "ESMTP sink, everything is discarded".to_owned(),
+            recipients_max: 10_000,
+            extensions: Extensions::default(),
+            receive_buffer_bytes: None,
+            rules: RuleSet::default(),
+            bounce_to: None,
+            magic: false,
+            seed: 0,
         }
     }
 }
@@ -70,9 +182,16 @@ impl Config {
     pub(crate) fn protocol(&self) -> smtp::server::Config {
         smtp::server::Config {
             hostname: self.hostname.clone(),
-            banner: "ESMTP sink, everything is discarded".to_owned(),
+            banner: self.banner.clone(),
+            starttls: self.starttls,
+            lmtp: self.lmtp,
+            pipelining: self.extensions.pipelining,
+            chunking: self.extensions.chunking,
+            eight_bit_mime: self.extensions.eight_bit_mime,
+            smtputf8: self.extensions.smtputf8,
+            enhanced_status_codes: self.extensions.enhanced_status_codes,
             limits: smtp::server::Limits {
-                recipients_max: 10_000,
+                recipients_max: self.recipients_max,
                 message_bytes_max: self.message_bytes_max,
                 messages_max: u32::MAX,
                 ..Default::default()

@@ -18,6 +18,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::watch;
 
+use crate::faults;
 use crate::ledger_report::{LedgerBitmap, LedgerReport};
 use crate::server::Shared;
 use crate::stats::latency_of;
@@ -31,6 +32,7 @@ pub(crate) async fn serve(
         .route("/stats", get(stats))
         .route("/ledger/{run}", get(ledger))
         .route("/hlog/{run}", get(hlog))
+        .merge(faults::routes())
         .with_state(shared);
     let listener = tokio::net::TcpListener::from_std(listener)?;
     tokio::select! {

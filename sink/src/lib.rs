@@ -12,22 +12,23 @@
 mod body;
 mod config;
 mod connection;
+pub mod faults;
 mod gate;
 mod http;
 mod ledger;
 mod ledger_report;
 mod listener;
 mod notes;
+mod offer;
 mod order;
 mod server;
 mod stats;
 mod tally;
-#[cfg_attr(not(test), expect(dead_code, reason = "the flags that offer TLS are wired to it next"))]
 mod tls;
 mod worker;
 
-pub use config::{Config, connections_that_fit, file_limit_raise};
+pub use config::{Auth, Certificate, Config, Extensions, Login, connections_that_fit, file_limit_raise};
 pub use ledger_report::LedgerReport;
 pub use notes::{Corruption, Duplicate, Reorder};
-pub use server::{Server, StartError};
+pub use server::{CertificateError, Server, StartError};
 pub use stats::{RunStats, Stats};

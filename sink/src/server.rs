@@ -13,14 +13,17 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
 use crate::config::Config;
+use crate::faults::{Live, Postman, RuleError};
 use crate::gate::Gate;
 use crate::http;
 use crate::ledger::CHUNK_BYTES;
 use crate::ledger_report::LedgerReport;
 use crate::listener::{open_shared, open_single};
+use crate::offer::Offer;
 use crate::order::Orders;
 use crate::stats::Stats;
 use crate::tally::Tally;
+use crate::tls::TlsError;
 use crate::worker::{Worker, now_ns};
 
 /// Connections waiting on the HTTP side.
@@ -34,22 +37,34 @@ pub enum StartError {
         "cannot listen on {address} for {service}: {error}; choose another address, or stop what uses it"
     )]
     Listen {
-        /// `smtp` or `http`.
+        /// `smtp`, `smtps` or `http`.
         service: &'static str,
         /// The address asked for.
         address: SocketAddr,
         /// What the system said.
         error: io::Error,
     },
+    /// The operator's rules are wrong.
+    #[error(transparent)]
+    Rules(#[from] RuleError),
+    /// The operator's certificate is of no use.
+    #[error("no TLS: {0}")]
+    Certificate(#[from] CertificateError),
     /// The host refused a thread or a runtime.
     #[error("the host refused a thread or an event queue: {0}; raise its limits")]
     Host(#[from] io::Error),
 }
 
+/// What is wrong with certificate or key.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct CertificateError(TlsError);
+
 /// What HTTP and the server object read from.
 pub(crate) struct Shared {
     workers: Vec<Arc<Worker>>,
     gate: Arc<Gate>,
+    pub(crate) faults: Arc<Live>,
 }
 
 impl Shared {
@@ -69,6 +84,8 @@ impl Shared {
 pub struct Server {
     /// Where SMTP is served.
     pub smtp_addr: SocketAddr,
+    /// Where SMTP is served that begins with TLS.
+    pub smtps_addr: Option<SocketAddr>,
     /// Where statistics are served.
     pub http_addr: SocketAddr,
     shared: Arc<Shared>,
@@ -85,17 +102,35 @@ impl Server {
             open_shared(config.listen, workers, config.backlog).map_err(listen("smtp", config.listen))?;
         let http = open_single(config.http, HTTP_BACKLOG).map_err(listen("http", config.http))?;
         let gate = Arc::new(Gate::new(config.connections_max.max(1)));
-        let shared = Arc::new(Shared { workers: make_workers(&config, workers, &gate), gate });
+        let tls_listeners = match config.tls_listen {
+            Some(address) => {
+                open_shared(address, workers, config.backlog).map_err(listen("smtps", address))?
+            }
+            None => Vec::new(),
+        };
+        let post = config.bounce_to.map(|target| Postman::new(target, &config.hostname));
+        let (postman, letterbox) = post.unzip();
+        let faults = Live::new(config.rules.clone(), config.magic, config.seed, letterbox)?;
+        let faults = Arc::new(faults);
+        let offer = Arc::new(Offer::new(&config).map_err(CertificateError)?);
+        let made = make_workers(&config, workers, &offer, &gate, &faults);
+        let shared = Arc::new(Shared { workers: made, gate, faults });
         let mut server = Self {
             smtp_addr: listeners[0].local_addr()?,
+            smtps_addr: tls_listeners.first().map(TcpListener::local_addr).transpose()?,
             http_addr: http.local_addr()?,
             shared: Arc::clone(&shared),
             stop: watch::Sender::new(false),
             threads: Vec::with_capacity(workers + 1),
         };
         // From here on a failure drops the server, which stops the threads that run already.
+        let mut tls_listeners = tls_listeners.into_iter();
         for (worker, listener) in shared.workers.iter().zip(listeners) {
-            server.spawn_worker(Arc::clone(worker), listener)?;
+            server.spawn_worker(Arc::clone(worker), listener, tls_listeners.next())?;
+        }
+        if let Some(postman) = postman {
+            let stop = server.stop.subscribe();
+            server.spawn("sink-postman".to_owned(), postman.run(stop))?;
         }
         server.spawn_http(http, shared)?;
         Ok(server)
@@ -125,10 +160,15 @@ impl Server {
         }
     }
 
-    fn spawn_worker(&mut self, worker: Arc<Worker>, listener: TcpListener) -> io::Result<()> {
+    fn spawn_worker(
+        &mut self,
+        worker: Arc<Worker>,
+        listener: TcpListener,
+        tls_listener: Option<TcpListener>,
+    ) -> io::Result<()> {
         let stop = self.stop.subscribe();
         let name = format!("sink-{}", self.threads.len());
-        self.spawn(name, async move { worker.run(listener, stop).await })
+        self.spawn(name, async move { worker.run(listener, tls_listener, stop).await })
     }
 
     fn spawn_http(&mut self, listener: TcpListener, shared: Arc<Shared>) -> io::Result<()> {
@@ -157,13 +197,19 @@ impl Drop for Server {
     }
 }
 
-fn make_workers(config: &Config, count: usize, gate: &Arc<Gate>) -> Vec<Arc<Worker>> {
-    let protocol = Arc::new(config.protocol());
+fn make_workers(
+    config: &Config,
+    count: usize,
+    offer: &Arc<Offer>,
+    gate: &Arc<Gate>,
+    faults: &Arc<Live>,
+) -> Vec<Arc<Worker>> {
     let chunks = config.ledger_bytes_max / CHUNK_BYTES / count;
     let orders = Arc::new(Orders::default());
     let make = |_| {
         Arc::new(Worker::new(
-            Arc::clone(&protocol),
+            Arc::clone(offer),
+            Arc::clone(faults),
             Arc::clone(gate),
             Tally::new(chunks, Arc::clone(&orders)),
             config.idle_timeout,

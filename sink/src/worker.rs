@@ -5,7 +5,7 @@
 //! a second, not by a timer each.
 
 use std::collections::HashMap;
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,13 +17,17 @@ use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::body::Arrived;
-use crate::connection::{Connection, LastHeard};
+use crate::connection::{Connection, LastHeard, Peer};
+use crate::faults::Live;
 use crate::gate::{Gate, is_exhaustion};
+use crate::offer::Offer;
 use crate::tally::Tally;
 
 /// What a connection's task and its worker share.
 pub(crate) struct Worker {
-    pub(crate) protocol: Arc<smtp::server::Config>,
+    pub(crate) offer: Arc<Offer>,
+    /// The rules of misbehaviour; none, as a rule.
+    pub(crate) faults: Arc<Live>,
     gate: Arc<Gate>,
     tally: Mutex<Tally>,
     /// Seconds since the worker started.
@@ -39,13 +43,15 @@ struct Open {
 
 impl Worker {
     pub(crate) fn new(
-        protocol: Arc<smtp::server::Config>,
+        offer: Arc<Offer>,
+        faults: Arc<Live>,
         gate: Arc<Gate>,
         tally: Tally,
         idle: Duration,
     ) -> Self {
         Self {
-            protocol,
+            offer,
+            faults,
             gate,
             tally: Mutex::new(tally),
             second: AtomicU32::new(0),
@@ -73,37 +79,33 @@ impl Worker {
         self.gate.leave();
     }
 
-    /// Serves the listener until it is told to stop. The caller runs it on the worker's own runtime.
+    /// Serves the listeners until it is told to stop; on the second one TLS comes before the banner. The
+    /// caller runs it on the worker's own runtime.
     pub(crate) async fn run(
         self: Arc<Self>,
         listener: TcpListener,
+        tls_listener: Option<TcpListener>,
         mut stop: watch::Receiver<bool>,
     ) -> std::io::Result<()> {
         let listener = tokio::net::TcpListener::from_std(listener)?;
+        let tls_listener = tls_listener.map(tokio::net::TcpListener::from_std).transpose()?;
         let mut sweep = interval(Duration::from_secs(1));
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let accept_all = async {
-            loop {
-                if self.gate.is_full() {
-                    self.gate.wait().await;
-                    continue;
-                }
-                match listener.accept().await {
-                    Ok((stream, _)) => self.seat(stream),
-                    Err(error) if is_exhaustion(&error) => self.gate.wait().await,
-                    // Anything else concerns the one connection that was taken, and it has gone (accept(2)).
-                    Err(_) => {}
-                }
-            }
-        };
         let sweep_all = async {
             loop {
                 sweep.tick().await;
                 self.sweep();
             }
         };
+        let accept_tls = async {
+            match tls_listener {
+                Some(listener) => self.accept_all(listener, true).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
-            () = accept_all => {}
+            () = self.accept_all(listener, false) => {}
+            () = accept_tls => {}
             () = sweep_all => {}
             // An error means that the server object is gone, which is the same wish.
             _ = stop.wait_for(|stop| *stop) => {}
@@ -111,10 +113,26 @@ impl Worker {
         Ok(())
     }
 
-    fn seat(self: &Arc<Self>, stream: TcpStream) {
+    async fn accept_all(self: &Arc<Self>, listener: tokio::net::TcpListener, tls_first: bool) {
+        loop {
+            if self.gate.is_full() {
+                self.gate.wait().await;
+                continue;
+            }
+            match listener.accept().await {
+                Ok((stream, peer)) => self.seat(stream, peer.ip(), tls_first),
+                Err(error) if is_exhaustion(&error) => self.gate.wait().await,
+                // Anything else concerns the one connection that was taken, and it has gone (accept(2)).
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn seat(self: &Arc<Self>, stream: TcpStream, client: IpAddr, tls_first: bool) {
         let number = self.gate.enter();
         let last_heard = LastHeard::new(AtomicU32::new(self.second()));
-        let connection = Connection::new(stream, Arc::clone(self), number, Arc::clone(&last_heard));
+        let peer = Peer { client, number, tls_first, last_heard: Arc::clone(&last_heard) };
+        let connection = Connection::new(stream, Arc::clone(self), peer);
         // The task runs on this thread, so it cannot end before it is listed.
         let task = tokio::spawn(connection.serve()).abort_handle();
         lock(&self.connections).insert(number, Open { last_heard, task });

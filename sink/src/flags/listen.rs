@@ -45,7 +45,8 @@ impl ListenFlags {
     }
 }
 
-fn address(text: &str) -> Result<SocketAddr, String> {
+/// An address, or the first one of a name.
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     let mut addresses = text.to_socket_addrs().map_err(|error| format!("{error}; write it as HOST:PORT"))?;
     addresses.next().ok_or_else(|| format!("{text} has no address"))
 }

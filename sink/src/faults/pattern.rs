@@ -1,0 +1,83 @@
+//! Patterns for names and addresses: text in which `*` stands for anything.
+//!
+//! Letters are compared as in DNS, ASCII upper and lower case alike. Nothing is refused: every text is a
+//! pattern.
+
+/// One pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Pattern {
+    /// What stands between the stars, at least one part.
+    parts: Box<[Box<str>]>,
+}
+
+impl Pattern {
+    pub(super) fn new(text: &str) -> Self {
+        Self { parts: text.split('*').map(|part| part.to_ascii_lowercase().into()).collect() }
+    }
+
+    /// The text, where it has no star.
+    pub(super) fn exact(&self) -> Option<&str> {
+        match &*self.parts {
+            [text] => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(super) fn matches(&self, text: &str) -> bool {
+        let text = text.as_bytes();
+        match &*self.parts {
+            [] => true,
+            [exact] => text.eq_ignore_ascii_case(exact.as_bytes()),
+            [first, middle @ .., last] => {
+                let (first, last) = (first.as_bytes(), last.as_bytes());
+                let Some(inner_bytes) = text.len().checked_sub(first.len() + last.len()) else {
+                    return false;
+                };
+                let (start, rest) = text.split_at(first.len());
+                let (inner, end) = rest.split_at(inner_bytes);
+                start.eq_ignore_ascii_case(first)
+                    && end.eq_ignore_ascii_case(last)
+                    && holds_in_order(inner, middle)
+            }
+        }
+    }
+}
+
+fn holds_in_order(mut text: &[u8], parts: &[Box<str>]) -> bool {
+    for part in parts.iter().map(|part| part.as_bytes()).filter(|part| !part.is_empty()) {
+        match text.windows(part.len()).position(|window| window.eq_ignore_ascii_case(part)) {
+            Some(at) => text = &text[at + part.len()..],
+            None => return false,
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stars_stand_for_anything() {
+        let table = [
+            ("", "", true),
+            ("", "a", false),
+            ("*", "", true),
+            ("*", "anything", true),
+            ("Gmail.com", "gmAIL.COM", true),
+            ("gmail.com", "gmail.comm", false),
+            ("*.example", "mx.EXAMPLE", true),
+            ("*.example", "example", false),
+            ("a*a", "a", false),
+            ("a*a", "aa", true),
+            ("user-*-x*", "user-1-xyz", true),
+            ("user-*-x*", "user-x", false),
+            ("*b*b*", "abcb", true),
+            ("*b*b*", "ab", false),
+            ("ä*", "äh", true),
+        ];
+        for (pattern, text, expected) in table {
+            assert_eq!(Pattern::new(pattern).matches(text), expected, "{pattern} {text}");
+        }
+    }
+}
