@@ -9,8 +9,9 @@ use reports::latency::{new_histogram, summary};
 use reports::run::Latency;
 use serde::{Deserialize, Serialize};
 
+use crate::content::PerMessage;
 use crate::phases::Phases;
-use crate::plan::Plan;
+use crate::plan::{Plan, Share};
 use crate::recorded::Recorded;
 use crate::tally::Tally;
 
@@ -29,6 +30,12 @@ pub struct Report {
     pub concurrency: usize,
     /// Messages per second asked for; null in a closed loop and where the rate changes.
     pub rate_per_s: Option<f64>,
+    /// The part of the run that this process had: which sequence numbers its messages have.
+    #[serde(default)]
+    pub share: Share,
+    /// Recipients of each message; null in reports of versions that knew one only.
+    #[serde(default)]
+    pub recipients_per_message: Option<PerMessage>,
     /// Messages asked for, of this process's share; null where the time was the limit.
     pub message_count: Option<u64>,
     /// Final 250 read for all recipients.
@@ -184,6 +191,8 @@ impl Report {
             body_bytes: rounded(body_bytes),
             concurrency: plan.concurrency,
             rate_per_s: plan.schedule.rate_per_s(),
+            share: plan.share,
+            recipients_per_message: Some(plan.recipients.per_message),
             message_count: plan.message_count.map(|count| plan.share.part(count)),
             sent: total.all.sent,
             failed: total.all.failed,
