@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use reports::run::{Kind, Tier};
 use serde::{Deserialize, Serialize};
+use traffic_gen::audit::{Audit, Ledger};
 
-use crate::audit::{Audit, Ledger};
 use crate::error::{During, Error, Result};
 use crate::http;
 use crate::processes::Programs;

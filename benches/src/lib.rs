@@ -11,7 +11,6 @@ pub mod traffic;
 
 pub mod writers;
 
-pub mod audit;
 pub mod floor;
 pub mod table;
 pub mod verdict;

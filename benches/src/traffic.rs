@@ -11,9 +11,9 @@ use reports::latency;
 use reports::run::{HlogFiles, Kind, LatencyPair, Processes, Run, Tier, mmh};
 use reports::sample::ProcessSample;
 use serde_json::Value;
+use traffic_gen::audit::{Audit, Ledger, Sent};
 
 use crate::arguments;
-use crate::audit::{Audit, Ledger, Sent};
 use crate::error::{During, Error, Result};
 use crate::http;
 use crate::processes::{Launch, Process, Programs};

@@ -40,6 +40,7 @@ mod watcher;
 mod wire;
 mod worker;
 
+pub mod audit;
 pub mod find_max;
 pub mod parse;
 pub mod threshold;
