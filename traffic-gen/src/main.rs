@@ -20,13 +20,13 @@ use reports::latency::HlogWriter;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use traffic_gen::{Control, Observer, Plan, Report, Second, run_observed};
 
-use crate::flags::{CommandLine, Flags};
+use crate::flags::{CommandLine, Flags, Task};
 use crate::progress::Progress;
 
 fn main() -> ExitCode {
     let command = CommandLine::parse();
     match command.task {
-        Some(task) => match task {},
+        Some(Task::Audit(flags)) => flags.run(),
         None => load(&command.run),
     }
 }

@@ -5,6 +5,7 @@
 //! help, and writes its part of the plan. What is not a run is a subcommand with flags of its own; a run's
 //! flags before it are refused.
 
+mod audit;
 mod content;
 mod http;
 mod load;
@@ -15,6 +16,7 @@ mod transport;
 use clap::{Args, Parser, Subcommand};
 use traffic_gen::{Plan, TargetError};
 
+use self::audit::AuditFlags;
 use self::content::ContentFlags;
 use self::http::HttpFlags;
 use self::load::LoadFlags;
@@ -49,7 +51,9 @@ pub(crate) struct CommandLine {
 
 /// What the command does beside runs.
 #[derive(Subcommand)]
-pub(crate) enum Task {}
+pub(crate) enum Task {
+    Audit(AuditFlags),
+}
 
 /// The flags of a run.
 #[derive(Args)]
