@@ -34,6 +34,11 @@ mod notice;
 
 mod postman;
 
+mod persona;
+
+#[cfg(test)]
+mod tests;
+
 pub use delay::DELAY_SECONDS_MAX;
 pub(crate) use dialogue::{Acting, Dialogue, Found};
 pub use error::RuleError;
@@ -44,6 +49,7 @@ pub(crate) use magic::asked_for;
 pub(crate) use meant::ACTIONS;
 pub(crate) use meant::Action;
 pub use meant::{GARBAGE_BYTES_MAX, GREYLIST_SECONDS_MAX, TEXT_BYTES_MAX, TEXTS_MAX};
+pub use persona::Persona;
 pub(crate) use postman::Postman;
 pub use stage::Stage;
 pub(crate) use written::BadTls;
