@@ -162,18 +162,31 @@ impl Ledger {
         numbers.within(&known)
     }
 
+    /// How many deliveries those numbers, all of which have arrived, stand for.
+    pub(super) fn deliveries(&self, arrived: &Ranges) -> u64 {
+        let beyond = |(recipients, numbers): (u64, Ranges)| {
+            arrived.within(&numbers).count().saturating_mul(recipients.saturating_sub(1))
+        };
+        self.by_recipients().map(beyond).fold(arrived.count(), u64::saturating_add)
+    }
+
+    /// The numbers that arrived for several recipients, by how many these were.
+    fn by_recipients(&self) -> impl Iterator<Item = (u64, Ranges)> {
+        let mut groups: BTreeMap<u64, Vec<(u64, u64)>> = BTreeMap::new();
+        for (first, last, recipients) in &self.several {
+            groups.entry(*recipients).or_default().push((*first, *last));
+        }
+        groups.into_iter().map(|(recipients, ranges)| (recipients, ranges.into()))
+    }
+
     /// Those of the arrived numbers that arrived for fewer recipients than wanted, and how many deliveries
     /// they lack.
     pub(super) fn incomplete(&self, arrived: &Ranges, wanted: u64) -> (Ranges, u64) {
         let mut single = arrived.clone();
         let mut incomplete = Ranges::default();
         let mut short = 0;
-        let mut by_count: BTreeMap<u64, Vec<(u64, u64)>> = BTreeMap::new();
-        for (first, last, recipients) in &self.several {
-            by_count.entry(*recipients).or_default().push((*first, *last));
-        }
-        for (recipients, ranges) in by_count {
-            let numbers = arrived.within(&ranges.into());
+        for (recipients, numbers) in self.by_recipients() {
+            let numbers = arrived.within(&numbers);
             single = single.without(&numbers);
             if recipients < wanted {
                 short += numbers.count() * (wanted - recipients);

@@ -26,7 +26,7 @@ pub use source::{Source, SourceError};
 pub struct Audit {
     /// The run.
     pub run_id: String,
-    /// Messages whose final 250 was read.
+    /// Messages whose final 250 was read, for one recipient at least.
     pub promised: u64,
     /// Different deliveries at the sink: pairs of message and recipient.
     pub delivered: u64,
@@ -66,7 +66,7 @@ impl Audit {
         let begun = sent.begun();
         let mut audit = Self {
             run_id: sent.run_id.clone(),
-            promised: sent.sent,
+            promised: sent.sent + sent.partial,
             delivered: ledger.distinct,
             duplicated: ledger.duplicated,
             duplicates: ledger.duplicates.clone(),
@@ -119,21 +119,25 @@ impl Audit {
                  not a file."
             ));
         }
-        let lost = judged.without(&ledger.had);
-        let (wanted, most) = sent.recipients();
-        self.lost = lost.count().saturating_mul(wanted);
-        self.lost_messages = Times::of(ledger).lost(&lost);
-        if lost.count() > 0 {
-            self.remarks.push(format!("Lost sequence numbers: {}.", lost.shown()));
+        let Some(groups) = sent.by_recipients(&judged) else {
+            self.compare_counts(sent, ledger);
+            return;
+        };
+        let mut all = Ranges::default();
+        for (wanted, numbers) in groups {
+            let lost = numbers.without(&ledger.had);
+            self.lost = self.lost.saturating_add(lost.count().saturating_mul(wanted));
+            if wanted > 1 {
+                self.compare_recipients(wanted, &numbers.without(&lost), ledger);
+            }
+            all = all.with(&lost);
         }
-        if wanted > 1 {
-            self.compare_recipients(wanted, &judged.without(&lost), ledger);
+        if all.count() > 0 {
+            self.lost_messages.extend(Times::of(ledger).lost(&all));
+            self.remarks.push(format!("Lost sequence numbers: {}.", all.shown()));
         }
-        if most > wanted {
-            self.uncertain.push(format!(
-                "The report does not say which messages had more than {wanted} of up to {most} recipients: \
-                 whether those beyond got theirs cannot be told."
-            ));
+        if sent.recipients().1 > sent.recipients().0 {
+            self.compare_deliveries(sent, &judged, ledger);
         }
     }
 
@@ -156,11 +160,32 @@ impl Audit {
         }
     }
 
+    /// Messages had different numbers of recipients: which had how many is not in the report, the sum is.
+    fn compare_deliveries(&mut self, sent: &Sent, accepted: &Ranges, ledger: &Ledger) {
+        let (least, most) = sent.recipients();
+        let Some(promised) = sent.recipients_accepted.filter(|_| !ledger.cut && !ledger.several_cut) else {
+            self.uncertain.push(format!(
+                "Messages had {least} to {most} recipients: whether all of them got theirs cannot be told."
+            ));
+            return;
+        };
+        let short = promised.saturating_sub(ledger.deliveries(&accepted.within(&ledger.had)));
+        if short > self.lost {
+            self.uncertain.push(format!(
+                "Messages had {least} to {most} recipients: {short} deliveries are lost, and of {} of them it \
+                 cannot be told to which messages they belong.",
+                short - self.lost
+            ));
+            self.lost = short;
+        }
+    }
+
     /// The least that must have been lost follows from the counts alone.
     fn compare_counts(&mut self, sent: &Sent, ledger: &Ledger) {
         let missing = sent.begun().without(&ledger.had);
-        self.lost = sent.sent.saturating_sub(ledger.had.count());
-        let most = missing.count().min(sent.sent);
+        let promised = sent.sent + sent.partial;
+        self.lost = promised.saturating_sub(ledger.had.count());
+        let most = missing.count().min(promised);
         if most > self.lost {
             let least = self.lost;
             let sentence = format!(

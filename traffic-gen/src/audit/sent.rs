@@ -1,6 +1,6 @@
 //! What traffic-gen reports (`--json`), as far as an audit needs it, and several reports of one run as one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use reports::run::Latency;
 use serde::{Deserialize, Serialize};
@@ -29,8 +29,17 @@ pub struct Sent {
     pub sent: u64,
     /// Messages refused.
     pub failed: u64,
+    /// Messages accepted for some of their recipients and refused for the others.
+    #[serde(default)]
+    pub partial: u64,
     /// Connections lost before the final reply, in messages.
     pub unknown: u64,
+    /// Deliveries promised; none in reports that do not count them.
+    #[serde(default)]
+    pub recipients_accepted: Option<u64>,
+    /// Of the messages in `partial`: the number, and which recipient it was refused for.
+    #[serde(default)]
+    pub refused_recipients: Vec<(u64, u64)>,
     /// From the first intended send to the last reply, in seconds.
     #[serde(default)]
     pub elapsed_s: f64,
@@ -88,10 +97,14 @@ pub enum CombineError {
 impl Sent {
     /// The numbers of all messages begun.
     pub fn begun(&self) -> Ranges {
-        let all = self.sent.saturating_add(self.failed).saturating_add(self.unknown);
+        let all = self.begun_count();
         let parts = self.share.iter().chain(&self.shares);
         let ranges: Vec<(u64, u64)> = parts.flat_map(|part| numbers(*part, all)).collect();
         if self.share.is_none() && self.shares.is_empty() { Ranges::first(all) } else { ranges.into() }
+    }
+
+    fn begun_count(&self) -> u64 {
+        [self.sent, self.failed, self.partial, self.unknown].into_iter().fold(0, u64::saturating_add)
     }
 
     /// How many parts of the run are here, and how many there were; `None` where that is all of them.
@@ -102,7 +115,7 @@ impl Sent {
         (given < of).then_some((given, of))
     }
 
-    /// The numbers that got a 250, where they are known one by one.
+    /// The numbers that got a 250, for one recipient at least, where they are known one by one.
     pub fn accepted(&self) -> Option<Ranges> {
         let all = self.begun();
         if self.failed + self.unknown == 0 {
@@ -123,6 +136,28 @@ impl Sent {
             let (min, max) = (min.max(1) as u64, max.max(1) as u64);
             (min, max.max(min))
         })
+    }
+
+    /// Those of the numbers that were promised to so many recipients at least: the recipients, then the numbers.
+    /// `None` where the report does not list all of its partial messages.
+    pub(super) fn by_recipients(&self, accepted: &Ranges) -> Option<Vec<(u64, Ranges)>> {
+        let mut refused: BTreeMap<u64, u64> = BTreeMap::new();
+        for (sequence, _) in &self.refused_recipients {
+            *refused.entry(*sequence).or_default() += 1;
+        }
+        if refused.len() as u64 != self.partial {
+            return None;
+        }
+        let wanted = self.recipients().0;
+        let mut groups: BTreeMap<u64, Vec<(u64, u64)>> = BTreeMap::new();
+        for (sequence, count) in &refused {
+            // It was accepted for one recipient, or it would not be partial.
+            groups.entry(wanted.saturating_sub(*count).max(1)).or_default().push((*sequence, *sequence));
+        }
+        let partial: Ranges =
+            refused.keys().map(|sequence| (*sequence, *sequence)).collect::<Vec<_>>().into();
+        let partly = groups.into_iter().map(|(wanted, numbers)| (wanted, accepted.within(&numbers.into())));
+        Some(std::iter::once((wanted, accepted.without(&partial))).chain(partly).collect())
     }
 
     /// Puts the reports of the parts of one run together; reports of other runs stay apart. The order of the runs
@@ -153,6 +188,10 @@ impl Sent {
         self.share = None;
         self.sent += other.sent;
         self.failed += other.failed;
+        self.partial += other.partial;
+        self.recipients_accepted =
+            self.recipients_accepted.zip(other.recipients_accepted).map(|(one, more)| one + more);
+        self.refused_recipients.extend_from_slice(&other.refused_recipients);
         self.unknown += other.unknown;
         self.elapsed_s = self.elapsed_s.max(other.elapsed_s);
         self.first_sent_ns = self.first_sent_ns.into_iter().chain(other.first_sent_ns).min();
@@ -163,7 +202,7 @@ impl Sent {
 
     /// The parts with what was begun of each.
     fn parts(&self) -> impl Iterator<Item = Share> {
-        let all = self.sent + self.failed + self.unknown;
+        let all = self.begun_count();
         let whole = Share { index: 0, of: 1, begun: Some(all) };
         let one = self.share.or_else(|| self.shares.is_empty().then_some(whole));
         let one = one.map(|share| Share { begun: share.begun.or(Some(all)), ..share });

@@ -92,19 +92,45 @@ fn a_second_delivery_is_sound_and_not_clean() {
     assert!(overtaken.is_clean());
 }
 
+/// A report of messages for so many recipients each.
+fn sent_to(min: usize, max: usize, sent: u64) -> Sent {
+    Sent { sent, recipients_per_message: Some(PerMessage { min, max }), ..Sent::default() }
+}
+
+fn lost_ranges(audit: &Audit) -> Vec<(u64, u64)> {
+    audit.lost_messages.iter().map(|lost| (lost.first, lost.last)).collect()
+}
+
 #[test]
 fn a_message_for_several_is_lost_for_each_who_lacks_it() {
-    let recipients_per_message = Some(PerMessage { min: 3, max: 3 });
-    let sent = Sent { sent: 4, recipients_per_message, ..Sent::default() };
     let ledger = Ledger { several: vec![(0, 1, 3), (2, 2, 2)], distinct: 8, ..ledger(&[(0, 2)]) };
-    let audit = Audit::of(&sent, &ledger);
+    let audit = Audit::of(&sent_to(3, 3, 4), &ledger);
     assert_eq!((audit.lost, audit.delivered), (1 + 3, 8));
-    let recipients_per_message = Some(PerMessage { min: 2, max: 3 });
-    let unsure = Audit::of(&Sent { recipients_per_message, ..sent }, &ledger);
-    assert_eq!(unsure.lost, 2);
-    assert!(unsure.uncertain[0].contains("more than 2 of up to 3 recipients"), "{:?}", unsure.uncertain);
-    let lost: Vec<(u64, u64)> = audit.lost_messages.iter().map(|lost| (lost.first, lost.last)).collect();
-    assert_eq!(lost, [(3, 3), (2, 2)]);
+    assert_eq!(lost_ranges(&audit), [(2, 2), (3, 3)]);
+}
+
+#[test]
+fn a_message_refused_for_some_of_its_recipients_is_owed_to_the_others() {
+    let sent = Sent { partial: 2, refused_recipients: vec![(1, 0), (2, 0), (2, 2)], ..sent_to(3, 3, 2) };
+    let full = Ledger { several: vec![(0, 0, 3), (1, 1, 2), (3, 3, 3)], ..ledger(&[(0, 3)]) };
+    let audit = Audit::of(&sent, &full);
+    assert_eq!((audit.promised, audit.lost, audit.is_clean()), (4, 0, true));
+    let short = Ledger { several: vec![(0, 0, 3), (3, 3, 3)], ..ledger(&[(0, 1), (3, 3)]) };
+    let audit = Audit::of(&sent, &short);
+    assert_eq!((audit.lost, lost_ranges(&audit)), (2, vec![(1, 1), (2, 2)]));
+    let unlisted = Sent { refused_recipients: Vec::new(), ..sent };
+    assert!(!Audit::of(&unlisted, &short).is_clean());
+}
+
+#[test]
+fn where_messages_had_different_numbers_of_recipients_the_sum_is_judged() {
+    let sent = Sent { recipients_accepted: Some(9), ..sent_to(2, 4, 3) };
+    let all = Ledger { several: vec![(0, 0, 2), (1, 1, 3), (2, 2, 4)], ..ledger(&[(0, 2)]) };
+    assert!(Audit::of(&sent, &all).is_clean());
+    let short = Ledger { several: vec![(0, 0, 2), (1, 1, 3), (2, 2, 2)], ..ledger(&[(0, 2)]) };
+    let audit = Audit::of(&sent, &short);
+    assert_eq!((audit.lost, audit.lost_messages.len(), audit.is_clean()), (2, 0, false));
+    assert!(audit.uncertain[0].contains("of 2 of them it cannot be told"), "{:?}", audit.uncertain);
 }
 
 #[test]

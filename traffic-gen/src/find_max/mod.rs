@@ -1,7 +1,218 @@
 //! The highest rate at which a server keeps the promises asked of it.
 //!
-//! [`search`] decides which rate is tried next, [`steady`] whether a try was in a steady state. Neither runs
-//! anything.
+//! [`search`] decides which rate is tried next, [`steady`] whether a try was in a steady state; here the tries
+//! are made, each a run of its own with its own name and warm-up. A try counts as met where every objective
+//! is met, the rate was reached and the state was steady. A try that misses while the generator was limited
+//! says nothing about the server and ends the search. A signal ends it, too.
 
 pub mod search;
 pub mod steady;
+
+use std::time::Duration;
+
+use message::traffic::RunId;
+use reports::run::Latency;
+use serde::Serialize;
+
+use self::search::{Next, Purpose, Search, Settings, Verdict};
+use self::steady::{Seen, Steadiness};
+use crate::plan::{Plan, random};
+use crate::report::Report;
+use crate::schedule::{Arrivals, Schedule, Stage};
+use crate::second::{Observer, Second, Window};
+use crate::threshold::{Outcome, Threshold};
+
+/// The share of the offered rate that must be accepted: a server that is content with half of the mail may
+/// have a fine latency for it.
+pub const REACHED_SHARE_MIN: f64 = 0.95;
+
+/// How often a try that is not steady is made again, each time twice as long.
+pub const LENGTHENED_MAX: u32 = 1;
+
+/// The shortest second that is looked at; the rest of one at an end has too few messages.
+const SECOND_LENGTH_MIN: Duration = Duration::from_millis(500);
+
+/// What is asked of the server, and how it is found out.
+#[derive(Clone, Debug)]
+pub struct Goal {
+    /// All of them must be met.
+    pub objectives: Vec<Threshold>,
+    /// Where the search begins, and when it is content.
+    pub settings: Settings,
+    /// How long each try is measured, after its warm-up.
+    pub length: Duration,
+}
+
+/// One try.
+#[derive(Clone, Debug, Serialize)]
+pub struct Try {
+    /// Messages per second offered.
+    pub rate_per_s: f64,
+    /// Why it was tried.
+    pub purpose: Purpose,
+    /// The name that its messages carry.
+    pub run_id: String,
+    /// Messages per second accepted.
+    pub reached_per_s: f64,
+    /// What came of it.
+    pub verdict: Verdict,
+    /// Why it was not met; empty where it was.
+    pub reasons: Vec<String>,
+    /// Each objective.
+    pub objectives: Vec<Outcome>,
+    /// The look at its seconds.
+    pub steadiness: Steadiness,
+    /// How long it was measured, in seconds.
+    pub measured_s: f64,
+    /// From the intended time to the final 250, in microseconds.
+    pub latency_us: Latency,
+    /// Messages refused or lost sight of, of all that were due in the window, in percent.
+    pub errors_percent: f64,
+    /// Million messages per hour; null where the generator was the limit.
+    pub mmh: Option<f64>,
+}
+
+/// A search and its end.
+#[derive(Clone, Debug, Serialize)]
+pub struct FindMax {
+    /// How it ended; null where a signal ended it.
+    pub outcome: Option<search::Outcome>,
+    /// Every try, in order.
+    pub tries: Vec<Try>,
+}
+
+impl FindMax {
+    /// The tries at 80, 100 and 120 % of the claim that stands; fewer where there is none.
+    pub fn confirmation(&self) -> &[Try] {
+        let first = |purpose| purpose == Purpose::Confirm { percent: search::CONFIRMED_PERCENT[0] };
+        let from = self.tries.iter().rposition(|tried| first(tried.purpose));
+        from.map_or(&[], |from| &self.tries[from..])
+    }
+}
+
+/// Makes runs for a search.
+pub trait Runner {
+    /// A try begins.
+    fn begin(&mut self, plan: &Plan, purpose: Purpose);
+    /// Runs the plan; `watch` sees every second of it.
+    fn run(&mut self, plan: Plan, watch: &mut dyn Observer) -> Report;
+    /// A try was judged.
+    fn tried(&mut self, tried: &Try);
+}
+
+/// Looks for the highest rate at which `plan` meets the goal. Takes a few dozen tries at most.
+pub fn find_max(plan: &Plan, goal: &Goal, runner: &mut dyn Runner) -> FindMax {
+    let mut search = Search::new(goal.settings);
+    let mut tries = Vec::new();
+    loop {
+        match search.next() {
+            Next::Done(outcome) => return FindMax { outcome: Some(outcome), tries },
+            Next::Try { per_s, purpose } => {
+                let Some(tried) = attempt(plan, goal, per_s, purpose, runner) else {
+                    return FindMax { outcome: None, tries };
+                };
+                runner.tried(&tried);
+                search = search.judged(tried.verdict);
+                tries.push(tried);
+            }
+        }
+    }
+}
+
+/// One try, longer where it was not steady; `None` after a signal.
+fn attempt(plan: &Plan, goal: &Goal, per_s: f64, purpose: Purpose, runner: &mut dyn Runner) -> Option<Try> {
+    let mut length = goal.length;
+    let mut lengthened = 0;
+    loop {
+        let plan = plan_of(plan, per_s, length);
+        runner.begin(&plan, purpose);
+        let mut seconds = Seconds::default();
+        let report = runner.run(plan, &mut seconds);
+        if report.interrupted {
+            return None;
+        }
+        let steadiness = Steadiness::of(&seconds.seen);
+        let tried = judge(goal, per_s, purpose, steadiness, &report);
+        let only_unsteady = !steadiness.steady && tried.reasons.len() == 1;
+        if !only_unsteady || lengthened == LENGTHENED_MAX {
+            return Some(tried);
+        }
+        lengthened += 1;
+        length *= 2;
+    }
+}
+
+/// The same plan at that rate, with a name of its own.
+fn plan_of(plan: &Plan, per_s: f64, length: Duration) -> Plan {
+    let arrivals = match plan.schedule {
+        Schedule::Open { arrivals, .. } => arrivals,
+        Schedule::Closed => Arrivals::Constant,
+    };
+    let stage = Stage { from_per_s: per_s, to_per_s: per_s, length: None };
+    Plan {
+        schedule: Schedule::Open { arrivals, stages: vec![stage] },
+        duration: Some(length),
+        message_count: None,
+        run_id: RunId::from_random(random()),
+        ..plan.clone()
+    }
+}
+
+fn judge(goal: &Goal, per_s: f64, purpose: Purpose, steadiness: Steadiness, report: &Report) -> Try {
+    let measured = &report.measured;
+    let reached_per_s =
+        if measured.length_s > 0.0 { measured.accepted as f64 / measured.length_s } else { 0.0 };
+    let objectives: Vec<_> = goal.objectives.iter().map(|objective| objective.outcome(report)).collect();
+    let missed = objectives.iter().filter(|outcome| !outcome.met);
+    let mut reasons: Vec<_> = missed.map(|outcome| format!("missed {}", outcome.threshold)).collect();
+    if reached_per_s < per_s * REACHED_SHARE_MIN {
+        reasons.push(format!("accepted {reached_per_s:.0} of {per_s:.0} a second"));
+    }
+    if !steadiness.steady {
+        reasons.push("not steady".to_owned());
+    }
+    let verdict = if reasons.is_empty() {
+        Verdict::Met
+    } else if report.generator_limited.is_empty() {
+        Verdict::Missed
+    } else {
+        let limits = report.generator_limited.iter();
+        reasons.extend(limits.map(|limit| format!("generator-limited: {limit}")));
+        Verdict::GeneratorLimited
+    };
+    let bad = measured.failed + measured.unknown;
+    Try {
+        rate_per_s: per_s,
+        purpose,
+        run_id: report.run_id.clone(),
+        reached_per_s,
+        verdict,
+        reasons,
+        objectives,
+        steadiness,
+        measured_s: measured.length_s,
+        latency_us: report.latency_us.clone(),
+        errors_percent: bad as f64 * 100.0 / ((bad + measured.sent).max(1)) as f64,
+        mmh: report.mmh,
+    }
+}
+
+/// The measured seconds of a try.
+#[derive(Default)]
+struct Seconds {
+    seen: Vec<Seen>,
+    sent_before: u64,
+}
+
+impl Observer for Seconds {
+    fn second(&mut self, second: &Second<'_>) {
+        let sent = second.sent - self.sent_before;
+        self.sent_before = second.sent;
+        if second.window == Window::Measured && second.length >= SECOND_LENGTH_MIN {
+            self.seen.push(Seen {
+                rate_per_s: sent as f64 / second.length.as_secs_f64(),
+                p99_us: second.latency.value_at_quantile(0.99) as f64,
+            });
+        }
+    }
+}
