@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use smtp::client::{BodyForm, NO_REPLY, Next, PeerError, Phase, Session, Transaction};
 use tokio::io::{AsyncRead, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::clock::now_ns;
 use crate::content::Message;
@@ -25,6 +24,8 @@ use crate::phases::Step;
 use crate::start::Times;
 use crate::stopwatch::{Ended, Manner, Stopwatch};
 use crate::tally::{Begun, Final};
+use crate::tls::Stream;
+use crate::transport::Tls;
 use crate::wire::{Went, write_all};
 use crate::worker::Worker;
 
@@ -75,7 +76,7 @@ pub(crate) async fn run(worker: Arc<Worker>, flight: Arc<Flight>, number: u64, d
     if worker.run.injector.is_some() {
         return http::run(stream, worker, flight, number, begin_ns).await;
     }
-    let mut connection = Connection::new(stream, worker, flight, number, begin_ns);
+    let mut connection = Connection::new(Stream::Plain(stream), worker, flight, number, begin_ns);
     match connection.work().await {
         Ok(ending) => ending,
         Err(kind) => Ending::Lost { kind, useful: connection.useful, unfit: connection.unfit },
@@ -99,7 +100,7 @@ struct InFlight {
 }
 
 struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     worker: Arc<Worker>,
     flight: Arc<Flight>,
     session: Session,
@@ -121,7 +122,7 @@ struct Connection {
 
 impl Connection {
     /// A connection that stands, and began to be opened at that time.
-    fn new(stream: TcpStream, worker: Arc<Worker>, flight: Arc<Flight>, number: u64, begin_ns: u64) -> Self {
+    fn new(stream: Stream, worker: Arc<Worker>, flight: Arc<Flight>, number: u64, begin_ns: u64) -> Self {
         let now_ns = now_ns();
         worker.book(|book| {
             book.tally.connections_opened += 1;
@@ -170,11 +171,18 @@ impl Connection {
 
     /// From the greeting to where messages may begin.
     async fn introduce(&mut self) -> Result<(), String> {
+        if self.worker.run.plan.transport.tls == Tls::Implicit {
+            self.start_tls().await?;
+        }
         let mut next = self.read().await?;
         loop {
             next = match next {
                 Next::Ready => break,
                 Next::Closed => return Err(self.closing()),
+                Next::StartTls => {
+                    self.start_tls().await?;
+                    self.session.tls_started(&mut self.out)
+                }
                 _ => self.exchange().await?,
             };
         }
@@ -183,6 +191,23 @@ impl Connection {
             pipelined: transport.pipelining && capabilities.pipelining,
             chunked: transport.chunking && capabilities.chunking,
         };
+        Ok(())
+    }
+
+    /// The handshake. There is no way back to the clear.
+    async fn start_tls(&mut self) -> Result<(), String> {
+        let worker = Arc::clone(&self.worker);
+        // The session asks for TLS only where the plan does, and then there is a connector.
+        let Some(connector) = &worker.run.connector else {
+            return Err("TLS: none was asked for".to_owned());
+        };
+        let host = worker.run.target(self.number).host();
+        self.stream.start_tls(connector, host).await.map_err(|error| {
+            // What the library finds wrong with the server will be wrong the next time, too.
+            self.unfit = matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::Other);
+            format!("TLS: {error}")
+        })?;
+        self.step_ended(Phase::StartTls, self.session.phase());
         Ok(())
     }
 
@@ -272,8 +297,8 @@ impl Connection {
             let done = match next {
                 Next::Ready => return None,
                 Next::Closed => return Some(self.closing()),
-                // A plan that knows no TLS asks for none, so the session does not either.
-                Next::StartTls => return Some(self.closing()),
+                // TLS comes before the first message, never in one.
+                Next::StartTls => return Some("the server began TLS in the middle of a message".to_owned()),
                 Next::Read => self.exchange().await,
                 Next::WriteBody(form) => self.write_body(form).await,
             };

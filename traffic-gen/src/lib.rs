@@ -18,6 +18,7 @@ mod cursor;
 mod dial;
 mod flight;
 mod hiccup;
+mod honesty;
 mod http;
 mod integral;
 mod pacer;
@@ -33,7 +34,6 @@ mod start;
 mod stopwatch;
 mod tally;
 mod target;
-#[expect(dead_code, reason = "the transport that a plan asks for is wired to it next")]
 mod tls;
 mod transport;
 mod watcher;
@@ -52,10 +52,11 @@ pub use content::{
 };
 pub use http::{Endpoint, EndpointError, Injection};
 pub use phases::Phases;
-pub use plan::{FILES_RESERVED_PER_WORKER, Plan, Share, connections_that_fit, file_limit_raise};
+pub use plan::{FILES_RESERVED_PER_WORKER, Plan, PlanError, Share, connections_that_fit, file_limit_raise};
 pub use report::{Measured, Report};
 pub use run::{Control, run, run_observed};
 pub use schedule::{Arrivals, STAGES_MAX, Schedule, Stage};
 pub use second::{Observer, Second, Window};
 pub use target::{Target, TargetError};
+pub use tls::TlsError;
 pub use transport::{Auth, AuthType, MESSAGES_PER_CONNECTION, Reuse, Tls, Transport, Verify};

@@ -12,11 +12,12 @@ use message::traffic::RunId;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::{Deserialize, Serialize};
 
-use crate::content::{ContentPlan, RecipientPlan};
+use crate::content::{ContentError, ContentPlan, RecipientPlan};
 use crate::http::Injection;
 use crate::schedule::Schedule;
 use crate::target::Target;
-use crate::transport::Transport;
+use crate::tls::{Connector, TlsError};
+use crate::transport::{Tls, Transport};
 
 /// Files that each worker needs beside its connections: event queue, timer, wake-ups.
 pub const FILES_RESERVED_PER_WORKER: usize = 8;
@@ -40,7 +41,7 @@ pub struct Plan {
     pub transport: Transport,
     /// Connections at once, at least 1.
     pub concurrency: usize,
-    /// Connections that the operator asked for, where this host does not allow so many; else the same.
+    /// Connections that the operator asked for, where this host does not allow so many; else any smaller number.
     pub concurrency_asked: usize,
     /// Messages to send; `None` means until the time is over.
     pub message_count: Option<u64>,
@@ -79,6 +80,23 @@ pub struct Plan {
     pub timeout: Duration,
     /// Threads, at least 1; never more than connections.
     pub workers: usize,
+}
+
+/// Why there can be no run with a plan. The operator is to blame.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// There is nobody to send to.
+    #[error("no target to send to; name one, such as 127.0.0.1:2025")]
+    NoTarget,
+    /// No message can be made.
+    #[error(transparent)]
+    Content(#[from] ContentError),
+    /// Requests of the HTTP interface cannot be made.
+    #[error("{0}")]
+    Injection(String),
+    /// TLS was asked for and cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 impl Plan {
@@ -123,6 +141,22 @@ impl Plan {
         let default = (self.message_count.is_none() && stages.is_none()).then_some(Duration::from_secs(60));
         let duration = self.duration.or(default).map(|duration| self.warm_up.saturating_add(duration));
         duration.into_iter().chain(stages).min()
+    }
+
+    /// Whether TLS can be set up as asked for. A run checks it, too; a command asks before it opens its reports.
+    ///
+    /// # Errors
+    /// What is given cannot be used.
+    pub fn check(&self) -> Result<(), PlanError> {
+        if self.targets.is_empty() {
+            return Err(PlanError::NoTarget);
+        }
+        self.connector().map(drop)
+    }
+
+    pub(crate) fn connector(&self) -> Result<Option<Connector>, PlanError> {
+        let Transport { tls, verify, sni, .. } = &self.transport;
+        if *tls == Tls::None { Ok(None) } else { Ok(Some(Connector::new(verify, sni.as_deref())?)) }
     }
 
     pub(crate) fn workers(&self) -> usize {
@@ -187,7 +221,7 @@ pub fn connections_that_fit(files: usize, workers: usize) -> usize {
 }
 
 /// A number that the operating system's random source has a part in.
-fn random() -> u64 {
+pub(crate) fn random() -> u64 {
     RandomState::new().hash_one(crate::clock::now_ns())
 }
 

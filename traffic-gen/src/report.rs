@@ -1,8 +1,6 @@
 //! What came of a run. Field names are a promise: programs read the JSON.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
-use std::thread::available_parallelism;
 
 use hdrhistogram::Histogram;
 use reports::latency::{new_histogram, summary};
@@ -10,6 +8,7 @@ use reports::run::Latency;
 use serde::{Deserialize, Serialize};
 
 use crate::content::PerMessage;
+use crate::cpu;
 use crate::phases::Phases;
 use crate::plan::{Plan, Share};
 use crate::recorded::Recorded;
@@ -92,6 +91,9 @@ pub struct Report {
     pub phases_us: BTreeMap<String, Latency>,
     /// Processors that this process kept busy while the figures were taken.
     pub cpu_cores: f64,
+    /// The same for each thread that sends, which is what is judged.
+    #[serde(default)]
+    pub thread_cores: Vec<f64>,
     /// Processors that it may use.
     pub cores: usize,
     /// The first intended send, `CLOCK_MONOTONIC`; null where nothing was begun.
@@ -168,6 +170,7 @@ pub(crate) struct Gathered {
     pub(crate) hiccup: Histogram<u64>,
     pub(crate) measured: Measured,
     pub(crate) cpu_cores: f64,
+    pub(crate) threads: Vec<f64>,
     pub(crate) due: u64,
     pub(crate) behind: u64,
     pub(crate) generator_limited: Vec<String>,
@@ -220,7 +223,8 @@ impl Report {
                 .map(|(name, histogram)| (name.to_owned(), summary(histogram)))
                 .collect(),
             cpu_cores: gathered.cpu_cores,
-            cores: available_parallelism().map_or(1, NonZeroUsize::get),
+            thread_cores: gathered.threads,
+            cores: cpu::cores(),
             first_sent_ns: begun.then_some(total.first_sent_ns),
             last_reply_ns: begun.then_some(total.last_reply_ns),
             per_second: total.per_second,

@@ -22,7 +22,7 @@ use crate::cursor::{Cursor, Slice};
 use crate::http::Injector;
 use crate::integral::Integral;
 use crate::pacer::Pacer;
-use crate::plan::Plan;
+use crate::plan::{Plan, PlanError};
 use crate::recorded::Recorded;
 use crate::report::{Gathered, Measured, Report};
 use crate::schedule::Schedule;
@@ -30,7 +30,8 @@ use crate::second::{Observer, Second};
 use crate::start::Start;
 use crate::tally::Tally;
 use crate::target::Target;
-use crate::transport::{Auth, AuthType};
+use crate::tls::Connector;
+use crate::transport::{Auth, AuthType, Tls};
 use crate::watcher::Watcher;
 use crate::worker::Worker;
 
@@ -74,6 +75,8 @@ pub(crate) struct Shared {
     pub(crate) catalogue: Catalogue,
     /// For runs that inject over HTTP.
     pub(crate) injector: Option<Injector>,
+    /// Where TLS was asked for.
+    pub(crate) connector: Option<Connector>,
     pub(crate) claims: Claims,
     pub(crate) start: Start,
     /// When connections begin to be opened.
@@ -82,17 +85,22 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    fn new(plan: Plan, catalogue: Catalogue, injector: Option<Injector>) -> Self {
+    /// Everything that is made before the run.
+    fn new(plan: Plan) -> Result<Self, PlanError> {
+        plan.check()?;
+        let (catalogue, connector) = (catalogue(&plan)?, plan.connector()?);
+        let injector = Injector::new(&plan, &catalogue).map_err(PlanError::Injection)?;
         let agreed_ns = plan.start_at_realtime_ns.map(|at_ns| agreed_ns(at_ns, plan.clock_offset_ns));
-        Self {
+        Ok(Self {
             claims: Claims::new(plan.share, plan.message_count.unwrap_or(u64::MAX)),
             start: Start::new(agreed_ns, plan.warm_up, plan.length()),
             begin_ns: now_ns(),
             connections: AtomicU64::new(0),
             catalogue,
             injector,
+            connector,
             plan,
-        }
+        })
     }
 
     pub(crate) fn session_config(&self) -> Config {
@@ -110,8 +118,8 @@ impl Shared {
             pipelining: transport.pipelining,
             chunking: transport.chunking,
             lmtp: transport.lmtp,
+            starttls: transport.tls == Tls::StartTls,
             auth: transport.auth.as_ref().map(credentials),
-            ..Config::default()
         }
     }
 
@@ -138,18 +146,10 @@ pub fn run(plan: Plan) -> Report {
 /// [`run`], with a handle to end it and somebody to watch it.
 pub fn run_observed(mut plan: Plan, control: &Control, observer: &mut dyn Observer) -> Report {
     plan.concurrency = plan.concurrency.max(1);
-    if plan.targets.is_empty() {
-        return report_of_nothing(&plan, "no target to send to");
-    }
-    let catalogue = match catalogue(&plan) {
-        Ok(catalogue) => catalogue,
+    let shared = match Shared::new(plan.clone()) {
+        Ok(shared) => Arc::new(shared),
         Err(error) => return report_of_nothing(&plan, &error.to_string()),
     };
-    let injector = match Injector::new(&plan, &catalogue) {
-        Ok(injector) => injector,
-        Err(error) => return report_of_nothing(&plan, &error),
-    };
-    let shared = Arc::new(Shared::new(plan, catalogue, injector));
     let workers: Vec<Arc<Worker>> = make_workers(&shared);
     let (done, all_done) = sync_channel(0);
     let threads: Vec<_> = workers.iter().map(|worker| spawn(worker, control, &done)).collect();
@@ -194,6 +194,7 @@ fn report_of_nothing(plan: &Plan, error: &str) -> Report {
         hiccup: new_histogram(),
         measured: Measured::default(),
         cpu_cores: 0.0,
+        threads: Vec::new(),
         due: 0,
         behind: 0,
         generator_limited: Vec::new(),

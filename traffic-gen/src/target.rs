@@ -74,6 +74,13 @@ impl Target {
     }
 }
 
+impl Target {
+    /// The host without its port, as the operator wrote it.
+    pub(crate) fn host(&self) -> &str {
+        self.name.rsplit_once(':').map_or(&self.name, |(host, _)| host)
+    }
+}
+
 impl From<SocketAddr> for Target {
     fn from(address: SocketAddr) -> Self {
         Self { name: address.to_string(), addresses: vec![address] }

@@ -25,7 +25,7 @@ use crate::transport::Verify;
 
 /// Why there is no TLS. The operator is to blame, for what was given, or for the host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum TlsError {
+pub enum TlsError {
     /// The name cannot stand in a certificate.
     #[error(
         "{0:?} is neither a host name nor an address; give the name that the server's certificate is for"
@@ -171,21 +171,6 @@ impl Stream {
         };
         *self = Self::Tls(Box::new(connector.connector.connect(name, tcp).await?));
         Ok(())
-    }
-
-    /// The socket; `None` once it is closed. That it is readable does not say that there is anything to be read through
-    /// TLS: records of its own come by, too.
-    pub(crate) fn tcp(&self) -> Option<&TcpStream> {
-        match self {
-            Self::Plain(tcp) => Some(tcp),
-            Self::Tls(tls) => Some(tls.get_ref().0),
-            Self::Closed => None,
-        }
-    }
-
-    /// Whether TLS is up.
-    pub(crate) fn is_tls(&self) -> bool {
-        matches!(self, Self::Tls(_))
     }
 }
 

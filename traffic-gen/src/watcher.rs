@@ -14,6 +14,7 @@ use reports::latency::new_histogram;
 use crate::clock::{NS_PER_SECOND, now_ns};
 use crate::cpu;
 use crate::hiccup::Hiccups;
+use crate::honesty::{self, Evidence};
 use crate::pacer::Pacer;
 use crate::recorded::{Recorded, Spare};
 use crate::report::{Gathered, Measured};
@@ -31,16 +32,21 @@ pub(crate) struct Watcher<'a> {
     /// Of messages that count.
     recorded: Recorded,
     hiccup: Histogram<u64>,
-    cpu_ns: u64,
-    cpu_wall_ns: u64,
+    /// Over the seconds of the figures: how long they were, and how long the process ran in them.
+    looked_ns: u64,
+    process_ns: u64,
+    /// The same for each thread that sends, over the seconds in which all of them could be looked at.
+    looked_at_threads_ns: u64,
+    threads_ns: Vec<u64>,
     spare: Spare,
 }
 
 /// One look at the clocks.
-#[derive(Clone, Copy)]
 struct Look {
     at_ns: u64,
-    cpu_ns: u64,
+    process_ns: u64,
+    /// Of each thread that sends; `None` where it has ended or the kernel does not tell.
+    threads_ns: Vec<Option<u64>>,
     window: Window,
 }
 
@@ -52,8 +58,10 @@ impl<'a> Watcher<'a> {
             hiccups: Hiccups::start(),
             recorded: Recorded::new(),
             hiccup: new_histogram(),
-            cpu_ns: 0,
-            cpu_wall_ns: 0,
+            looked_ns: 0,
+            process_ns: 0,
+            looked_at_threads_ns: 0,
+            threads_ns: vec![0; workers.len()],
             spare: Spare::new(!shared.plan.warm_up.is_zero()),
         }
     }
@@ -73,17 +81,29 @@ impl<'a> Watcher<'a> {
             self.take(&mut second);
             self.hiccups.take(&mut hiccup);
             let now = self.look();
-            self.tell(&second, &hiccup, before, now, observer);
+            self.tell(&second, &hiccup, &before, &now, observer);
             if before.window == Window::Measured {
-                // Both have the same bounds, which is the only thing that could be refused.
-                self.hiccup.add(&hiccup).unwrap_or_default();
-                self.cpu_ns += now.cpu_ns - before.cpu_ns;
-                self.cpu_wall_ns += now.at_ns - before.at_ns;
+                self.gather(&hiccup, &before, &now);
             }
             before = now;
             if !running {
                 return;
             }
+        }
+    }
+
+    /// Adds a second that counts for the figures.
+    fn gather(&mut self, hiccup: &Histogram<u64>, before: &Look, now: &Look) {
+        // Both have the same bounds, which is the only thing that could be refused.
+        self.hiccup.add(hiccup).unwrap_or_default();
+        let length_ns = now.at_ns - before.at_ns;
+        self.looked_ns += length_ns;
+        self.process_ns += now.process_ns.saturating_sub(before.process_ns);
+        let both = |(before, now): (&Option<u64>, &Option<u64>)| Some((*now)?.saturating_sub((*before)?));
+        let ran_ns: Option<Vec<u64>> = before.threads_ns.iter().zip(&now.threads_ns).map(both).collect();
+        if let Some(ran_ns) = ran_ns {
+            self.looked_at_threads_ns += length_ns;
+            self.threads_ns.iter_mut().zip(ran_ns).for_each(|(sum, ran_ns)| *sum += ran_ns);
         }
     }
 
@@ -93,12 +113,28 @@ impl<'a> Watcher<'a> {
             self.workers.iter().filter_map(|worker| worker.pacer.as_ref()).map(of).sum()
         };
         let measured = self.measured(total);
+        let threads: Vec<f64> =
+            self.threads_ns.iter().map(|ns| cores(*ns, self.looked_at_threads_ns)).collect();
+        let plan = &self.shared.plan;
+        let evidence = Evidence {
+            open_loop: plan.schedule.is_open(),
+            looked_s: self.looked_at_threads_ns as f64 / 1e9,
+            threads: &threads,
+            cores: cpu::cores(),
+            own_lag: &self.recorded.own_lag,
+            hiccup: &self.hiccup,
+            connections_asked: plan.concurrency_asked,
+            connections_allowed: plan.concurrency,
+            without_port: total.without_port,
+            without_file: total.without_file,
+        };
         Gathered {
+            generator_limited: honesty::reasons(&evidence),
             measured,
             due: sum(Pacer::released),
             behind: sum(Pacer::behind),
-            cpu_cores: cores(self.cpu_ns, self.cpu_wall_ns),
-            generator_limited: Vec::new(),
+            cpu_cores: cores(self.process_ns, self.looked_ns),
+            threads,
             recorded: self.recorded,
             hiccup: self.hiccup,
             interrupted,
@@ -113,7 +149,8 @@ impl<'a> Watcher<'a> {
             Some(_) if !self.shared.claims.are_open(at_ns) => Window::Drain,
             _ => Window::WarmUp,
         };
-        Look { at_ns, cpu_ns: cpu::process_ns(), window }
+        let threads = self.workers.iter().map(|worker| worker.thread().and_then(cpu::thread_ns));
+        Look { at_ns, process_ns: cpu::process_ns(), threads_ns: threads.collect(), window }
     }
 
     /// Takes the last second's distributions from all workers.
@@ -136,8 +173,8 @@ impl<'a> Watcher<'a> {
         &self,
         recorded: &Recorded,
         hiccup: &Histogram<u64>,
-        before: Look,
-        now: Look,
+        before: &Look,
+        now: &Look,
         observer: &mut dyn Observer,
     ) {
         let mut total = Tally::new();
@@ -162,7 +199,7 @@ impl<'a> Watcher<'a> {
             in_flight: begun.saturating_sub(total.all.ended()),
             connections: total.connections_open,
             due: self.workers.iter().map(released).sum(),
-            cpu_cores: cores(now.cpu_ns - before.cpu_ns, now.at_ns - before.at_ns),
+            cpu_cores: cores(now.process_ns.saturating_sub(before.process_ns), now.at_ns - before.at_ns),
             reply_codes: &total.reply_codes,
             errors: &total.errors,
         });

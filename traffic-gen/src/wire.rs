@@ -9,9 +9,9 @@ use std::pin::Pin;
 use std::task::{Poll, ready};
 
 use tokio::io::AsyncWrite;
-use tokio::net::TcpStream;
 
 use crate::flight::Flight;
+use crate::tls::Stream;
 use crate::worker::Worker;
 
 /// How a write went.
@@ -24,7 +24,7 @@ pub(crate) enum Went {
 
 /// Writes all parts, as many at once as the kernel takes.
 pub(crate) async fn write_all(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     parts: [&[u8]; 4],
     flight: &Flight,
     worker: &Worker,

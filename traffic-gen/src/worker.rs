@@ -6,10 +6,11 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustix::thread::gettid;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -48,6 +49,8 @@ pub(crate) struct Worker {
     draining: Notify,
     connections: usize,
     book: Mutex<Book>,
+    /// The number of its thread in the kernel; 0 before it runs.
+    thread: AtomicI32,
     /// Seconds since the worker started.
     second: AtomicU32,
     /// Connections that have been ready, or have ended before they were.
@@ -67,6 +70,7 @@ impl Worker {
             draining: Notify::new(),
             connections,
             book: Mutex::new(book),
+            thread: AtomicI32::new(0),
             second: AtomicU32::new(0),
             settled: AtomicU32::new(0),
         }
@@ -81,6 +85,11 @@ impl Worker {
     /// Works on the counts alone.
     pub(crate) fn tally<R>(&self, work: impl FnOnce(&mut Tally) -> R) -> R {
         self.book(|book| work(&mut book.tally))
+    }
+
+    /// The number of its thread in the kernel, if it runs.
+    pub(crate) fn thread(&self) -> Option<i32> {
+        Some(self.thread.load(Ordering::Relaxed)).filter(|thread| *thread > 0)
     }
 
     pub(crate) fn second(&self) -> u32 {
@@ -105,6 +114,7 @@ impl Worker {
 
     /// Runs all connections until none is left. The caller runs it on the worker's own runtime.
     pub(crate) async fn work(self: Arc<Self>, mut stop: watch::Receiver<Stop>) {
+        self.thread.store(gettid().as_raw_nonzero().get(), Ordering::Relaxed);
         let mut crew = Crew::new(Arc::clone(&self));
         (0..self.connections).for_each(|_| crew.hire(0));
         // What was asked for before the thread ran is heard too.
