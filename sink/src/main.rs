@@ -2,16 +2,21 @@
 //!
 //! Exit codes: 0 stopped by a signal, 1 could not start or write its report, 2 wrong flags.
 
+#![expect(clippy::print_stdout, reason = "a command-line tool prints lists on standard output")]
+
 mod flags;
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
-use sink::{Config, Server, Stats, file_limit_raise};
+use sink::faults::Persona;
+use sink::{Config, Server, StartError, Stats, file_limit_raise};
 use tokio::signal::unix::{SignalKind, signal};
 
-use self::flags::Flags;
+use self::flags::faults::check;
+use self::flags::{Command, Flags, RulesCommand};
 
 /// The exit code for flags, or files named by them, that are wrong.
 const USAGE: u8 = 2;
@@ -19,12 +24,13 @@ const USAGE: u8 = 2;
 fn main() -> ExitCode {
     let flags = Flags::parse();
     file_limit_raise();
-    let config = match flags.config() {
+    let config = match &flags.command {
+        Some(command) => return done(command),
+        None => flags.config(),
+    };
+    let config = match config {
         Ok(config) => config,
-        Err(error) => {
-            eprintln!("sink: {error}");
-            return ExitCode::from(USAGE);
-        }
+        Err(error) => return wrong(&error),
     };
     if flags.faults.check_rules {
         eprintln!("{} rules are good", config.rules.len());
@@ -34,13 +40,36 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("sink: {error}");
-            ExitCode::FAILURE
+            let wrong = error.downcast_ref::<StartError>().is_some_and(StartError::is_of_flags);
+            if wrong { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
         }
     }
 }
 
+/// Does what does not serve.
+fn done(command: &Command) -> ExitCode {
+    match command {
+        Command::Personas => {
+            for persona in Persona::all() {
+                println!("{:20} {}", persona.name(), persona.description());
+            }
+        }
+        Command::Rules(RulesCommand::Check { files }) => {
+            if let Err(error) = check(files) {
+                return wrong(&error);
+            }
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn wrong(error: &str) -> ExitCode {
+    eprintln!("sink: {error}");
+    ExitCode::from(USAGE)
+}
+
 fn run(flags: &Flags, config: Config) -> Result<(), Box<dyn std::error::Error>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     let _entered = runtime.enter();
     // Both are caught before anybody can know that the sink runs.
     let mut terminate = signal(SignalKind::terminate())?;
@@ -56,12 +85,26 @@ fn run(flags: &Flags, config: Config) -> Result<(), Box<dyn std::error::Error>> 
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            () = counters(&server), if flags.smtp_sink.counters => {}
         }
     });
     let stats = server.stop();
     match &flags.json {
         Some(file) => write_report(file, &stats),
         None => Ok(()),
+    }
+}
+
+/// Writes what has been counted, each second, and never ends.
+async fn counters(server: &Server) {
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        second.tick().await;
+        let stats = server.stats();
+        eprintln!(
+            "{} messages, {} a second, {} connections of {}",
+            stats.accepted, stats.rate_per_s, stats.connections, stats.connections_total
+        );
     }
 }
 

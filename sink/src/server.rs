@@ -55,6 +55,14 @@ pub enum StartError {
     Host(#[from] io::Error),
 }
 
+impl StartError {
+    /// Whether what was asked for is wrong in itself.
+    #[must_use]
+    pub fn is_of_flags(&self) -> bool {
+        matches!(self, Self::Rules(_) | Self::Certificate(_))
+    }
+}
+
 /// What is wrong with certificate or key.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
@@ -98,14 +106,12 @@ impl Server {
     pub fn start(config: Config) -> Result<Self, StartError> {
         let listen = |service, address| move |error| StartError::Listen { service, address, error };
         let workers = config.workers.max(1);
-        let listeners =
-            open_shared(config.listen, workers, config.backlog).map_err(listen("smtp", config.listen))?;
+        let open = |address| open_shared(address, workers, config.backlog, config.receive_buffer_bytes);
+        let listeners = open(config.listen).map_err(listen("smtp", config.listen))?;
         let http = open_single(config.http, HTTP_BACKLOG).map_err(listen("http", config.http))?;
         let gate = Arc::new(Gate::new(config.connections_max.max(1)));
         let tls_listeners = match config.tls_listen {
-            Some(address) => {
-                open_shared(address, workers, config.backlog).map_err(listen("smtps", address))?
-            }
+            Some(address) => open(address).map_err(listen("smtps", address))?,
             None => Vec::new(),
         };
         let post = config.bounce_to.map(|target| Postman::new(target, &config.hostname));

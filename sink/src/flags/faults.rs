@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use sink::Config;
-use sink::faults::{RULE_FILE_BYTES_MAX, RuleSet};
+use sink::faults::{Persona, RULE_FILE_BYTES_MAX, RuleSet};
 
 use super::listen::address;
 
@@ -19,6 +19,9 @@ pub(crate) struct FaultFlags {
     /// Read the rules, say what is wrong with them, and stop
     #[arg(long)]
     pub(crate) check_rules: bool,
+    /// Answer as this kind of provider might; its rules are asked after those of files
+    #[arg(long, value_name = "NAME", value_parser = Persona::find)]
+    persona: Option<Persona>,
     /// Obey local parts: *tempfail* is answered 450, *permfail* 550, 421-x and other codes with that code
     #[arg(long)]
     magic: bool,
@@ -43,6 +46,21 @@ impl FaultFlags {
         }
         Ok(())
     }
+
+    /// The persona comes last, so that its rules are asked last.
+    pub(crate) fn apply_persona(&self, config: &mut Config) -> Result<(), String> {
+        let Some(persona) = &self.persona else { return Ok(()) };
+        persona.apply(config).map_err(|error| format!("persona {}: {error}", persona.name()))
+    }
+}
+
+/// Says of each file whether its rules are good.
+pub(crate) fn check(files: &[PathBuf]) -> Result<(), String> {
+    for file in files {
+        let rules = read(file)?;
+        eprintln!("{}: {} rules are good", file.display(), rules.len());
+    }
+    Ok(())
 }
 
 /// Bounces are unasked-for mail, so they stay where the laboratory is.
@@ -56,7 +74,7 @@ fn private_address(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// Reads one file of rules.
-pub(crate) fn read(file: &Path) -> Result<RuleSet, String> {
+fn read(file: &Path) -> Result<RuleSet, String> {
     let named = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
     let bytes = std::fs::metadata(file).map_err(|error| named(&error))?.len();
     if bytes > RULE_FILE_BYTES_MAX as u64 {
