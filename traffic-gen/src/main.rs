@@ -1,27 +1,35 @@
 //! The command `traffic-gen`: reads the flags, runs the load, shows progress, writes the reports.
 //!
 //! Exit codes: 0 all sent, 1 a message failed or is unknown or was never sent, 2 wrong flags or a host that
-//! may not be loaded, 130 ended by a signal with the report written.
+//! may not be loaded, 99 a threshold was missed, 130 ended by a signal with the report written. Where a
+//! threshold is about errors, it decides whether failed messages are a failure.
 
 #![expect(clippy::print_stdout, reason = "a command-line tool prints its summary on standard output")]
 
 mod flags;
+mod outputs;
 mod progress;
+mod serve;
 mod summary;
+mod tui;
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::process::ExitCode;
 use std::thread;
-use std::time::SystemTime;
 
 use clap::Parser;
-use reports::latency::HlogWriter;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use traffic_gen::{Control, Observer, Plan, Report, Second, run_observed};
+use traffic_gen::threshold::{Outcome, Threshold};
+use traffic_gen::{Control, Plan, Report, run_observed};
 
 use crate::flags::{CommandLine, Flags, Task};
-use crate::progress::Progress;
+use crate::outputs::Outputs;
+
+/// A threshold was missed; what k6 says, too.
+const MISSED: u8 = 99;
+
+/// Ended by a signal; what a shell says, too.
+const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     let command = CommandLine::parse();
@@ -40,37 +48,39 @@ fn load(flags: &Flags) -> ExitCode {
             return ExitCode::from(refusal.exit_code);
         }
     };
-    match run(flags, plan) {
-        Ok(report) => ExitCode::from(report.exit_code()),
-        Err(error) => {
+    run(flags, plan).map_or_else(
+        |error| {
             eprintln!("traffic-gen: {error}");
             ExitCode::FAILURE
-        }
-    }
+        },
+        ExitCode::from,
+    )
 }
 
-fn run(flags: &Flags, plan: Plan) -> Result<Report, String> {
+fn run(flags: &Flags, plan: Plan) -> Result<u8, String> {
     let control = Control::default();
     stop_on_signals(control.clone()).map_err(|error| format!("cannot catch signals: {error}"))?;
-    let mut watcher = Watcher::new(flags, &plan)?;
-    // A report that cannot be written should be known before the run, not after it.
-    let json = flags.output.json.as_ref().map(|path| File::create(path).map_err(|error| (path, error)));
-    let json =
-        json.transpose().map_err(|(path, error)| format!("cannot write {}: {error}", path.display()))?;
-    let report = run_observed(plan, &control, &mut watcher);
-    let hdr = watcher.finish();
-    print!("{}", summary::text(&report));
-    if let Some(json) = json {
-        write_json(json, &report).map_err(|error| format!("cannot write the report: {error}"))?;
-    }
-    hdr.map_err(|error| format!("cannot write the histogram log: {error}"))?;
-    Ok(report)
+    let mut outputs = Outputs::open(&flags.output, &plan, &control)?;
+    let report = run_observed(plan, &control, &mut outputs);
+    outputs.leave_screen();
+    let thresholds = &flags.output.threshold;
+    let outcomes: Vec<_> = thresholds.iter().map(|threshold| threshold.outcome(&report)).collect();
+    print!("{}{}", summary::text(&report), summary::thresholds(&outcomes));
+    outputs.finish(&report, &outcomes)?;
+    Ok(exit_code(&report, thresholds, &outcomes))
 }
 
-fn write_json(mut file: File, report: &Report) -> io::Result<()> {
-    let mut text = serde_json::to_string_pretty(report)?;
-    text.push('\n');
-    file.write_all(text.as_bytes())
+fn exit_code(report: &Report, thresholds: &[Threshold], outcomes: &[Outcome]) -> u8 {
+    let errors_are_judged = thresholds.iter().any(Threshold::is_about_errors);
+    if report.interrupted {
+        INTERRUPTED
+    } else if outcomes.iter().any(|outcome| !outcome.met) {
+        MISSED
+    } else if errors_are_judged && report.sent > 0 && report.unsent() == 0 {
+        0
+    } else {
+        report.exit_code()
+    }
 }
 
 /// The first signal ends the run, the second does not wait for replies.
@@ -90,45 +100,4 @@ fn stop_on_signals(control: Control) -> io::Result<()> {
         }
     };
     thread::Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(wait)).map(drop)
-}
-
-/// Shows the progress and writes the histogram log, second by second.
-struct Watcher {
-    progress: Option<Progress>,
-    hdr: Option<io::Result<HlogWriter<BufWriter<File>>>>,
-}
-
-impl Watcher {
-    fn new(flags: &Flags, plan: &Plan) -> Result<Self, String> {
-        let open = |path| {
-            let file = BufWriter::new(File::create(path)?);
-            HlogWriter::new(file, SystemTime::now(), &format!("traffic-gen run {}", plan.run_id))
-        };
-        let hdr = flags.output.hdr.as_ref().map(|path| open(path).map_err(|error| (path, error)));
-        let hdr =
-            hdr.transpose().map_err(|(path, error)| format!("cannot write {}: {error}", path.display()))?;
-        Ok(Self { progress: (!flags.output.quiet).then(Progress::new), hdr: hdr.map(Ok) })
-    }
-
-    /// The first error of the log, if there was one.
-    fn finish(self) -> io::Result<()> {
-        if let Some(progress) = self.progress {
-            progress.finish();
-        }
-        self.hdr.map_or(Ok(()), |hdr| hdr.and_then(HlogWriter::finish).map(drop))
-    }
-}
-
-impl Observer for Watcher {
-    fn second(&mut self, second: &Second<'_>) {
-        if let Some(progress) = &mut self.progress {
-            progress.show(second);
-        }
-        if let Some(Ok(hdr)) = &mut self.hdr
-            && let Err(error) = hdr.write(second.latency, second.offset, second.length)
-        {
-            // Mail goes on; the error ends the command when the report is out.
-            self.hdr = Some(Err(error));
-        }
-    }
 }

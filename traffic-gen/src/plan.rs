@@ -136,7 +136,7 @@ impl Plan {
 
     /// How long messages begin, the warm-up included; `None` means without end. KumoMTA's 60 seconds unless a
     /// limit is given. The stages of a schedule have the warm-up inside of them.
-    pub(crate) fn length(&self) -> Option<Duration> {
+    pub fn length(&self) -> Option<Duration> {
         let stages = self.schedule.length();
         let default = (self.message_count.is_none() && stages.is_none()).then_some(Duration::from_secs(60));
         let duration = self.duration.or(default).map(|duration| self.warm_up.saturating_add(duration));

@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
+use hdrhistogram::Histogram;
 use traffic_gen::Report;
+use traffic_gen::threshold::Outcome;
 
 /// Quantiles of the latency table, with their names.
 const QUANTILES: [(&str, f64); 8] = [
@@ -22,6 +24,7 @@ pub(crate) fn text(report: &Report) -> String {
     lines.add("run", &format!("{} to {} (seed {})", report.run_id, report.target, report.seed));
     lines.count("sent", report.sent);
     lines.count("failed", report.failed);
+    lines.count_if("partial", report.partial);
     lines.count("unknown", report.unknown);
     lines.count_if("not begun", report.unsent());
     lines.count_if("due, not begun", report.behind);
@@ -34,6 +37,10 @@ pub(crate) fn text(report: &Report) -> String {
         lines.add("limited", &format!("by the generator: {reason}"));
     }
     latencies(report, &mut lines);
+    phases(report, &mut lines);
+    let hiccup = latency(report.hiccup_us.p99);
+    let (used, cores) = (report.cpu_cores, report.cores);
+    lines.add("generator", &format!("{used:.2} of {cores} cores, hiccups p99 {hiccup}"));
     for (code, count) in report.reply_codes.iter().filter(|(code, _)| **code != 250) {
         lines.add("reply", &format!("{code}: {}", number(*count)));
     }
@@ -57,16 +64,57 @@ fn rate(report: &Report) -> String {
     format!("{} msg/s, {mmh}, {megabytes:.1} MB/s", grouped(per_second(report.measured.accepted)))
 }
 
+/// The table of percentiles; in an open loop with the raw latency and the lag beside it.
 fn latencies(report: &Report, lines: &mut Lines) {
     if report.sent == 0 {
         return;
     }
-    let from = if report.rate_per_s.is_some() { "from the intended time" } else { "from MAIL" };
+    let has_schedule = !report.lag.is_empty();
+    let from = if has_schedule { "from the intended time" } else { "from MAIL" };
     lines.add("latency", &format!("{from} to the final reply of accepted messages"));
-    for (name, quantile) in QUANTILES {
-        let value = latency(report.latency.value_at_quantile(quantile) as f64);
-        lines.add("", &format!("{name:<8}{value:>10}"));
+    let mut columns: Vec<&Histogram<u64>> = vec![&report.latency];
+    if has_schedule {
+        columns.extend([&report.raw, &report.lag]);
+        lines.add("", &format!("{:<8}{:>10}{:>12}{:>12}", "", "latency", "from MAIL", "lag"));
     }
+    for (name, quantile) in QUANTILES {
+        let mut line = format!("{name:<8}");
+        for (index, histogram) in columns.iter().enumerate() {
+            let width = if index == 0 { 10 } else { 12 };
+            let value = latency(histogram.value_at_quantile(quantile) as f64);
+            // Writing to a String cannot fail.
+            let _ = write!(line, "{value:>width$}");
+        }
+        lines.add("", &line);
+    }
+}
+
+/// How long each step took, where that is known.
+fn phases(report: &Report, lines: &mut Lines) {
+    let mut name = "phases";
+    for (phase, times) in &report.phases_us {
+        let [p50, p99, max] = [times.p50, times.p99, times.max].map(latency);
+        lines.add(name, &format!("{phase:<10} p50 {p50:>8}  p99 {p99:>8}  max {max:>8}"));
+        name = "";
+    }
+}
+
+/// The table of thresholds, one a line; nothing where there is none.
+pub(crate) fn thresholds(outcomes: &[Outcome]) -> String {
+    let mut lines = Lines::default();
+    let width = outcomes.iter().map(|outcome| outcome.threshold.chars().count()).max().unwrap_or(0);
+    for outcome in outcomes {
+        let measured = match (outcome.measured, outcome.unit) {
+            (None, _) => "nothing measured".to_owned(),
+            (Some(measured), "us") => latency(measured),
+            (Some(measured), "%") => format!("{measured:.3} %"),
+            (Some(measured), "MMH") => format!("{measured:.2} MMH"),
+            (Some(measured), unit) => format!("{} {unit}", grouped(measured)),
+        };
+        let verdict = if outcome.met { "met" } else { "MISSED" };
+        lines.add("threshold", &format!("{:<width$}  {verdict:<6}  {measured}", outcome.threshold));
+    }
+    lines.0
 }
 
 /// Names in one column, values in the next.
@@ -117,6 +165,28 @@ pub(crate) fn latency(microseconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn thresholds_are_a_table_with_what_was_measured() {
+        let outcome = |threshold: &str, measured, unit, met| Outcome {
+            threshold: threshold.to_owned(),
+            measured,
+            unit,
+            met,
+        };
+        let text = thresholds(&[
+            outcome("p99<50ms", Some(61_200.0), "us", false),
+            outcome("errors<0.1%", Some(0.0), "%", true),
+            outcome("lag<5ms", None, "us", false),
+        ]);
+        assert_eq!(
+            text,
+            "threshold       p99<50ms     MISSED  61.2 ms\n\
+             threshold       errors<0.1%  met     0.000 %\n\
+             threshold       lag<5ms      MISSED  nothing measured\n"
+        );
+        assert_eq!(thresholds(&[]), "");
+    }
 
     #[test]
     fn numbers_are_easy_to_read() {

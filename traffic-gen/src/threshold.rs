@@ -197,7 +197,7 @@ impl Metric {
 
     fn of(self, report: &Report) -> Option<f64> {
         let measured = &report.measured;
-        let bad = measured.failed + measured.unknown;
+        let bad = measured.failed + measured.partial + measured.unknown;
         let all = bad + measured.sent;
         match self {
             Self::Latency(series, point) => series.of(report).and_then(|histogram| point.of(histogram)),

@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may stop at the first surprise, in its helpers too")]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -71,6 +72,9 @@ fn wrong_flags_are_named() {
         ("--header", "nonsense", "header"),
         ("--run-id", "a b", "run id"),
         ("--target", "localhost", "HOST:PORT"),
+        ("--threshold", "p99<fast", "condition"),
+        ("--label", "machine", "label"),
+        ("--prometheus", "here", "address"),
     ] {
         let output = output(&[flag, value]);
         assert_eq!(output.status.code(), Some(2), "{flag}");
@@ -113,6 +117,106 @@ fn a_good_run_ends_with_0_and_its_reports() {
     let intervals = reports::latency::read_hlog(&log).unwrap();
     assert_eq!(intervals.iter().map(|interval| interval.histogram.len()).sum::<u64>(), 1000);
     assert_eq!(server.stop().accepted, 1000);
+}
+
+#[test]
+fn every_output_tells_of_the_same_run() {
+    let server = sink::Server::start(sink::Config::on_free_ports()).unwrap();
+    let folder = tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (csv, hlog, hgrm, report) = (path("run.csv"), path("run.hlog"), path("run.hgrm"), path("run.json"));
+    let target = server.smtp_addr.to_string();
+    let line = ["-c", "4", "--rate", "5k", "-n", "1k", "--label", "machine=lab", "--target", &target];
+    let files = ["--csv", &csv, "--hdr", &hlog, "--hgrm", &hgrm, "--json", &report, "--prometheus", "0"];
+    let output = traffic_gen(&line).args(files).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).starts_with("metrics on http://127.0.0.1:"), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("from MAIL") && text(&output.stdout).contains("lag"));
+
+    let report = json(Path::new(&report));
+    assert_eq!((&report["labels"]["machine"], &report["sent"]), (&"lab".into(), &1000.into()));
+    let table = std::fs::read_to_string(csv).unwrap();
+    let lines: Vec<Vec<_>> = table.lines().map(|line| line.split(',').collect()).collect();
+    let sent = lines[0].iter().position(|name| *name == "sent").unwrap();
+    assert_eq!(lines.last().unwrap()[sent], "1000");
+    assert_eq!(report["timeline"]["columns"].as_array().unwrap().len(), lines[0].len());
+    assert_eq!(report["timeline"]["rows"].as_array().unwrap().len(), lines.len() - 1);
+    for (tag, figure) in [(None, "latency_us"), (Some("raw"), "raw_latency_us"), (Some("lag"), "lag_us")] {
+        let intervals = reports::latency::read_hlog_tagged(Path::new(&hlog), tag).unwrap();
+        let all = reports::latency::merge(&intervals);
+        assert_eq!(all.len(), 1000, "{tag:?}");
+        assert_eq!(report[figure]["p99"], reports::latency::summary(&all).p99, "{tag:?}");
+    }
+    let spectrum = std::fs::read_to_string(hgrm).unwrap();
+    let max_ms = report["latency_us"]["max"].as_f64().unwrap() / 1e3;
+    assert!(
+        spectrum.contains(&format!("#[Max     = {max_ms:12.3}, Total count    =         1000]")),
+        "{spectrum}"
+    );
+    assert_eq!(server.stop().accepted, 1000);
+}
+
+#[test]
+fn metrics_are_answered_while_the_run_goes_on() {
+    let server = sink::Server::start(sink::Config::on_free_ports()).unwrap();
+    let target = server.smtp_addr.to_string();
+    let mut child =
+        traffic_gen(&["-c", "2", "--rate", "200", "-d", "1h", "--prometheus", "0", "--target", &target])
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let url = lines.next().unwrap().split_once("http://").unwrap().1.to_owned();
+    // The line of the first second comes after its figures were laid down.
+    lines.next().unwrap();
+    let (address, path) = url.split_once('/').unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET /{path} HTTP/1.1\r\nHost: here\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.contains("application/openmetrics-text"),
+        "{answer}"
+    );
+    assert!(answer.contains("traffic_gen_connections 2.0\n") && answer.contains("# EOF\n"), "{answer}");
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    lines.by_ref().for_each(drop);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn a_missed_threshold_ends_with_99_and_says_which() {
+    let server = Server::start(|number| if number == 0 { Answer::Refuse(550) } else { Answer::Accept });
+    let target = server.address.to_string();
+    let line = ["-q", "-c", "1", "-n", "20", "--target", &target];
+    let ends = |thresholds: &[&str]| traffic_gen(&line).args(thresholds).output().unwrap();
+    let output = ends(&["--threshold", "errors<1%", "--fail-if", "p99<1h"]);
+    assert_eq!(output.status.code(), Some(99));
+    let table = text(&output.stdout);
+    assert!(table.contains("errors<1%  MISSED  5.000 %") && table.contains("p99<1h     met"), "{table}");
+    // One of twenty may fail where somebody says so, and is a failure where nobody does.
+    assert_eq!(ends(&["--threshold", "errors<=5%"]).status.code(), Some(0));
+    assert_eq!(ends(&["--threshold", "p99<1h"]).status.code(), Some(1));
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_known_before_mail_is_sent() {
+    let server = Server::start(|_| Answer::Accept);
+    let target = server.address.to_string();
+    for flag in ["--json", "--csv", "--hdr", "--hgrm"] {
+        let output = output(&["-n", "1", "--target", &target, flag, "/nowhere/at/all"]);
+        assert_eq!(output.status.code(), Some(1), "{flag}");
+        assert!(text(&output.stderr).contains("cannot write /nowhere/at/all"), "{}", text(&output.stderr));
+    }
+    assert!(server.arrivals().is_empty());
+}
+
+#[test]
+fn a_picture_needs_a_terminal() {
+    let output = output(&["--tui", "-n", "1"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("standard error is no terminal"), "{}", text(&output.stderr));
 }
 
 #[test]
