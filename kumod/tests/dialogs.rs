@@ -124,6 +124,8 @@ impl<'a> Run<'a> {
     fn step(&mut self, action: &Action) -> Result<(), String> {
         match action {
             Action::Limit { .. } => Ok(()),
+            Action::Config { name, .. } => Err(format!("kumod has no setting of the protocol called {name}")),
+            Action::Tls => Err("kumod offers no TLS".to_owned()),
             Action::Send(bytes) => {
                 self.sent.extend_from_slice(bytes);
                 Ok(())

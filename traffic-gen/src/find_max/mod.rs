@@ -191,7 +191,7 @@ fn judge(goal: &Goal, per_s: f64, purpose: Purpose, steadiness: Steadiness, repo
         objectives,
         steadiness,
         measured_s: measured.length_s,
-        latency_us: report.latency_us.clone(),
+        latency_us: report.latency_us,
         errors_percent: bad as f64 * 100.0 / ((bad + measured.sent).max(1)) as f64,
         mmh: report.mmh,
     }
