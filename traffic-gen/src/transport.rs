@@ -6,8 +6,11 @@
 //! mail goes and not who may read it.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::parse;
 
 /// Messages over one connection unless the plan says otherwise: servers end a session that goes on for too
 /// long (KumoMTA after 10,000), and a message must not be spent on finding out.
@@ -140,6 +143,25 @@ impl Reuse {
     }
 }
 
+impl FromStr for Reuse {
+    type Err = String;
+
+    /// Reads `N`, `MIN:MAX` or `inf`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let refuse = || format!("{text:?} is no number of messages; write it like 1, 100, 5:50 or inf");
+        if text == "inf" {
+            return Ok(Self::ENDLESS);
+        }
+        let number = |text: &str| {
+            let count = parse::count(text).map_err(|_| refuse())?;
+            u32::try_from(count).ok().filter(|count| *count < u32::MAX).ok_or_else(refuse)
+        };
+        let (min, max) = text.split_once(':').unwrap_or((text, text));
+        let (min, max) = (number(min)?, number(max)?);
+        if min <= max { Ok(Self { min, max }) } else { Err(refuse()) }
+    }
+}
+
 impl Default for Reuse {
     fn default() -> Self {
         Self::exactly(MESSAGES_PER_CONNECTION)
@@ -162,6 +184,17 @@ mod tests {
         assert!(draw(1).iter().all(|messages| messages.is_some_and(|messages| (2..=5).contains(&messages))));
         assert_eq!(Reuse::ENDLESS.draw(1, 1), None);
         assert_eq!(Reuse::exactly(0).draw(1, 1), Some(1));
+    }
+
+    #[test]
+    fn numbers_of_messages_are_read() {
+        let read = |text: &str| text.parse::<Reuse>();
+        assert_eq!(read("1"), Ok(Reuse::exactly(1)));
+        assert_eq!(read("5:10k"), Ok(Reuse { min: 5, max: 10_000 }));
+        assert_eq!(read("inf"), Ok(Reuse::ENDLESS));
+        for text in ["", "0", "5:1", "1:", ":1", "-1", "1:inf", "4294967295"] {
+            assert!(read(text).unwrap_err().contains("5:50"), "{text}");
+        }
     }
 
     #[test]

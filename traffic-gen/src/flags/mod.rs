@@ -6,11 +6,13 @@
 //! flags before it are refused.
 
 mod audit;
+mod auth;
 mod content;
 mod http;
 mod load;
 mod output;
 mod recipients;
+mod tls;
 mod transport;
 
 use clap::{Args, Parser, Subcommand};
@@ -89,12 +91,12 @@ impl Refusal {
 impl Flags {
     /// What the flags mean on this host. Raises the limit of open files.
     pub(crate) fn plan(&self) -> Result<Plan, Refusal> {
-        let mut plan = Plan::new(self.transport.target().map_err(refusal)?);
-        self.transport.apply(&mut plan);
+        let mut plan = self.transport.plan()?;
         self.content.apply(&mut plan)?;
         self.recipients.apply(&mut plan)?;
         self.http.apply(&mut plan)?;
-        self.load.apply(&mut plan);
+        self.load.apply(&mut plan, self.transport.timeout());
+        plan.check().map_err(|error| Refusal::usage(error.to_string()))?;
         Ok(plan)
     }
 }
