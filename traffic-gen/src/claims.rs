@@ -63,6 +63,11 @@ impl Claims {
         self.next.load(Ordering::Relaxed).min(self.limit)
     }
 
+    /// Messages to begin, at most.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
     pub(crate) fn deadline_ns(&self) -> u64 {
         self.deadline_ns.load(Ordering::Relaxed)
     }

@@ -65,8 +65,8 @@ impl Pacer {
         self.released.load(Ordering::Relaxed)
     }
 
-    /// Messages that were due and never begun.
-    pub(crate) fn behind(&self) -> u64 {
+    /// Messages released that no connection has taken.
+    fn behind(&self) -> u64 {
         self.released().saturating_sub(self.taken.load(Ordering::Relaxed))
     }
 

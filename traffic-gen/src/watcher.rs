@@ -109,9 +109,6 @@ impl<'a> Watcher<'a> {
 
     /// What came of it all.
     pub(crate) fn finish(self, total: &Tally, interrupted: bool) -> Gathered {
-        let sum = |of: fn(&Pacer) -> u64| -> u64 {
-            self.workers.iter().filter_map(|worker| worker.pacer.as_ref()).map(of).sum()
-        };
         let measured = self.measured(total);
         let threads: Vec<f64> =
             self.threads_ns.iter().map(|ns| cores(*ns, self.looked_at_threads_ns)).collect();
@@ -131,8 +128,8 @@ impl<'a> Watcher<'a> {
         Gathered {
             generator_limited: honesty::reasons(&evidence),
             measured,
-            due: sum(Pacer::released),
-            behind: sum(Pacer::behind),
+            due: self.due(),
+            behind: self.due().saturating_sub(self.shared.claims.begun()),
             cpu_cores: cores(self.process_ns, self.looked_ns),
             threads,
             recorded: self.recorded,
@@ -179,7 +176,6 @@ impl<'a> Watcher<'a> {
     ) {
         let mut total = Tally::new();
         self.workers.iter().for_each(|worker| worker.tally(|tally| total.add_counts(tally)));
-        let released = |worker: &Arc<Worker>| worker.pacer.as_ref().map_or(0, Pacer::released);
         let open_loop = self.shared.plan.schedule.is_open();
         // The count of what has begun is read last, so that nothing answered seems to be in flight twice.
         let begun = self.shared.claims.begun();
@@ -198,11 +194,18 @@ impl<'a> Watcher<'a> {
             unknown: total.all.unknown,
             in_flight: begun.saturating_sub(total.all.ended()),
             connections: total.connections_open,
-            due: self.workers.iter().map(released).sum(),
+            due: self.due(),
             cpu_cores: cores(now.process_ns.saturating_sub(before.process_ns), now.at_ns - before.at_ns),
             reply_codes: &total.reply_codes,
             errors: &total.errors,
         });
+    }
+
+    /// Messages due by the schedule so far. A worker releases more than its share of a number of messages, for
+    /// others that cannot send theirs; those are not due.
+    fn due(&self) -> u64 {
+        let released = |worker: &Arc<Worker>| worker.pacer.as_ref().map_or(0, Pacer::released);
+        self.workers.iter().map(released).sum::<u64>().min(self.shared.claims.limit())
     }
 
     /// The window of the figures. It ends with the time in which messages could begin, or with the last reply

@@ -105,7 +105,7 @@ fn a_relay_that_loses_doubles_and_damages_one_in_a_thousand_is_caught_to_the_mes
     let (report, mail) = sent(COUNT);
     let server = sink();
     let (mut relay, mut other) = (Relay::new(server.smtp_addr), Relay::new(server.smtp_addr));
-    for (sequence, Arrival { recipient, message }) in &mail {
+    for (sequence, Arrival { recipient, message, .. }) in &mail {
         match sequence % 1000 {
             LOST => {}
             DOUBLED => {
@@ -197,7 +197,7 @@ fn a_message_overtaken_on_its_way_is_named_and_still_clean() {
     let server = sink();
     let mut relay = Relay::new(server.smtp_addr);
     for index in order {
-        let Arrival { recipient, message } = &mail[index].1;
+        let Arrival { recipient, message, .. } = &mail[index].1;
         relay.send(recipient, message);
     }
     let folder = tempdir().unwrap();

@@ -240,6 +240,102 @@ fn output_of_missing(file: &Path) -> Output {
 }
 
 #[test]
+fn a_server_that_lacks_what_was_asked_for_ends_with_1_and_its_words() {
+    let server = Server::start(|_| Answer::Accept);
+    let target = server.address.to_string();
+    let folder = tempdir().unwrap();
+    let password = folder.path().join("password");
+    std::fs::write(&password, "geheim\n").unwrap();
+    let password = password.to_str().unwrap();
+    for (flags, words) in [
+        (&["--starttls"][..], "does not offer STARTTLS"),
+        (&["--tls-on-connect", "--tls-verify"], "TLS: "),
+        (&["--auth", "me:geheim"], "does not offer AUTH"),
+        (&["--auth-user", "me", "--auth-password-file", password], "does not offer AUTH"),
+        (&["--lmtp"], "500"),
+    ] {
+        let output =
+            output(&[&["-q", "-c", "2", "-n", "10", "-t", "5", "--target", &target], flags].concat());
+        assert_eq!(output.status.code(), Some(1), "{flags:?}: {}", text(&output.stderr));
+        assert!(text(&output.stdout).contains(words), "{flags:?}: {}", text(&output.stdout));
+    }
+    assert!(server.arrivals().is_empty());
+}
+
+#[test]
+fn flags_that_cannot_be_together_or_alone_are_refused_with_what_to_do() {
+    let lines: [(&[&str], &str); 13] = [
+        (&["--tls-verify"], "add --starttls"),
+        (&["--tls-sni", "mx.test"], "add --starttls"),
+        (&["--starttls", "--tls-on-connect"], "cannot be used with"),
+        (&["--starttls", "--tls-ca-path", "/nowhere/ca.pem"], "cannot read the certificates"),
+        (&["--auth-user", "me"], "TRAFFIC_GEN_AUTH_PASSWORD"),
+        (&["--auth-type", "plain"], "add --auth-user"),
+        (&["--auth", "me"], "USER:PASSWORD"),
+        (&["--rate", "5", "--stages", "5:1s"], "cannot be used with"),
+        (&["--arrivals", "poisson"], "required"),
+        (&["--stages", "0>5k"], "write it like 0>5k:30s"),
+        (&["--messages-per-connection", "9:1"], "5:50"),
+        (&["--local-interface", "192.0.2.1"], "an address of this host"),
+        (&["--target", "127.0.0.1:2025,192.0.2.1:25"], "--i-own-this-host"),
+    ];
+    for (flags, words) in lines {
+        let output = output(flags);
+        assert_eq!(output.status.code(), Some(2), "{flags:?}");
+        assert!(text(&output.stderr).contains(words), "{flags:?}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn a_password_may_come_from_the_environment() {
+    let login = sink::Login { user: "me".to_owned(), password: "geheim".to_owned() };
+    let config = sink::Config { auth: sink::Auth::Users(vec![login]), ..sink::Config::on_free_ports() };
+    let server = sink::Server::start(config).unwrap();
+    let target = server.smtp_addr.to_string();
+    let mut command = traffic_gen(&["-q", "-n", "10", "--auth-user", "me", "--target", &target]);
+    let output = command.env("TRAFFIC_GEN_AUTH_PASSWORD", "geheim").output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+    // Alone it asks for nothing.
+    let mut command = traffic_gen(&["-q", "-n", "10", "--target", &target]);
+    assert!(command.env("TRAFFIC_GEN_AUTH_PASSWORD", "wrong").status().unwrap().success());
+    assert_eq!(server.stop().accepted, 20);
+}
+
+#[test]
+fn a_schedule_of_several_parts_is_run_as_it_is_written() {
+    let server = sink::Server::start(sink::Config::on_free_ports()).unwrap();
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("run.json");
+    let line = [
+        "-q",
+        "--stages",
+        "0>200:500ms,200:500ms",
+        "--arrivals",
+        "constant",
+        "--warmup",
+        "500ms",
+        "--grace",
+        "30s",
+        "--msgs-per-conn",
+        "1:5",
+        "--source",
+        "127.0.0.2",
+        "--target",
+        &server.smtp_addr.to_string(),
+        "--json",
+        path.to_str().unwrap(),
+    ];
+    let output = output(&line);
+    assert_eq!(output.status.code(), Some(0), "{}{}", text(&output.stdout), text(&output.stderr));
+    let report = json(&path);
+    assert_eq!((&report["sent"], &report["due"]), (&150.into(), &150.into()));
+    // The warm-up is as long as the ramp, so the figures are about the hold.
+    assert_eq!((&report["measured"]["sent"], &report["measured"]["length_s"]), (&100.into(), &0.5.into()));
+    assert!(report["generator_limited"].is_array() && report["mmh_observed"].is_number());
+    assert_eq!(server.stop().accepted, 150);
+}
+
+#[test]
 fn refusals_end_with_1() {
     let server = Server::start(|_| Answer::Refuse(550));
     let output = output(&["-q", "-n", "10", "--target", &server.address.to_string()]);

@@ -34,6 +34,8 @@ pub(crate) enum Answer {
 /// One message as it arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Arrival {
+    /// Where the connection came from.
+    pub(crate) client: SocketAddr,
     pub(crate) recipient: String,
     pub(crate) message: Vec<u8>,
 }
@@ -84,6 +86,7 @@ impl Server {
 
 fn serve(mut stream: TcpStream, config: Arc<Config>, behaviour: &Behaviour, arrivals: &Mutex<Vec<Arrival>>) {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let client = stream.peer_addr().unwrap();
     let (mut session, mut out, mut input) = (Session::new(config), Vec::new(), Vec::new());
     let (mut recipient, mut message, mut number) = (String::new(), Vec::new(), 0);
     session.greet(&mut out);
@@ -111,7 +114,7 @@ fn serve(mut stream: TcpStream, config: Arc<Config>, behaviour: &Behaviour, arri
             Event::BodyStart { .. } => message.clear(),
             Event::Body(part) => message.extend_from_slice(part),
             Event::BodyEnd => {
-                let arrival = Arrival { recipient: recipient.clone(), message: message.clone() };
+                let arrival = Arrival { client, recipient: recipient.clone(), message: message.clone() };
                 arrivals.lock().unwrap().push(arrival);
                 match behaviour(number) {
                     Answer::Accept => session.accept_with(&Reply::new(250, (2, 0, 0), "Ok"), &mut out),
