@@ -93,7 +93,7 @@ impl Shared {
         let agreed_ns = plan.start_at_realtime_ns.map(|at_ns| agreed_ns(at_ns, plan.clock_offset_ns));
         Ok(Self {
             claims: Claims::new(plan.share, plan.message_count.unwrap_or(u64::MAX)),
-            start: Start::new(agreed_ns, plan.warm_up, plan.length()),
+            start: Start::new(plan.workers(), agreed_ns, plan.warm_up, plan.length()),
             begin_ns: now_ns(),
             connections: AtomicU64::new(0),
             catalogue,

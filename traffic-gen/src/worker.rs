@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -45,6 +45,8 @@ pub(crate) struct Worker {
     /// Closed when messages may begin.
     pub(crate) started: Semaphore,
     ready: Notify,
+    /// The others know that its connections stand, or never will.
+    counted: AtomicBool,
     /// Notified when nothing is left to begin.
     draining: Notify,
     connections: usize,
@@ -67,6 +69,7 @@ impl Worker {
             connects: Semaphore::new(CONNECTS_MAX),
             started: Semaphore::new(0),
             ready: Notify::new(),
+            counted: AtomicBool::new(false),
             draining: Notify::new(),
             connections,
             book: Mutex::new(book),
@@ -135,12 +138,25 @@ impl Worker {
                 () = &mut drained, if !crew.is_over => crew.drained(),
             }
         }
+        self.count_as_ready();
+    }
+
+    /// Tells the others, once, that this worker is not to be waited for.
+    fn count_as_ready(&self) {
+        if !self.counted.swap(true, Ordering::Relaxed) {
+            self.run.start.one_is_ready();
+        }
     }
 
     /// Begins the run when the connections stand, and releases messages if there is a rate. Never ends.
     async fn pace(&self) {
         // Beginning without some of them is what the limit is for.
-        let _ = timeout(START_WAIT_MAX, self.ready.notified()).await;
+        let all_ready = async {
+            self.ready.notified().await;
+            self.count_as_ready();
+            self.run.start.all_are_ready().await;
+        };
+        let _ = timeout(START_WAIT_MAX, all_ready).await;
         if let Err(error) = self.wait_for_agreed_start().await {
             self.tally(|tally| tally.error(&format!("the host refused a timer: {error}")));
         }
