@@ -153,12 +153,13 @@ fn number(text: &str, least: f64, most: f64) -> Result<f64, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::dice::Dice;
     use super::*;
 
     fn median_ms(text: &str) -> u128 {
         let delay: Delay = text.parse().unwrap();
         let mut drawn: Vec<u128> =
-            (0..2_001).map(|count| delay.draw(Draw::new(1, 2, 3, count)).as_millis()).collect();
+            (0..2_001).map(|count| delay.draw(Dice::new(1, 2).draw(3, count)).as_millis()).collect();
         drawn.sort_unstable();
         drawn[1_000]
     }
@@ -183,7 +184,7 @@ mod tests {
     #[test]
     fn tails_are_cut() {
         let delay: Delay = "pareto:1s:0.01".parse().unwrap();
-        let longest = (0..100).map(|count| delay.draw(Draw::new(1, 2, 3, count))).max().unwrap();
+        let longest = (0..100).map(|count| delay.draw(Dice::new(1, 2).draw(3, count))).max().unwrap();
         assert_eq!(longest, DELAY_MAX);
     }
 

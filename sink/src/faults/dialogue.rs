@@ -18,7 +18,7 @@ use super::live::Live;
 use super::magic;
 use super::meant::{Action, Rule, any};
 use super::notice::Bounce;
-use super::rules::{Rules, set};
+use super::rules::{Bits, Gate, Head, Rules, set};
 use super::stage::Stage;
 use super::tables::{key, network_of};
 
@@ -76,6 +76,13 @@ pub(crate) struct Found {
 pub(crate) struct Acting {
     rule: usize,
     draw: Draw,
+}
+
+/// The question at hand.
+#[derive(Clone, Copy)]
+struct Asked {
+    stage: Stage,
+    head: Head,
 }
 
 impl Acting {
@@ -193,19 +200,19 @@ impl Dialogue {
         if at.is_empty {
             return found;
         }
-        let mut small = [0; smtp::address::DOMAIN_BYTES_MAX];
-        let by_domain = if at.by_domain.is_empty() {
-            None
-        } else {
-            facts.last_domain_in_small_letters(&mut small).and_then(|domain| at.by_domain.get(domain))
-        };
+        let by_domain = at.by_domain.find(|| facts.recipients.last().1);
+        let by_local_part = at.by_local_part.find(|| facts.recipients.last().0);
+        let by_sender = at.by_sender_domain.find(|| facts.sender_domain());
+        let recipient = if stage == Stage::Rcpt { facts.recipients.last().0 } else { "" };
+        let asked = Asked { stage, head: Head::new(recipient.as_bytes()) };
         for word in 0..rules.words() {
-            let special = by_domain.map_or(0, |bits| bits[word]);
-            let mut bits = facts.eligible[word] & (at.always[word] | special);
+            let found_at = |bits: Option<&Bits>| bits.map_or(0, |bits| bits[word]);
+            let indexed = found_at(by_domain) | found_at(by_local_part) | found_at(by_sender);
+            let mut bits = facts.eligible[word] & (at.always[word] | indexed);
             while bits != 0 {
                 let number = word * 64 + bits.trailing_zeros() as usize;
                 bits &= bits - 1;
-                if facts.meets(rules, number, stage, &mut found) {
+                if facts.meets(rules, number, asked, &mut found) {
                     return found;
                 }
             }
@@ -216,15 +223,19 @@ impl Dialogue {
 
 impl Facts {
     /// Asks one rule; `true` where it ends the asking.
-    fn meets(&mut self, rules: &Rules, number: usize, stage: Stage, found: &mut Found) -> bool {
+    fn meets(&mut self, rules: &Rules, number: usize, asked: Asked, found: &mut Found) -> bool {
+        let gate = rules.gate(number);
+        if !(gate.messages.holds(self.messages) && gate.head.begins(asked.head)) {
+            return false;
+        }
+        if gate.asks_more && !self.holds(rules.rule(number), asked.stage) {
+            return false;
+        }
+        let draw = self.draw(rules, gate, number);
+        if gate.below.is_some_and(|below| !draw.is_below(below)) {
+            return false;
+        }
         let rule = rules.rule(number);
-        if !self.holds(rule, stage) {
-            return false;
-        }
-        let draw = self.draw(rules, number);
-        if rule.probability < 1.0 && draw.unit() >= rule.probability {
-            return false;
-        }
         if !self.wants_to_act(rule) || !rules.count(number) {
             return false;
         }
@@ -240,29 +251,24 @@ impl Facts {
         false
     }
 
-    /// The conditions that change from one command to the next, cheap ones first.
+    /// The conditions that the gate leaves, cheap ones first.
     fn holds(&self, rule: &Rule, stage: Stage) -> bool {
         let condition = &rule.condition;
-        condition.messages.holds(self.messages)
-            && any(&condition.sender, &self.sender)
+        any(&condition.sender, &self.sender)
             && (!condition.asks_recipient() || self.holds_for_recipients(rule, stage))
             && condition.window.is_none_or(|(from, to)| (from..to).contains(&self.live.now()))
     }
 
     fn holds_for_recipients(&self, rule: &Rule, stage: Stage) -> bool {
         let holds = |(local, domain): (&str, &str)| rule.condition.holds_for_recipient(local, domain);
-        if stage == Stage::Rcpt {
-            self.recipients.iter().next_back().is_some_and(holds)
-        } else {
-            self.recipients.iter().any(holds)
-        }
+        if stage == Stage::Rcpt { holds(self.recipients.last()) } else { self.recipients.iter().any(holds) }
     }
 
     /// What the action itself has to be asked, where it remembers something.
     fn wants_to_act(&mut self, rule: &Rule) -> bool {
         match &rule.action {
             Action::Greylist { wait, .. } => {
-                let recipient = self.recipients.iter().next_back();
+                let recipient = self.recipients.last();
                 let key = key((rule.sum, network_of(self.client), &self.sender, recipient));
                 !self.live.tables.greylist_passes(key, self.live.now(), *wait)
             }
@@ -284,20 +290,19 @@ impl Facts {
         }
     }
 
-    fn draw(&mut self, rules: &Rules, number: usize) -> Draw {
-        let rule = rules.rule(number);
-        if let (Some(message), true) = (self.message, rule.action.goes_by_message()) {
-            return Draw::new(self.live.seed, rule.sum, message, 0);
+    fn draw(&mut self, rules: &Rules, gate: &Gate, number: usize) -> Draw {
+        if let (Some(message), true) = (self.message, gate.goes_by_message) {
+            return gate.dice.draw(message, 0);
         }
-        if rule.probability >= 1.0 && !rule.action.draws() {
-            return Draw::new(self.live.seed, rule.sum, self.connection, 0);
+        if gate.below.is_none() && !gate.draws {
+            return gate.dice.draw(self.connection, 0);
         }
         if self.decisions.is_empty() {
             self.decisions.resize(rules.len(), 0);
         }
         let count = self.decisions[number];
         self.decisions[number] += 1;
-        Draw::new(self.live.seed, rule.sum, self.connection, count)
+        gate.dice.draw(self.connection, count)
     }
 
     fn find_eligible(&mut self, rules: &Rules) {
@@ -311,15 +316,11 @@ impl Facts {
     }
 
     fn last_local_part(&self) -> &str {
-        self.recipients.iter().next_back().map_or("", |(local, _)| local)
+        self.recipients.last().0
     }
 
-    fn last_domain_in_small_letters<'a>(&self, small: &'a mut [u8]) -> Option<&'a [u8]> {
-        let (_, domain) = self.recipients.iter().next_back()?;
-        let small = small.get_mut(..domain.len())?;
-        small.copy_from_slice(domain.as_bytes());
-        small.make_ascii_lowercase();
-        Some(small)
+    fn sender_domain(&self) -> &str {
+        self.sender.rsplit_once('@').map_or("", |(_, domain)| domain)
     }
 }
 
@@ -331,12 +332,12 @@ impl Drop for Facts {
 
 impl Action {
     /// Whether chance is drawn for a message wherever it comes from.
-    fn goes_by_message(&self) -> bool {
+    pub(super) fn goes_by_message(&self) -> bool {
         matches!(self, Self::Lose | Self::Double | Self::Corrupt | Self::Bounce { .. })
     }
 
     /// Whether the action draws numbers of its own.
-    fn draws(&self) -> bool {
+    pub(super) fn draws(&self) -> bool {
         matches!(self, Self::Delay(_) | Self::Garbage { .. })
     }
 }
@@ -359,10 +360,18 @@ impl Recipients {
         self.text.truncate(self.ends.last().map_or(0, |&(_, end)| end));
     }
 
-    fn iter(&self) -> impl DoubleEndedIterator<Item = (&str, &str)> {
-        let start = |place: usize| place.checked_sub(1).map_or(0, |before| self.ends[before].1);
-        self.ends.iter().enumerate().map(move |(place, &(local_end, end))| {
-            (&self.text[start(place)..local_end], &self.text[local_end..end])
-        })
+    /// The last one; empty where there is none.
+    fn last(&self) -> (&str, &str) {
+        self.ends.len().checked_sub(1).map_or(("", ""), |place| self.at(place))
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        (0..self.ends.len()).map(|place| self.at(place))
+    }
+
+    fn at(&self, place: usize) -> (&str, &str) {
+        let start = place.checked_sub(1).map_or(0, |before| self.ends[before].1);
+        let (local_end, end) = self.ends[place];
+        (&self.text[start..local_end], &self.text[local_end..end])
     }
 }

@@ -3,15 +3,30 @@
 //! There is no generator whose state moves, so it does not matter in which order connections ask, nor on
 //! which thread. Not for secrets.
 
-/// What a number is drawn for.
+/// The dice of one rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Dice(u64);
+
+/// A number drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Draw(u64);
 
+impl Dice {
+    /// `rule` is the sum of its name.
+    pub(super) fn new(seed: u64, rule: u64) -> Self {
+        Self(mix(mix(seed) ^ rule))
+    }
+
+    /// `subject` names a connection or a message, `count` is the how-manieth decision of the rule about it.
+    pub(super) fn draw(self, subject: u64, count: u64) -> Draw {
+        Draw(mix(mix(self.0 ^ subject) ^ count))
+    }
+}
+
 impl Draw {
-    /// `rule` is the sum of its name, `subject` names a connection or a message, `count` is the how-manieth
-    /// decision of the rule about it.
-    pub(super) fn new(seed: u64, rule: u64, subject: u64, count: u64) -> Self {
-        Self(mix(mix(mix(seed ^ rule) ^ subject) ^ count))
+    /// Whether the number is below another; `u64::MAX` times a probability is met with that probability.
+    pub(super) fn is_below(self, bound: u64) -> bool {
+        self.0 < bound
     }
 
     /// A further number for the same decision.
@@ -56,7 +71,7 @@ mod tests {
     fn draws_are_even_and_depend_on_all_that_they_are_for() {
         let drawn = |seed, rule, subject| {
             (0..10_000)
-                .filter(|&count| Draw::new(seed, rule, subject, count).unit() < 0.1)
+                .filter(|&count| Dice::new(seed, rule).draw(subject, count).unit() < 0.1)
                 .collect::<Vec<u64>>()
         };
         let first = drawn(1, 2, 3);

@@ -46,7 +46,7 @@ impl Live {
         seed: u64,
         letterbox: Option<Letterbox>,
     ) -> Result<Self, RuleError> {
-        let rules = Arc::new(compile(&written, magic, letterbox.is_some())?);
+        let rules = Arc::new(compile(&written, magic, letterbox.is_some(), seed)?);
         let revision = AtomicU64::new(u64::from(rules.len() > 0) * 2);
         let current = Mutex::new(Current { written, rules });
         Ok(Self {
@@ -90,7 +90,7 @@ impl Live {
     /// Puts these rules in the place of all others; they count from 0.
     pub(crate) fn replace(&self, value: Value) -> Result<(), RuleError> {
         let written = RuleSet::from_value(value)?;
-        let rules = compile(&written, self.magic, self.letterbox.is_some())?;
+        let rules = compile(&written, self.magic, self.letterbox.is_some(), self.seed)?;
         self.put(&mut self.current(), written, rules);
         Ok(())
     }
@@ -99,7 +99,7 @@ impl Live {
     pub(crate) fn merge(&self, value: Value) -> Result<(), RuleError> {
         let mut current = self.current();
         let written = current.written.merged(value)?;
-        let mut rules = compile(&written, self.magic, self.letterbox.is_some())?;
+        let mut rules = compile(&written, self.magic, self.letterbox.is_some(), self.seed)?;
         rules.keep_hits(&current.rules);
         self.put(&mut current, written, rules);
         Ok(())
@@ -128,9 +128,9 @@ impl Live {
     }
 }
 
-fn compile(written: &RuleSet, magic: bool, can_bounce: bool) -> Result<Rules, RuleError> {
+fn compile(written: &RuleSet, magic: bool, can_bounce: bool, seed: u64) -> Result<Rules, RuleError> {
     let first = if magic { magic::rules() } else { Vec::new() };
-    let rules = Rules::new(written, first)?;
+    let rules = Rules::new(written, first, seed)?;
     let bounces = rules.iter().find(|rule| matches!(rule.action, Action::Bounce { .. }));
     match bounces {
         Some(rule) if !can_bounce => {

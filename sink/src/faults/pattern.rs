@@ -23,6 +23,16 @@ impl Pattern {
         }
     }
 
+    /// What stands before the first star.
+    pub(super) fn beginning(&self) -> &str {
+        self.parts.first().map_or("", |part| part)
+    }
+
+    /// The text behind the last `@`, where there is one and no star behind it. The null sender has none.
+    pub(super) fn exact_domain(&self) -> Option<&str> {
+        self.parts.last()?.rsplit_once('@').map(|(_, domain)| domain)
+    }
+
     pub(super) fn matches(&self, text: &str) -> bool {
         let text = text.as_bytes();
         match &*self.parts {
@@ -30,6 +40,10 @@ impl Pattern {
             [exact] => text.eq_ignore_ascii_case(exact.as_bytes()),
             [first, middle @ .., last] => {
                 let (first, last) = (first.as_bytes(), last.as_bytes());
+                // Most texts differ from most patterns in a letter at their ends.
+                if differ(first.first(), text.first()) || differ(last.last(), text.last()) {
+                    return false;
+                }
                 let Some(inner_bytes) = text.len().checked_sub(first.len() + last.len()) else {
                     return false;
                 };
@@ -41,6 +55,11 @@ impl Pattern {
             }
         }
     }
+}
+
+/// Whether a pattern that begins or ends with a letter cannot match a text that has another one there.
+fn differ(pattern: Option<&u8>, text: Option<&u8>) -> bool {
+    pattern.is_some_and(|pattern| text.is_none_or(|text| !text.eq_ignore_ascii_case(pattern)))
 }
 
 fn holds_in_order(mut text: &[u8], parts: &[Box<str>]) -> bool {
@@ -56,6 +75,18 @@ fn holds_in_order(mut text: &[u8], parts: &[Box<str>]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_exact_is_told() {
+        let exact = |text| Pattern::new(text).exact().map(str::to_owned);
+        let domain = |text| Pattern::new(text).exact_domain().map(str::to_owned);
+        assert_eq!([exact("Joe"), exact("j*")], [Some("joe".to_owned()), None]);
+        assert_eq!(
+            [domain("*@A.test"), domain("joe@a.test")],
+            [Some("a.test".to_owned()), Some("a.test".to_owned())]
+        );
+        assert_eq!([domain("x@*.test"), domain(""), domain("*")], [None, None, None]);
+    }
 
     #[test]
     fn stars_stand_for_anything() {
@@ -75,6 +106,7 @@ mod tests {
             ("*b*b*", "abcb", true),
             ("*b*b*", "ab", false),
             ("ä*", "äh", true),
+            ("x*", "", false),
         ];
         for (pattern, text, expected) in table {
             assert_eq!(Pattern::new(pattern).matches(text), expected, "{pattern} {text}");
