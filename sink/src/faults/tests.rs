@@ -360,3 +360,56 @@ fn magic_answers_what_the_address_asks_for() {
         [Some(450), Some(550), Some(451), Some(550), None, None]
     );
 }
+
+#[test]
+fn the_table_in_the_documentation_is_true() {
+    let page = include_str!("../../../docs/sink.md");
+    for (kind, accepted) in ACTIONS {
+        let row = format!("| `{kind}` | {} |", super::stage::names(accepted));
+        assert!(page.lines().any(|line| line == row), "docs/sink.md lacks {row}");
+    }
+    for persona in super::Persona::all() {
+        assert!(page.contains(&format!("| `{}` |", persona.name())), "docs/sink.md lacks {}", persona.name());
+    }
+    let example = page.split("```toml").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    assert_eq!(RuleSet::from_toml(example).unwrap().len(), 3);
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(words in proptest::collection::vec(0usize..WORDS.len(), 0..24)) {
+        let text: String = words.into_iter().map(|word| WORDS[word]).collect();
+        if let Ok(set) = RuleSet::from_toml(&text) {
+            let shown = json!({ "rule": set.as_values() });
+            proptest::prop_assert_eq!(RuleSet::from_value(shown).unwrap(), set);
+        }
+    }
+}
+
+/// What files of rules are made of, and some that they are not.
+const WORDS: [&str; 24] = [
+    "[[rule]]\n",
+    "name = \"a\"\n",
+    "name = \"b\"\n",
+    "stage = \"rcpt\"\n",
+    "stage = \"body\"\n",
+    "stage = \"final_dot\"\n",
+    "match.domain = \"*.x\"\n",
+    "match.message = { every = 3 }\n",
+    "match.message = 0\n",
+    "match.window = { from_s = 1 }\n",
+    "match = 1\n",
+    "probability = 0.5\n",
+    "probability = nan\n",
+    "limit = 1\n",
+    "limit = -1\n",
+    "action = \"drop\"\n",
+    "action.reply = \"450 4.2.1 Busy\"\n",
+    "action.reply = \"45\\u00e9 x\"\n",
+    "action.delay = \"pareto:1ms:0.01\"\n",
+    "action.delay = \"uniform:1s-\\u00b5s\"\n",
+    "action.garbage = { bytes = 99999999999 }\n",
+    "action.rate_limit = { per_minute = inf, burst = 1 }\n",
+    "\"\"\"\n",
+    "= [{",
+];
