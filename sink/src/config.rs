@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use crate::capture::CaptureConfig;
 use crate::faults::RuleSet;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -69,6 +70,14 @@ pub struct Config {
     pub magic: bool,
     /// From which all chance of the rules is drawn.
     pub seed: u64,
+    /// Mail that is written to files.
+    pub capture: Option<CaptureConfig>,
+    /// Messages that are kept in memory to be looked at; none costs nothing.
+    pub remember: usize,
+    /// Messages after which [`crate::Server::ended`] says so.
+    pub messages_max: Option<u64>,
+    /// Sessions after whose end [`crate::Server::ended`] says so.
+    pub sessions_max: Option<u64>,
 }
 
 /// Certificate and key in PEM, as their files hold them.
@@ -168,6 +177,10 @@ impl Default for Config {
             bounce_to: None,
             magic: false,
             seed: 0,
+            capture: None,
+            remember: 0,
+            messages_max: None,
+            sessions_max: None,
         }
     }
 }

@@ -29,9 +29,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use self::faulty::Faulty;
-use crate::body::BodyReader;
+use crate::body::{Arrived, BodyReader};
 use crate::faults::Stage;
 use crate::ledger::fingerprint;
+use crate::recording::{Recorder, Recording};
 use crate::tls::Stream;
 use crate::worker::{Worker, now_ns};
 
@@ -78,6 +79,8 @@ pub(crate) struct Connection {
     body: BodyReader,
     /// The peer has been told that the connection ends, or is not to be told.
     ends: bool,
+    /// `None` where nobody wants to look at mail.
+    recording: Option<Box<Recording>>,
     /// `None` where there are no rules.
     faults: Option<Box<Faulty>>,
     /// Which state of the rules that was found at.
@@ -116,6 +119,10 @@ impl Connection {
         let session = Session::new(worker.offer.protocol(peer.tls_first, asks_commands));
         let body = BodyReader::of(peer.number);
         let handshake = (peer.tls_first && faults.is_none()).then_some(Handshake::First);
+        let record = |recorder: &Arc<Recorder>| {
+            Box::new(Recording::new(Arc::clone(recorder), peer.client, peer.number))
+        };
+        let recording = worker.recorder.as_ref().map(record);
         let mut connection = Self {
             stream: Stream::Plain(stream),
             session,
@@ -128,6 +135,7 @@ impl Connection {
             recipients: Vec::new(),
             body,
             ends: false,
+            recording,
             faults,
             revision_without_faults,
         };
@@ -248,6 +256,9 @@ impl Connection {
                 Event::NeedMore => return taken,
                 Event::Body(part) => {
                     self.body.feed(part);
+                    if let Some(recording) = &mut self.recording {
+                        recording.feed(part);
+                    }
                     Flow::On
                 }
                 Event::Rcpt { to } => {
@@ -255,12 +266,18 @@ impl Connection {
                     if let Some(faults) = &mut self.faults {
                         faults.dialogue.note_recipient(to.local(), to.domain());
                     }
+                    if let Some(recording) = &mut self.recording {
+                        recording.recipient(&to);
+                    }
                     self.ask(Stage::Rcpt)
                 }
                 Event::Mail { from, .. } => {
                     self.recipients.clear();
                     if let Some(faults) = &mut self.faults {
                         faults.dialogue.note_mail(from.local(), from.domain());
+                    }
+                    if let Some(recording) = &mut self.recording {
+                        recording.mail(&from);
                     }
                     self.ask(Stage::Mail)
                 }
@@ -277,6 +294,9 @@ impl Connection {
                 Event::Ehlo { domain, extended } => {
                     if let Some(faults) = &mut self.faults {
                         faults.dialogue.note_helo(domain);
+                    }
+                    if let Some(recording) = &mut self.recording {
+                        recording.greeted(domain, self.stream.is_tls());
                     }
                     self.ask(if extended { Stage::Ehlo } else { Stage::Helo })
                 }
@@ -319,11 +339,19 @@ impl Connection {
             Stage::Connect | Stage::Body => {}
             Stage::Banner => self.session.greet(&mut self.replies),
             Stage::FinalDot => {
-                self.worker.record(&self.body.finish(), &self.recipients, now_ns());
+                self.record(&self.body.finish());
                 self.session.accept_with(&ACCEPTED, &mut self.replies);
             }
             Stage::Auth => self.log_in(),
             _ => self.session.accept(&mut self.replies),
+        }
+    }
+
+    /// The message is accepted: it counts, and is kept where somebody wants to look at it.
+    fn record(&mut self, arrived: &Arrived) {
+        self.worker.record(arrived, &self.recipients, now_ns());
+        if let Some(recording) = &mut self.recording {
+            recording.finish(arrived);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The statistics over HTTP, on a thread of its own.
 //!
-//! `GET /stats`, `GET /ledger/<run>` and `GET /hlog/<run>`. A run that nobody has heard of is 404 with a
+//! `GET /stats`, `GET /ledger/<run>` and `GET /hlog/<run>` are answered here; other rooms bring theirs. A run that nobody has heard of is 404 with a
 //! JSON error. Merging takes time in proportion to the ledger and happens here, never on a worker.
 
 use std::net::TcpListener;
@@ -18,10 +18,10 @@ use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::watch;
 
-use crate::faults;
 use crate::ledger_report::{LedgerBitmap, LedgerReport};
 use crate::server::Shared;
 use crate::stats::latency_of;
+use crate::{faults, messages, metrics, page};
 
 pub(crate) async fn serve(
     listener: TcpListener,
@@ -33,6 +33,9 @@ pub(crate) async fn serve(
         .route("/ledger/{run}", get(ledger))
         .route("/hlog/{run}", get(hlog))
         .merge(faults::routes())
+        .merge(messages::routes())
+        .merge(metrics::routes())
+        .merge(page::routes())
         .with_state(shared);
     let listener = tokio::net::TcpListener::from_std(listener)?;
     tokio::select! {

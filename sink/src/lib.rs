@@ -10,25 +10,34 @@
 //! passes. Readers merge the tallies on demand.
 
 mod body;
+mod capture;
 mod config;
 mod connection;
+mod ending;
 pub mod faults;
 mod gate;
 mod http;
 mod ledger;
 mod ledger_report;
 mod listener;
+mod messages;
+mod metrics;
 mod notes;
 mod offer;
 mod order;
+mod page;
+mod recording;
+mod self_test;
 mod server;
 mod stats;
 mod tally;
 mod tls;
 mod worker;
 
+pub use capture::{CaptureConfig, CaptureFormat, CaptureStats};
 pub use config::{Auth, Certificate, Config, Extensions, Login, connections_that_fit, file_limit_raise};
 pub use ledger_report::LedgerReport;
 pub use notes::{Corruption, Duplicate, Reorder};
+pub use self_test::{SelfTestError, SelfTestReport, Step};
 pub use server::{CertificateError, Server, StartError};
 pub use stats::{RunStats, Stats};

@@ -1,9 +1,10 @@
-//! The command `sink`: reads the flags, starts the server, waits for a signal, writes the report.
+//! The command `sink`: reads the flags, starts the server, waits for a signal or a limit, writes the report.
 //!
-//! Exit codes: 0 stopped by a signal, 1 could not start or write its report, 2 wrong flags.
+//! Exit codes: 0 stopped, 1 could not start or write its report, 2 wrong flags.
 
 #![expect(clippy::print_stdout, reason = "a command-line tool prints lists on standard output")]
 
+mod ceiling;
 mod flags;
 
 use std::path::Path;
@@ -11,8 +12,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use serde::Serialize;
 use sink::faults::Persona;
-use sink::{Config, Server, StartError, Stats, file_limit_raise};
+use sink::{Config, Server, StartError, file_limit_raise};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::flags::faults::check;
@@ -36,7 +38,8 @@ fn main() -> ExitCode {
         eprintln!("{} rules are good", config.rules.len());
         return ExitCode::SUCCESS;
     }
-    match run(&flags, config) {
+    let done = if flags.eyes.self_test { ceiling::measure(&flags, &config) } else { run(&flags, config) };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("sink: {error}");
@@ -86,6 +89,7 @@ fn run(flags: &Flags, config: Config) -> Result<(), Box<dyn std::error::Error>> 
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
             () = counters(&server), if flags.smtp_sink.counters => {}
+            () = server.ended() => {}
         }
     });
     let stats = server.stop();
@@ -108,8 +112,8 @@ async fn counters(server: &Server) {
     }
 }
 
-fn write_report(file: &Path, stats: &Stats) -> Result<(), Box<dyn std::error::Error>> {
-    let mut text = serde_json::to_string_pretty(stats)?;
+fn write_report(file: &Path, report: &impl Serialize) -> Result<(), Box<dyn std::error::Error>> {
+    let mut text = serde_json::to_string_pretty(report)?;
     text.push('\n');
     std::fs::write(file, text).map_err(|error| format!("cannot write {}: {error}", file.display()).into())
 }

@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
@@ -13,14 +14,17 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
 use crate::config::Config;
+use crate::ending::Ending;
 use crate::faults::{Live, Postman, RuleError};
 use crate::gate::Gate;
 use crate::http;
 use crate::ledger::CHUNK_BYTES;
 use crate::ledger_report::LedgerReport;
 use crate::listener::{open_shared, open_single};
+use crate::messages::Messages;
 use crate::offer::Offer;
 use crate::order::Orders;
+use crate::recording::{Recorder, Started};
 use crate::stats::Stats;
 use crate::tally::Tally;
 use crate::tls::TlsError;
@@ -50,6 +54,14 @@ pub enum StartError {
     /// The operator's certificate is of no use.
     #[error("no TLS: {0}")]
     Certificate(#[from] CertificateError),
+    /// The operator asked for mail in a folder that cannot be had.
+    #[error("cannot capture mail in {folder}: {error}; name a folder that can be made and written to")]
+    Capture {
+        /// The folder asked for.
+        folder: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
     /// The host refused a thread or a runtime.
     #[error("the host refused a thread or an event queue: {0}; raise its limits")]
     Host(#[from] io::Error),
@@ -73,6 +85,8 @@ pub(crate) struct Shared {
     workers: Vec<Arc<Worker>>,
     gate: Arc<Gate>,
     pub(crate) faults: Arc<Live>,
+    recorder: Option<Arc<Recorder>>,
+    ending: Option<Arc<Ending>>,
 }
 
 impl Shared {
@@ -84,7 +98,13 @@ impl Shared {
         let mut stats = Stats::new(&self.tallies(), now_ns());
         stats.connections = self.gate.open();
         stats.connections_total = self.gate.opened();
+        stats.capture = self.recorder.as_ref().and_then(|recorder| recorder.capture_stats());
         stats
+    }
+
+    /// Recent mail, where it is remembered.
+    pub(crate) fn messages(&self) -> Option<&Messages> {
+        self.recorder.as_ref()?.messages.as_ref()
     }
 }
 
@@ -99,6 +119,8 @@ pub struct Server {
     shared: Arc<Shared>,
     stop: watch::Sender<bool>,
     threads: Vec<JoinHandle<()>>,
+    /// Ends when everybody who has mail for it has gone.
+    capture_thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
@@ -110,6 +132,8 @@ impl Server {
         let listeners = open(config.listen).map_err(listen("smtp", config.listen))?;
         let http = open_single(config.http, HTTP_BACKLOG).map_err(listen("http", config.http))?;
         let gate = Arc::new(Gate::new(config.connections_max.max(1)));
+        let chunks = config.ledger_bytes_max / CHUNK_BYTES / workers;
+        let orders = Arc::new(Orders::default());
         let tls_listeners = match config.tls_listen {
             Some(address) => open(address).map_err(listen("smtps", address))?,
             None => Vec::new(),
@@ -119,8 +143,16 @@ impl Server {
         let faults = Live::new(config.rules.clone(), config.magic, config.seed, letterbox)?;
         let faults = Arc::new(faults);
         let offer = Arc::new(Offer::new(&config).map_err(CertificateError)?);
-        let made = make_workers(&config, workers, &offer, &gate, &faults);
-        let shared = Arc::new(Shared { workers: made, gate, faults });
+        let (recorder, capture_thread) = start_recorder(&config)?.unzip();
+        let ending = Ending::new(config.messages_max, config.sessions_max).map(Arc::new);
+        let make = || {
+            let tally = Tally::new(chunks, Arc::clone(&orders));
+            let (offer, faults, gate) = (Arc::clone(&offer), Arc::clone(&faults), Arc::clone(&gate));
+            let worker = Worker::new(offer, faults, gate, tally, config.idle_timeout);
+            worker.watched(recorder.clone(), ending.clone())
+        };
+        let made = (0..workers).map(|_| Arc::new(make())).collect();
+        let shared = Arc::new(Shared { workers: made, gate, faults, recorder, ending });
         let mut server = Self {
             smtp_addr: listeners[0].local_addr()?,
             smtps_addr: tls_listeners.first().map(TcpListener::local_addr).transpose()?,
@@ -128,6 +160,7 @@ impl Server {
             shared: Arc::clone(&shared),
             stop: watch::Sender::new(false),
             threads: Vec::with_capacity(workers + 1),
+            capture_thread: capture_thread.flatten(),
         };
         // From here on a failure drops the server, which stops the threads that run already.
         let mut tls_listeners = tls_listeners.into_iter();
@@ -152,6 +185,14 @@ impl Server {
         LedgerReport::new(&self.shared.tallies(), run)
     }
 
+    /// Waits until one of the limits is reached that the configuration set; for ever where it set none.
+    pub async fn ended(&self) {
+        match &self.shared.ending {
+            Some(ending) => ending.reached().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Closes all connections with 421 and returns the final count.
     pub fn stop(mut self) -> Stats {
         self.halt();
@@ -162,6 +203,11 @@ impl Server {
         self.stop.send_replace(true);
         for thread in self.threads.drain(..) {
             // A thread that panicked has already printed why.
+            let _ = thread.join();
+        }
+        if let (Some(recorder), Some(thread)) = (&self.shared.recorder, self.capture_thread.take()) {
+            recorder.end();
+            // As above; no mail comes any more, so it ends when the last is written.
             let _ = thread.join();
         }
     }
@@ -203,23 +249,7 @@ impl Drop for Server {
     }
 }
 
-fn make_workers(
-    config: &Config,
-    count: usize,
-    offer: &Arc<Offer>,
-    gate: &Arc<Gate>,
-    faults: &Arc<Live>,
-) -> Vec<Arc<Worker>> {
-    let chunks = config.ledger_bytes_max / CHUNK_BYTES / count;
-    let orders = Arc::new(Orders::default());
-    let make = |_| {
-        Arc::new(Worker::new(
-            Arc::clone(offer),
-            Arc::clone(faults),
-            Arc::clone(gate),
-            Tally::new(chunks, Arc::clone(&orders)),
-            config.idle_timeout,
-        ))
-    };
-    (0..count).map(make).collect()
+fn start_recorder(config: &Config) -> Result<Option<Started>, StartError> {
+    let folder = config.capture.as_ref().map(|capture| capture.folder.clone()).unwrap_or_default();
+    Recorder::start(config).map_err(|error| StartError::Capture { folder, error })
 }

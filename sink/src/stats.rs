@@ -12,6 +12,7 @@ use reports::latency::{new_histogram, summary};
 use reports::run::Latency;
 use serde::Serialize;
 
+use crate::capture::CaptureStats;
 use crate::ledger::{Ledger, Merged, merge};
 use crate::tally::{Counts, RunTally, Tally};
 
@@ -38,6 +39,8 @@ pub struct Stats {
     pub headerless: u64,
     /// From the intended send to the arrival.
     pub latency_us: Latency,
+    /// Mail written to files; null where none is asked for.
+    pub capture: Option<CaptureStats>,
     /// Connections open now.
     pub connections: usize,
     /// Connections since the start.
@@ -124,6 +127,7 @@ impl Stats {
             reordered: totals.reordered,
             headerless: totals.headerless,
             latency_us: summary(&latency),
+            capture: None,
             connections: 0,
             connections_total: 0,
             runs,

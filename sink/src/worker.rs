@@ -18,9 +18,11 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::body::Arrived;
 use crate::connection::{Connection, LastHeard, Peer};
+use crate::ending::Ending;
 use crate::faults::Live;
 use crate::gate::{Gate, is_exhaustion};
 use crate::offer::Offer;
+use crate::recording::Recorder;
 use crate::tally::Tally;
 
 /// What a connection's task and its worker share.
@@ -28,6 +30,9 @@ pub(crate) struct Worker {
     pub(crate) offer: Arc<Offer>,
     /// The rules of misbehaviour; none, as a rule.
     pub(crate) faults: Arc<Live>,
+    /// Where mail is kept to be looked at, if it is.
+    pub(crate) recorder: Option<Arc<Recorder>>,
+    ending: Option<Arc<Ending>>,
     gate: Arc<Gate>,
     tally: Mutex<Tally>,
     /// Seconds since the worker started.
@@ -52,12 +57,19 @@ impl Worker {
         Self {
             offer,
             faults,
+            recorder: None,
+            ending: None,
             gate,
             tally: Mutex::new(tally),
             second: AtomicU32::new(0),
             idle_seconds_max: u32::try_from(idle.as_secs()).unwrap_or(u32::MAX),
             connections: Mutex::new(HashMap::new()),
         }
+    }
+
+    /// The same worker, whose mail is kept and counted towards the end, where that is asked for.
+    pub(crate) fn watched(self, recorder: Option<Arc<Recorder>>, ending: Option<Arc<Ending>>) -> Self {
+        Self { recorder, ending, ..self }
     }
 
     /// A copy of what has been counted so far.
@@ -67,6 +79,9 @@ impl Worker {
 
     pub(crate) fn record(&self, arrived: &Arrived, recipients: &[u32], now_ns: u64) {
         lock(&self.tally).record(arrived, recipients, now_ns);
+        if let Some(ending) = &self.ending {
+            ending.message();
+        }
     }
 
     pub(crate) fn second(&self) -> u32 {
@@ -77,6 +92,9 @@ impl Worker {
     pub(crate) fn leave(&self, number: u64) {
         lock(&self.connections).remove(&number);
         self.gate.leave();
+        if let Some(ending) = &self.ending {
+            ending.session();
+        }
     }
 
     /// Serves the listeners until it is told to stop; on the second one TLS comes before the banner. The

@@ -94,3 +94,63 @@ fn a_port_in_use_and_wrong_flags_have_their_exit_codes() {
     assert!(String::from_utf8_lossy(&help.stdout).contains("Examples:"));
     assert_eq!(sink.stop(Signal::TERM), Some(0));
 }
+
+/// Waits for a sink that ends by itself.
+fn ended(mut sink: Running) -> Option<i32> {
+    sink.child.wait().unwrap().code()
+}
+
+#[test]
+fn so_many_messages_or_sessions_end_it_with_the_report() {
+    let folder = tempdir().unwrap();
+    for (flag, sessions) in [("--max-messages 3", false), ("-M 3", false), ("-n 3", true)] {
+        let file = folder.path().join("sink.json");
+        let sink = start("", &format!("{flag} --json {}", file.display()));
+        let mut client = Client::new(sink.smtp);
+        for seq in 0..3 {
+            // Each reply is read, also the last.
+            client.send(&message("end", seq, b"x\r\n"), &["a@example.test"]);
+            if sessions {
+                assert_eq!(client.codes(b"QUIT\r\n", 1), [221]);
+                if seq < 2 {
+                    client = Client::new(sink.smtp);
+                }
+            }
+        }
+        assert_eq!(ended(sink), Some(0), "{flag}");
+        let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        assert_eq!((&report["accepted"], &report["connections"]), (&3.into(), &0.into()), "{flag}");
+    }
+}
+
+#[test]
+fn the_self_test_prints_a_table_and_writes_it_down() {
+    let folder = tempdir().unwrap();
+    let file = folder.path().join("ceiling.json");
+    let output = Command::new(env!("CARGO_BIN_EXE_sink"))
+        .args(["--self-test", "--self-test-ms", "20", "--workers", "2", "--json"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    for words in ["ceiling at 1000 bytes: ", "ceiling at 100000 bytes: ", " MMH, ", "shared the cores"] {
+        assert!(text.contains(words), "{words} is not in\n{text}");
+    }
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let ceilings = report["ceilings"].as_array().unwrap();
+    assert_eq!((ceilings.len(), &report["workers"]), (3, &2.into()));
+    assert!(ceilings.iter().all(|step| step["per_s"].as_f64().unwrap() > 0.0));
+}
+
+#[test]
+fn flags_of_looking_on_are_checked() {
+    for wrong in [
+        &["--capture-format", "eml"][..],
+        &["--capture", "x", "--capture-bytes-max", "much"],
+        &["--max-messages", "0"],
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_sink")).args(wrong).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+    }
+}

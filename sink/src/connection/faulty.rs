@@ -192,8 +192,7 @@ impl Connection {
             }
             Action::Corrupt => {
                 let arrived = self.body.finish();
-                let arrived = Arrived { crc: !arrived.crc, ..arrived };
-                self.worker.record(&arrived, &self.recipients, now_ns());
+                self.record(&Arrived { crc: !arrived.crc, ..arrived });
                 self.session.accept_with(&ACCEPTED, &mut self.replies);
                 Flow::On
             }
@@ -226,7 +225,7 @@ impl Connection {
                 }
             }
             Stage::FinalDot if reply.is_positive() => {
-                self.worker.record(&self.body.finish(), &self.recipients, now_ns());
+                self.record(&self.body.finish());
                 self.session.accept_with(reply, &mut self.replies);
             }
             _ if reply.is_positive() => self.session.accept_with(reply, &mut self.replies),
@@ -244,6 +243,9 @@ impl Connection {
             return;
         }
         self.recipients.pop();
+        if let Some(recording) = &mut self.recording {
+            recording.forget_recipient();
+        }
         if let Some(faults) = &mut self.faults {
             faults.dialogue.forget_recipient();
         }

@@ -3,6 +3,7 @@
 //! Each group of flags stands in a file of its own and writes its part of the configuration. Only what is
 //! wrong in itself is refused here; a port in use is found when the server starts.
 
+mod eyes;
 pub(crate) mod faults;
 mod listen;
 mod smtp_sink;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Parser, Subcommand};
 use sink::Config;
 
+use self::eyes::EyesFlags;
 use self::faults::FaultFlags;
 use self::listen::ListenFlags;
 use self::smtp_sink::SmtpSinkFlags;
@@ -25,6 +27,10 @@ Examples:
   sink --rules faults.toml --seed 7              misbehave as the file says, the same way each time
   sink --persona gmail-like                      answer as a large provider might; `sink personas` lists them
   sink -r RCPT -w 3 127.0.0.1:2525 100           as Postfix's smtp-sink would
+  sink --remember 100                            and look at mail and statistics on http://127.0.0.1:8002/
+  sink --capture mail --capture-format eml       write mail to files in the folder mail, 1 GB at most
+  sink --max-messages 1000 --json sink.json      end after a thousand messages
+  sink --self-test                               what the sink itself can do on this host
   curl -s http://127.0.0.1:8002/stats            what has arrived, over all runs
   curl -s http://127.0.0.1:8002/ledger/RUN       sequence numbers had and missing of one run of traffic-gen
   curl -s http://127.0.0.1:8002/hlog/RUN         end to end latency as an HdrHistogram interval log
@@ -32,8 +38,8 @@ Examples:
 On start it prints, one a line on standard error,
 `smtp listener on ADDR`, `smtps listener on ADDR` where there is one, `http listener on ADDR`
 and `initialization complete`.
-SIGTERM and SIGINT stop it.
-Exit codes: 0 stopped by a signal, 1 failed, 2 usage.";
+SIGTERM and SIGINT stop it, and so do --max-messages and --max-sessions.
+Exit codes: 0 stopped, 1 failed, 2 usage.";
 
 /// An SMTP server that accepts and discards everything, and remembers what it saw.
 #[derive(Parser)]
@@ -50,7 +56,9 @@ pub(crate) struct Flags {
     pub(crate) faults: FaultFlags,
     #[command(flatten)]
     pub(crate) smtp_sink: SmtpSinkFlags,
-    /// Write the statistics to this file when stopped
+    #[command(flatten)]
+    pub(crate) eyes: EyesFlags,
+    /// Write the statistics to this file when stopped, or those of the self-test
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
     /// Print help; -h is the host name, as in smtp-sink
@@ -86,6 +94,7 @@ impl Flags {
         self.listen.apply(&mut config)?;
         self.tls.apply(&mut config)?;
         self.faults.apply(&mut config)?;
+        self.eyes.apply(&mut config);
         self.smtp_sink.apply(&mut config)?;
         self.faults.apply_persona(&mut config)?;
         Ok(config)
