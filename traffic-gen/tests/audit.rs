@@ -147,6 +147,57 @@ fn a_relay_that_loses_doubles_and_damages_one_in_a_thousand_is_caught_to_the_mes
     );
 }
 
+/// A sink that does that to its mail, and the report of a run over so many connections.
+fn run_into(rules: &str, concurrency: usize) -> (sink::Server, Report) {
+    let rules = sink::faults::RuleSet::from_toml(rules).unwrap();
+    let config = sink::Config { rules, seed: 7, ..sink::Config::on_free_ports() };
+    let server = sink::Server::start(config).unwrap();
+    let report = run(Plan { concurrency, ..Plan::messages(server.smtp_addr, COUNT) });
+    assert_eq!(report.sent, COUNT);
+    (server, report)
+}
+
+/// Every so many messages of a connection.
+fn rule(action: &str, condition: &str) -> String {
+    format!("[[rule]]\nname = \"{action}\"\nstage = \"final_dot\"\n{condition}\naction = \"{action}\"\n")
+}
+
+#[test]
+fn a_sink_told_to_lose_double_and_corrupt_is_caught_to_the_message() {
+    let every = [("lose", 1000), ("double", 700), ("corrupt", 900)];
+    let rules: String = every
+        .iter()
+        .map(|(action, every)| rule(action, &format!("match.message = {{ every = {every} }}")))
+        .collect();
+    let (server, report) = run_into(&rules, 1);
+    let folder = tempdir().unwrap();
+    let (verdict, code) = verdict(&written(&folder, &report), &url(&server));
+    assert_eq!(code, 1);
+    // Over one connection the thousandth message has number 999.
+    let told = |every: usize| -> Vec<u64> { (every as u64 - 1..COUNT).step_by(every).collect() };
+    assert_eq!(numbers(&verdict["lost_messages"], "first"), told(1000));
+    assert_eq!(numbers(&verdict["duplicates"], "seq"), told(700));
+    assert_eq!(numbers(&verdict["corruptions"], "seq"), told(900));
+    assert_eq!(&verdict["uncertain"], &json!([]));
+}
+
+#[test]
+fn one_in_a_thousand_by_chance_is_counted_as_the_sink_counts_it() {
+    let rules: String =
+        ["lose", "double", "corrupt"].iter().map(|action| rule(action, "probability = 0.001")).collect();
+    let (server, report) = run_into(&rules, 8);
+    let folder = tempdir().unwrap();
+    let (verdict, _) = verdict(&written(&folder, &report), &url(&server));
+    let answer =
+        ureq::get(format!("{}/rules", url(&server))).call().unwrap().into_body().read_to_string().unwrap();
+    let hits: Value = serde_json::from_str::<Value>(&answer).unwrap()["hits"].take();
+    assert_eq!(
+        [&verdict["lost"], &verdict["duplicated"], &verdict["corrupted"]],
+        [&hits["lose"], &hits["double"], &hits["corrupt"]]
+    );
+    assert!(hits.as_object().unwrap().values().any(|hits| hits.as_u64() > Some(0)), "{hits}");
+}
+
 #[test]
 fn a_clean_run_is_clean_from_the_sink_and_from_a_file() {
     let server = sink();
