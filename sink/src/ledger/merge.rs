@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::chunk::{Chunk, NOBODY, NUMBERS};
-use super::{Ledger, Plane};
+use super::{Ledger, Plane, place};
 
 /// Ranges that a report lists before it says that it was cut.
 const RANGES_MAX: usize = 100_000;
@@ -44,8 +44,8 @@ pub(crate) struct Repeat {
     pub(crate) again_ns: u64,
 }
 
-/// One delivery of a number: recipient, time, worker.
-type Delivery = (u32, u64, usize);
+/// One delivery of a number: recipient and time.
+type Delivery = (u32, u64);
 
 impl Merged {
     /// The gaps below the highest number seen.
@@ -73,17 +73,12 @@ impl Merged {
         }
     }
 
-    fn push(&mut self, sequence: u64, at_ns: u64) {
+    fn push(&mut self, sequence: u64) {
         let full = self.had.len() == RANGES_MAX;
-        match (self.had.last_mut(), self.had_ns.last_mut()) {
-            (Some((_, last)), Some((_, last_ns))) if last.checked_add(1) == Some(sequence) => {
-                (*last, *last_ns) = (sequence, at_ns);
-            }
+        match self.had.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(sequence) => *last = sequence,
             _ if full => self.cut = true,
-            _ => {
-                self.had.push((sequence, sequence));
-                self.had_ns.push((at_ns, at_ns));
-            }
+            _ => self.had.push((sequence, sequence)),
         }
     }
 
@@ -96,24 +91,20 @@ impl Merged {
         }
     }
 
-    /// Adds a number that has arrived; sorts its deliveries.
+    /// Adds a number that has arrived several times, for one recipient or for more; sorts its deliveries.
     fn add(&mut self, sequence: u64, deliveries: &mut [Delivery]) {
-        let Some(at_ns) = deliveries.iter().map(|delivery| delivery.1).min() else { return };
-        let mut recipients = 1;
-        if deliveries.len() > 1 {
-            deliveries.sort_unstable();
-            recipients = 1 + deliveries.windows(2).filter(|pair| pair[0].0 != pair[1].0).count() as u64;
-            for pair in deliveries.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
-                self.shared += 1;
-                if self.repeats.len() < REPEATS_MAX {
-                    let [(recipient, first_ns, _), (_, again_ns, _)] = [pair[0], pair[1]];
-                    self.repeats.push(Repeat { sequence, recipient, first_ns, again_ns });
-                }
+        deliveries.sort_unstable();
+        let others = deliveries.windows(2).filter(|pair| pair[0].0 != pair[1].0).count() as u64;
+        for pair in deliveries.windows(2).filter(|pair| pair[0].0 == pair[1].0) {
+            self.shared += 1;
+            if self.repeats.len() < REPEATS_MAX {
+                let [(recipient, first_ns), (_, again_ns)] = [pair[0], pair[1]];
+                self.repeats.push(Repeat { sequence, recipient, first_ns, again_ns });
             }
         }
-        self.push(sequence, at_ns);
-        if recipients > 1 {
-            self.push_several(sequence, recipients);
+        self.push(sequence);
+        if others > 0 {
+            self.push_several(sequence, others + 1);
         }
     }
 }
@@ -121,39 +112,53 @@ impl Merged {
 /// Puts the tables of all workers together.
 pub(crate) fn merge(ledgers: &[Ledger]) -> Merged {
     let mut merged = Merged::default();
+    let mut deliveries = Vec::new();
     for index in indexes(ledgers) {
         let first = index * NUMBERS as u64;
         let chunks = chunks_at(index, ledgers);
         let further = further_at(first, ledgers);
         for offset in 0..NUMBERS {
             let sequence = first + offset as u64;
-            let mut deliveries = Deliveries::default();
-            for (worker, chunk) in &chunks {
-                let recipient = chunk.recipient(offset);
-                if recipient != NOBODY {
-                    deliveries.push((recipient, chunk.arrived_ns(offset), *worker));
+            // Whoever is beside the tables has a place in the first of them, too.
+            match chunks.iter().filter(|chunk| chunk.recipient(offset) != NOBODY).count() {
+                0 => {}
+                1 if further.is_empty() => merged.push(sequence),
+                _ => {
+                    deliveries.clear();
+                    deliveries.extend(chunks.iter().filter_map(|chunk| delivery(chunk, offset)));
+                    deliveries.extend(further.get(&sequence).into_iter().flatten());
+                    merged.add(sequence, &mut deliveries);
                 }
             }
-            for delivery in further.get(&sequence).into_iter().flatten() {
-                deliveries.push(*delivery);
-            }
-            merged.add(sequence, deliveries.all());
         }
     }
     let pairs: usize = ledgers.iter().map(Ledger::pairs).sum();
     merged.distinct = pairs as u64 - merged.shared;
+    let arrived_ns = |sequence| arrived_ns(sequence, ledgers);
+    merged.had_ns = merged.had.iter().map(|range| (arrived_ns(range.0), arrived_ns(range.1))).collect();
     merged
+}
+
+/// When a number that has arrived did so for the first time.
+fn arrived_ns(sequence: u64, ledgers: &[Ledger]) -> u64 {
+    let (index, offset) = place(sequence);
+    let deliveries = chunks_at(index, ledgers).into_iter().filter_map(|chunk| delivery(chunk, offset));
+    deliveries.map(|delivery| delivery.1).min().unwrap_or(0)
+}
+
+fn delivery(chunk: &Chunk, offset: usize) -> Option<Delivery> {
+    let recipient = chunk.recipient(offset);
+    (recipient != NOBODY).then(|| (recipient, chunk.arrived_ns(offset)))
 }
 
 /// For each chunk that any worker has: its index and a bit per number, the lowest number in the lowest bit of
 /// the first byte.
 pub(crate) fn bitmaps(ledgers: &[Ledger]) -> impl Iterator<Item = (u64, Vec<u8>)> + '_ {
     indexes(ledgers).into_iter().map(|index| {
-        // Whoever is beside the tables has a place in the first of them, too.
         let chunks = chunks_at(index, ledgers);
         let mut bits = vec![0; NUMBERS / 8];
         for offset in 0..NUMBERS {
-            if chunks.iter().any(|(_, chunk)| chunk.recipient(offset) != NOBODY) {
+            if chunks.iter().any(|chunk| chunk.recipient(offset) != NOBODY) {
                 bits[offset / 8] |= 1 << (offset % 8);
             }
         }
@@ -161,51 +166,22 @@ pub(crate) fn bitmaps(ledgers: &[Ledger]) -> impl Iterator<Item = (u64, Vec<u8>)
     })
 }
 
-/// The deliveries of one number. Most numbers have one or two, which need no memory of their own.
-#[derive(Default)]
-struct Deliveries {
-    few: [Delivery; 4],
-    few_len: usize,
-    many: Vec<Delivery>,
-}
-
-impl Deliveries {
-    fn push(&mut self, delivery: Delivery) {
-        if self.many.is_empty() {
-            if let Some(place) = self.few.get_mut(self.few_len) {
-                *place = delivery;
-                self.few_len += 1;
-                return;
-            }
-            self.many.extend_from_slice(&self.few);
-        }
-        self.many.push(delivery);
-    }
-
-    fn all(&mut self) -> &mut [Delivery] {
-        if self.many.is_empty() { &mut self.few[..self.few_len] } else { &mut self.many }
-    }
-}
-
 fn indexes(ledgers: &[Ledger]) -> BTreeSet<u64> {
     ledgers.iter().flat_map(|ledger| &ledger.planes).flat_map(Plane::keys).copied().collect()
 }
 
-fn chunks_at(index: u64, ledgers: &[Ledger]) -> Vec<(usize, &Chunk)> {
-    let planes = ledgers
-        .iter()
-        .enumerate()
-        .flat_map(|(worker, ledger)| ledger.planes.iter().map(move |plane| (worker, plane)));
-    planes.filter_map(|(worker, plane)| Some((worker, plane.get(&index)?.as_ref()))).collect()
+fn chunks_at(index: u64, ledgers: &[Ledger]) -> Vec<&Chunk> {
+    let planes = ledgers.iter().flat_map(|ledger| &ledger.planes);
+    planes.filter_map(|plane| plane.get(&index)).map(AsRef::as_ref).collect()
 }
 
 /// What stands beside the tables for the chunk that begins with that number.
 fn further_at(first: u64, ledgers: &[Ledger]) -> BTreeMap<u64, Vec<Delivery>> {
     let numbers = (first, 0)..=(first + (NUMBERS as u64 - 1), u32::MAX);
     let mut further: BTreeMap<u64, Vec<Delivery>> = BTreeMap::new();
-    for (worker, ledger) in ledgers.iter().enumerate() {
+    for ledger in ledgers {
         for (&(sequence, recipient), &at_ns) in ledger.further.range(numbers.clone()) {
-            further.entry(sequence).or_default().push((recipient, at_ns, worker));
+            further.entry(sequence).or_default().push((recipient, at_ns));
         }
     }
     further
