@@ -257,7 +257,8 @@ impl Connection {
         self.flight.enter(Stage::InMessage, worker.second());
         self.in_flight = Some(InFlight { sequence, meant_ns: begun.meant_ns });
         self.together_ns = None;
-        worker.run.catalogue.compose(&mut self.message, sequence, self.number, begun.meant_ns);
+        let connection = worker.run.connection_name(self.number);
+        worker.run.catalogue.compose(&mut self.message, sequence, connection, begun.meant_ns);
         self.watch.written(begun.begun_ns);
         let next = self.begin(sequence, begun.meant_ns)?;
         let lost = self.carry_through(next).await;

@@ -132,6 +132,13 @@ impl Shared {
     pub(crate) fn connection_number(&self) -> u64 {
         self.connections.fetch_add(1, Ordering::Relaxed)
     }
+
+    /// What mail calls that connection: a number that no connection of another part of the run has, so that the
+    /// far end can tell in which order each of them sent.
+    pub(crate) fn connection_name(&self, number: u64) -> u64 {
+        let share = self.plan.share;
+        number.saturating_mul(share.of.max(1)).saturating_add(share.index)
+    }
 }
 
 /// Does what the plan says, and returns when no message is left to begin and none is in flight.

@@ -233,6 +233,8 @@ fn parts_of_a_run_and_several_recipients_are_audited_as_one() {
     let verdicts: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((output.status.code(), verdicts.as_array().unwrap().len()), (Some(0), 1), "{verdicts}");
     assert_eq!((&verdicts[0]["promised"], &verdicts[0]["delivered"]), (&json!(90), &json!(360)));
+    // Part after part, each over connections of its own.
+    assert_eq!(verdicts[0]["reordered"], 0);
     // Without one of the parts there is mail at the sink that the others did not send.
     let (verdict, code) = verdict(&files[0], &url(&server));
     assert_eq!((code, &verdict["never_sent"]["count"], &verdict["lost"]), (1, &json!(60), &json!(0)));

@@ -194,7 +194,8 @@ impl Line {
     async fn send(&mut self, injector: &Injector, sequence: u64, begun: Begun) -> Result<(), String> {
         let worker = Arc::clone(&self.worker);
         self.flight.enter(Stage::InMessage, worker.second());
-        worker.run.catalogue.compose(&mut self.message, sequence, self.number, begun.meant_ns);
+        let connection = worker.run.connection_name(self.number);
+        worker.run.catalogue.compose(&mut self.message, sequence, connection, begun.meant_ns);
         let request = inject(injector, injector.endpoint(self.number), &self.message);
         let request = request.map_err(|error| error.to_string())?;
         let response = self.sender.send_request(request).await.map_err(|error| kind(&error))?;
