@@ -32,6 +32,10 @@ pub struct Report {
     /// The part of the run that this process had: which sequence numbers its messages have.
     #[serde(default)]
     pub share: Share,
+    /// The parts that were put together, each with the messages it began; empty where one process sent all. Without
+    /// them nobody can tell which sequence numbers were sent: the parts do not begin equally many.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shares: Vec<crate::audit::Share>,
     /// Recipients of each message; null in reports of versions that knew one only.
     #[serde(default)]
     pub recipients_per_message: Option<PerMessage>,
@@ -195,6 +199,7 @@ impl Report {
             concurrency: plan.concurrency,
             rate_per_s: plan.schedule.rate_per_s(),
             share: plan.share,
+            shares: Vec::new(),
             recipients_per_message: Some(plan.recipients.per_message),
             message_count: plan.message_count.map(|count| plan.share.part(count)),
             sent: total.all.sent,

@@ -15,7 +15,7 @@ pub struct Share {
     pub index: u64,
     /// Parts altogether, at least 1.
     pub of: u64,
-    /// Messages begun; none means all that the report speaks of.
+    /// Messages begun; where a report is of one part only, it is what the report counts.
     #[serde(default)]
     pub begun: Option<u64>,
 }
@@ -70,7 +70,7 @@ pub struct Sent {
     /// The part of the run that this process had; none means all of it.
     #[serde(default)]
     pub share: Option<Share>,
-    /// The parts of a run whose reports were put together.
+    /// The parts of a run whose reports were put together; then `share` says nothing.
     #[serde(default)]
     pub shares: Vec<Share>,
 }
@@ -97,10 +97,7 @@ pub enum CombineError {
 impl Sent {
     /// The numbers of all messages begun.
     pub fn begun(&self) -> Ranges {
-        let all = self.begun_count();
-        let parts = self.share.iter().chain(&self.shares);
-        let ranges: Vec<(u64, u64)> = parts.flat_map(|part| numbers(*part, all)).collect();
-        if self.share.is_none() && self.shares.is_empty() { Ranges::first(all) } else { ranges.into() }
+        self.parts().flat_map(numbers).collect::<Vec<_>>().into()
     }
 
     fn begun_count(&self) -> u64 {
@@ -203,16 +200,16 @@ impl Sent {
     /// The parts with what was begun of each.
     fn parts(&self) -> impl Iterator<Item = Share> {
         let all = self.begun_count();
-        let whole = Share { index: 0, of: 1, begun: Some(all) };
-        let one = self.share.or_else(|| self.shares.is_empty().then_some(whole));
-        let one = one.map(|share| Share { begun: share.begun.or(Some(all)), ..share });
+        let whole = Share { index: 0, of: 1, begun: None };
+        let one = self.shares.is_empty().then(|| self.share.unwrap_or(whole));
+        let one = one.map(|share| Share { begun: Some(all), ..share });
         one.into_iter().chain(self.shares.clone())
     }
 }
 
 /// The numbers of one part, one range each where other parts lie between them.
-fn numbers(part: Share, all: u64) -> impl Iterator<Item = (u64, u64)> {
-    let (count, of) = (part.begun.unwrap_or(all), part.of.max(1));
+fn numbers(part: Share) -> impl Iterator<Item = (u64, u64)> {
+    let (count, of) = (part.begun.unwrap_or(0), part.of.max(1));
     let dense = (of == 1 && count > 0).then(|| (part.index, part.index.saturating_add(count - 1)));
     let apart = (0..if of == 1 { 0 } else { count })
         .map(move |step| part.index.saturating_add(step.saturating_mul(of)))
@@ -243,6 +240,13 @@ mod tests {
         assert_eq!((whole[0].sent, whole[0].begun()), (11, vec![(0, 10)].into()));
         let gap = Sent::combine(vec![part(0, 2, 3), part(1, 2, 1)]).unwrap();
         assert_eq!(gap[0].begun(), vec![(0, 2), (4, 4)].into());
+    }
+
+    #[test]
+    fn a_report_made_of_parts_has_the_numbers_of_each() {
+        let parts = [(0, 3), (1, 1)].map(|(index, begun)| Share { index, of: 2, begun: Some(begun) });
+        let whole = Sent { shares: parts.to_vec(), ..part(0, 1, 4) };
+        assert_eq!((whole.begun(), whole.parts_given()), (vec![(0, 2), (4, 4)].into(), None));
     }
 
     #[test]
