@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 
+use smtp::address::Path;
 use smtp::reply::Reply;
 use smtp::server::{Event, Session, Verb};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -262,23 +263,11 @@ impl Connection {
                     Flow::On
                 }
                 Event::Rcpt { to } => {
-                    self.recipients.push(fingerprint(to.local(), to.domain()));
-                    if let Some(faults) = &mut self.faults {
-                        faults.dialogue.note_recipient(to.local(), to.domain());
-                    }
-                    if let Some(recording) = &mut self.recording {
-                        recording.recipient(&to);
-                    }
+                    self.note_recipient(&to);
                     self.ask(Stage::Rcpt)
                 }
                 Event::Mail { from, .. } => {
-                    self.recipients.clear();
-                    if let Some(faults) = &mut self.faults {
-                        faults.dialogue.note_mail(from.local(), from.domain());
-                    }
-                    if let Some(recording) = &mut self.recording {
-                        recording.mail(&from);
-                    }
+                    self.note_sender(&from);
                     self.ask(Stage::Mail)
                 }
                 Event::BodyStart { .. } => {
@@ -319,6 +308,28 @@ impl Connection {
             if flow == Flow::Stop {
                 return taken;
             }
+        }
+    }
+
+    #[inline]
+    fn note_sender(&mut self, from: &Path<'_>) {
+        self.recipients.clear();
+        if let Some(faults) = &mut self.faults {
+            faults.dialogue.note_mail(from.local(), from.domain());
+        }
+        if let Some(recording) = &mut self.recording {
+            recording.mail(from);
+        }
+    }
+
+    #[inline]
+    fn note_recipient(&mut self, to: &Path<'_>) {
+        self.recipients.push(fingerprint(to.local(), to.domain()));
+        if let Some(faults) = &mut self.faults {
+            faults.dialogue.note_recipient(to.local(), to.domain());
+        }
+        if let Some(recording) = &mut self.recording {
+            recording.recipient(to);
         }
     }
 
