@@ -9,7 +9,7 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
@@ -84,6 +84,15 @@ impl Program {
         let child = command.stdin(Stdio::null()).process_group(0).spawn().unwrap();
         let group = Pid::from_child(&child);
         Self { child, group }
+    }
+
+    /// What it writes to its standard error, where that was asked for; once.
+    pub(crate) fn errors(&mut self) -> Option<ChildStderr> {
+        self.child.stderr.take()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process_group(self.group, signal).unwrap();
     }
 
     /// Waits until it takes connections.
