@@ -40,12 +40,35 @@ fn traffic_gen(folder: &Path, arguments: &[&str]) -> serde_json::Value {
     serde_json::from_slice(&std::fs::read(folder.join("run.json")).unwrap()).unwrap()
 }
 
+/// Each row of the spectrum against the values that Python found: milliseconds, quantile, how many are at or below.
+fn assert_spectrum(file: &Path, up_to: &serde_json::Value) {
+    let up_to: Vec<(u64, u64)> = serde_json::from_value(up_to.clone()).unwrap();
+    let text = std::fs::read_to_string(file).unwrap();
+    let rows: Vec<Vec<f64>> = text
+        .lines()
+        .map(|line| line.split_whitespace().map_while(|word| word.parse().ok()).collect())
+        .filter(|row: &Vec<f64>| row.len() >= 3)
+        .collect();
+    assert!(rows.len() > 30, "{text}");
+    for row in rows {
+        let value_us = (row[0] * 1000.0).round();
+        let at = up_to.iter().position(|(value, _)| *value as f64 == value_us);
+        let at = at.unwrap_or_else(|| panic!("Python knows no such value: {row:?}"));
+        assert_eq!(up_to[at].1 as f64, row[2], "{row:?}");
+        // The least value that so many do not exceed; where the rank is a whole number, the sum of the steps up to it
+        // may be a little more.
+        let rank = row[1] * MESSAGES as f64;
+        let below = if at == 0 { 0 } else { up_to[at - 1].1 };
+        assert!(up_to[at].1 as f64 >= rank - 1e-6 && below as f64 <= rank + 1e-6, "{row:?}, {below} below");
+    }
+}
+
 #[test]
-fn an_interval_log_has_the_same_percentiles_for_both() {
+fn both_files_have_the_same_percentiles_for_both() {
     let Some(python) = python() else { return };
     let folder = TempDir::new().unwrap();
     // A rate, so that latencies differ by more than the accuracy of a histogram.
-    let report = traffic_gen(folder.path(), &["--hdr", "run.hlog", "--rate", "4000/s"]);
+    let report = traffic_gen(folder.path(), &["--hdr", "run.hlog", "--hgrm", "run.hgrm", "--rate", "4000/s"]);
     let log = folder.path().join("run.hlog");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/read_histograms.py");
     let read =
@@ -53,17 +76,15 @@ fn an_interval_log_has_the_same_percentiles_for_both() {
     assert!(read.status.success(), "{}", said(&read));
     let theirs: serde_json::Value = serde_json::from_slice(&read.stdout).unwrap();
     let theirs = theirs.as_object().unwrap();
+    assert_spectrum(&folder.path().join("run.hgrm"), &theirs[""]["up_to"]);
     assert_eq!(theirs[""]["count"], MESSAGES);
     for (tag, theirs) in theirs {
         let ours = merge(&read_hlog_tagged(&log, Some(tag.as_str()).filter(|tag| !tag.is_empty())).unwrap());
         let at: Vec<u64> = PERCENTILES.iter().map(|(_, at)| ours.value_at_quantile(*at)).collect();
-        let figures = serde_json::json!({
-            "count": ours.len(),
-            "smallest": ours.min(),
-            "largest": ours.max(),
-            "at": at,
-        });
-        assert_eq!(theirs, &figures, "{tag}");
+        for (name, figure) in [("count", ours.len()), ("smallest", ours.min()), ("largest", ours.max())] {
+            assert_eq!(theirs[name], figure, "{tag}: {name}");
+        }
+        assert_eq!(theirs["at"], serde_json::json!(at), "{tag}");
     }
     // The report says the same of the run as a whole.
     for (name, at) in [("p50", 1), ("p90", 2), ("p99", 3), ("p99_9", 4), ("max", 5)] {

@@ -1,7 +1,7 @@
 """Reads an interval log with the Python package hdrhistogram, and prints what is in it as JSON.
 
-One object for each tag ("" for the intervals without one): values, smallest, largest, and the value at
-each percentile that is named behind the file.
+One object for each tag ("" for the intervals without one): values, smallest, largest, the value at each
+percentile that is named behind the file, and each value that occurs with how many are at or below it.
 """
 
 import json
@@ -24,6 +24,10 @@ print(json.dumps({
         "count": histogram.get_total_count(),
         "smallest": histogram.get_min_value(),
         "largest": histogram.get_max_value(),
+        "up_to": [
+            (histogram.get_highest_equivalent_value(value.value_iterated_to), value.total_count_to_this_value)
+            for value in histogram.get_recorded_iterator()
+        ],
         "at": [histogram.get_value_at_percentile(percentile) for percentile in percentiles],
     }
     for tag, histogram in merged.items()
