@@ -1,7 +1,7 @@
 //! The command `traffic-gen`: reads the flags, runs the load, shows progress, writes the reports.
 //!
-//! Exit codes: 0 all sent, 1 a message failed or is unknown or was never sent, 2 wrong flags or a host that
-//! may not be loaded, 99 a threshold was missed, 130 ended by a signal with the report written. Where a
+//! Exit codes: 0 all sent, 1 a message failed or is unknown or was never sent, or no highest rate was found,
+//! 2 wrong flags or a host that may not be loaded, 99 a threshold was missed, 130 ended by a signal with the report written. Where a
 //! threshold is about errors, it decides whether failed messages are a failure.
 
 #![expect(clippy::print_stdout, reason = "a command-line tool prints its summary on standard output")]
@@ -9,6 +9,7 @@
 mod flags;
 mod outputs;
 mod progress;
+mod search;
 mod serve;
 mod summary;
 mod tui;
@@ -29,7 +30,7 @@ use crate::outputs::Outputs;
 const MISSED: u8 = 99;
 
 /// Ended by a signal; what a shell says, too.
-const INTERRUPTED: u8 = 130;
+pub(crate) const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     let command = CommandLine::parse();
@@ -57,10 +58,14 @@ fn load(flags: &Flags) -> ExitCode {
     )
 }
 
-fn run(flags: &Flags, plan: Plan) -> Result<u8, String> {
+fn run(flags: &Flags, mut plan: Plan) -> Result<u8, String> {
     let control = Control::default();
     stop_on_signals(control.clone()).map_err(|error| format!("cannot catch signals: {error}"))?;
+    let goal = flags.search.goal(&mut plan);
     let mut outputs = Outputs::open(&flags.output, &plan, &control)?;
+    if let Some(goal) = goal {
+        return search::run(&plan, &goal, &control, outputs);
+    }
     let report = run_observed(plan, &control, &mut outputs);
     outputs.leave_screen();
     let thresholds = &flags.output.threshold;
@@ -76,7 +81,7 @@ fn exit_code(report: &Report, thresholds: &[Threshold], outcomes: &[Outcome]) ->
         INTERRUPTED
     } else if outcomes.iter().any(|outcome| !outcome.met) {
         MISSED
-    } else if errors_are_judged && report.sent > 0 && report.unsent() == 0 {
+    } else if errors_are_judged && report.sent > 0 && report.unsent() + report.connections_unfit == 0 {
         0
     } else {
         report.exit_code()

@@ -25,6 +25,12 @@ impl Progress {
         let _ = if self.terminal { write!(stderr(), "\r\x1b[K{line}") } else { writeln!(stderr(), "{line}") };
     }
 
+    /// Writes a line that stays.
+    pub(crate) fn say(&mut self, text: &str) {
+        let start = if self.terminal { "\r\x1b[K" } else { "" };
+        let _ = writeln!(stderr(), "{start}{text}");
+    }
+
     pub(crate) fn finish(self) {
         if self.terminal {
             let _ = writeln!(stderr());

@@ -201,6 +201,46 @@ fn a_missed_threshold_ends_with_99_and_says_which() {
 }
 
 #[test]
+fn a_search_that_is_interrupted_claims_nothing() {
+    let server = Server::start(|_| Answer::Accept);
+    let target = server.address.to_string();
+    let folder = tempdir().unwrap();
+    let report = folder.path().join("search.json");
+    let line =
+        ["--find-max", "--slo", "p99<250ms,errors<0.1%", "--rate", "50", "-c", "2", "--target", &target];
+    let mut child = traffic_gen(&line)
+        .arg("--json")
+        .arg(&report)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for_line(&mut child);
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert!(text(&output.stdout).contains("nothing is claimed"), "{}", text(&output.stdout));
+    let report = json(&report);
+    assert_eq!((&report["find_max"]["outcome"], &report["objectives"][0]), (&().into(), &"p99<250ms".into()));
+}
+
+#[test]
+fn a_search_needs_objectives_and_takes_nothing_that_is_about_one_run() {
+    for (line, word) in [
+        (&["--find-max"][..], "--slo"),
+        (&["--slo", "p99<1s"], "--find-max"),
+        (&["--find-max", "--slo", "p99<fast"], "condition"),
+        (&["--find-max", "--slo", "p99<1s", "--find-max-precision", "0"], "precision"),
+        (&["--find-max", "--slo", "p99<1s", "-n", "5"], "--message-count"),
+        (&["--find-max", "--slo", "p99<1s", "--threshold", "p99<1s"], "--threshold"),
+    ] {
+        let output = output(line);
+        assert_eq!(output.status.code(), Some(2), "{line:?}");
+        assert!(text(&output.stderr).contains(word), "{line:?}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
 fn a_report_that_cannot_be_written_is_known_before_mail_is_sent() {
     let server = Server::start(|_| Answer::Accept);
     let target = server.address.to_string();

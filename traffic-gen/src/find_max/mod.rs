@@ -56,7 +56,7 @@ pub struct Try {
     pub reached_per_s: f64,
     /// What came of it.
     pub verdict: Verdict,
-    /// Why it was not met; empty where it was.
+    /// Why it was not met, the objectives that were missed first; empty where it was.
     pub reasons: Vec<String>,
     /// Each objective.
     pub objectives: Vec<Outcome>,
@@ -164,7 +164,7 @@ fn judge(goal: &Goal, per_s: f64, purpose: Purpose, steadiness: Steadiness, repo
         if measured.length_s > 0.0 { measured.accepted as f64 / measured.length_s } else { 0.0 };
     let objectives: Vec<_> = goal.objectives.iter().map(|objective| objective.outcome(report)).collect();
     let missed = objectives.iter().filter(|outcome| !outcome.met);
-    let mut reasons: Vec<_> = missed.map(|outcome| format!("missed {}", outcome.threshold)).collect();
+    let mut reasons: Vec<_> = missed.map(|outcome| outcome.threshold.clone()).collect();
     if reached_per_s < per_s * REACHED_SHARE_MIN {
         reasons.push(format!("accepted {reached_per_s:.0} of {per_s:.0} a second"));
     }
@@ -180,7 +180,7 @@ fn judge(goal: &Goal, per_s: f64, purpose: Purpose, steadiness: Steadiness, repo
         reasons.extend(limits.map(|limit| format!("generator-limited: {limit}")));
         Verdict::GeneratorLimited
     };
-    let bad = measured.failed + measured.unknown;
+    let bad = measured.failed + measured.partial + measured.unknown;
     Try {
         rate_per_s: per_s,
         purpose,
@@ -214,5 +214,164 @@ impl Observer for Seconds {
                 p99_us: second.latency.value_at_quantile(0.99) as f64,
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use reports::latency::{new_histogram, record_ns};
+
+    use super::*;
+    use crate::phases::Phases;
+    use crate::report::Measured;
+    use crate::threshold;
+
+    /// A server with a capacity, and a generator with another; both in messages per second.
+    struct FakeRunner {
+        server_per_s: f64,
+        generator_per_s: f64,
+        /// Latency grows for that many runs, as in a queue that fills.
+        unsteady_runs: u32,
+        stopped_after: u32,
+        runs: Vec<(f64, Duration, String)>,
+        judged: Vec<Verdict>,
+    }
+
+    impl FakeRunner {
+        fn new(server_per_s: f64, generator_per_s: f64) -> Self {
+            Self {
+                server_per_s,
+                generator_per_s,
+                unsteady_runs: 0,
+                stopped_after: u32::MAX,
+                runs: Vec::new(),
+                judged: Vec::new(),
+            }
+        }
+
+        fn search(&mut self) -> FindMax {
+            let goal = Goal {
+                objectives: threshold::list("p99<250ms,errors<1%").unwrap(),
+                settings: Settings { first_per_s: 500.0, precision: 0.05 },
+                length: Duration::from_secs(10),
+            };
+            find_max(&Plan::messages(([127, 0, 0, 1], 1).into(), 1), &goal, self)
+        }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the rates of these tests are small")]
+    fn whole(messages: f64) -> u64 {
+        messages as u64
+    }
+
+    impl Runner for FakeRunner {
+        fn begin(&mut self, plan: &Plan, _: Purpose) {
+            assert_eq!((plan.message_count, plan.schedule.is_open()), (None, true));
+        }
+
+        fn run(&mut self, mut plan: Plan, watch: &mut dyn Observer) -> Report {
+            let (per_s, length) = (plan.schedule.rate_per_s().unwrap(), plan.duration.unwrap());
+            self.runs.push((per_s, length, plan.run_id.to_string()));
+            let unsteady = self.unsteady_runs > 0;
+            self.unsteady_runs = self.unsteady_runs.saturating_sub(1);
+            let latency_ms = |second: u64| match per_s <= self.server_per_s {
+                true if unsteady => 10 * (second + 1),
+                true => 5,
+                false => 1_000,
+            };
+            let (empty, phases, mut sent) = (new_histogram(), Phases::new(), 0);
+            for second in 0..length.as_secs() {
+                let mut latency = new_histogram();
+                record_ns(&mut latency, latency_ms(second) * 1_000_000);
+                sent += whole(per_s);
+                watch.second(&Second {
+                    offset: Duration::from_secs(second),
+                    length: Duration::from_secs(1),
+                    window: Window::Measured,
+                    latency: &latency,
+                    raw: &empty,
+                    lag: &empty,
+                    hiccup: &empty,
+                    phases: &phases,
+                    sent,
+                    failed: 0,
+                    partial: 0,
+                    unknown: 0,
+                    in_flight: 0,
+                    connections: 1,
+                    due: sent,
+                    cpu_cores: 0.0,
+                    reply_codes: &BTreeMap::new(),
+                    errors: &BTreeMap::new(),
+                });
+            }
+            plan.targets.clear();
+            let mut report = crate::run::run(plan);
+            record_ns(&mut report.latency, latency_ms(0) * 1_000_000);
+            let accepted = whole(per_s.min(self.server_per_s * 1.5) * length.as_secs_f64());
+            report.measured =
+                Measured { length_s: length.as_secs_f64(), sent: accepted, accepted, ..Measured::default() };
+            if per_s > self.generator_per_s {
+                report.generator_limited = vec!["no processor left".to_owned()];
+            }
+            report.interrupted = self.runs.len() > self.stopped_after as usize;
+            report
+        }
+
+        fn tried(&mut self, tried: &Try) {
+            self.judged.push(tried.verdict);
+        }
+    }
+
+    #[test]
+    fn the_maximum_is_found_confirmed_and_each_run_has_its_own_name() {
+        let mut runner = FakeRunner::new(5_000.0, 1e9);
+        let found = runner.search();
+        let Some(search::Outcome::Found { rate_per_s, .. }) = found.outcome else { panic!("{found:?}") };
+        assert!((4_750.0..=5_000.0).contains(&rate_per_s), "{rate_per_s}");
+        let verdicts: Vec<_> = found.confirmation().iter().map(|tried| tried.verdict).collect();
+        assert_eq!(verdicts, [Verdict::Met, Verdict::Met, Verdict::Missed]);
+        assert_eq!(found.confirmation()[2].reasons[0], "p99<250ms");
+        let names: std::collections::BTreeSet<_> = runner.runs.iter().map(|(.., name)| name).collect();
+        assert_eq!((names.len(), runner.judged.len()), (runner.runs.len(), found.tries.len()));
+    }
+
+    #[test]
+    fn a_limit_of_the_generator_is_never_called_the_servers() {
+        // Above 3,000 the generator cannot tell; its own trouble must not pass for the server's.
+        let mut runner = FakeRunner::new(3_000.0, 3_000.0);
+        let found = runner.search();
+        assert_eq!(
+            found.outcome,
+            Some(search::Outcome::GeneratorLimited { at_per_s: 4_000.0, met_per_s: Some(2_000.0) })
+        );
+        let last = found.tries.last().unwrap();
+        assert!(last.reasons.contains(&"generator-limited: no processor left".to_owned()), "{last:?}");
+    }
+
+    #[test]
+    fn a_try_that_is_not_steady_is_made_again_for_twice_as_long() {
+        let mut runner = FakeRunner { unsteady_runs: 1, ..FakeRunner::new(600.0, 1e9) };
+        runner.search();
+        let lengths: Vec<_> =
+            runner.runs.iter().take(3).map(|(per_s, length, _)| (*per_s, length.as_secs())).collect();
+        assert_eq!(lengths, [(500.0, 10), (500.0, 20), (1_000.0, 10)]);
+        assert_eq!(runner.judged[0], Verdict::Met);
+
+        let mut runner = FakeRunner { unsteady_runs: 2, ..FakeRunner::new(600.0, 1e9) };
+        let found = runner.search();
+        assert_eq!(
+            (found.tries[0].verdict, &found.tries[0].reasons[..]),
+            (Verdict::Missed, &["not steady".to_owned()][..])
+        );
+    }
+
+    #[test]
+    fn a_signal_ends_the_search_without_a_claim() {
+        let mut runner = FakeRunner { stopped_after: 2, ..FakeRunner::new(5_000.0, 1e9) };
+        let found = runner.search();
+        assert_eq!((found.outcome, found.tries.len(), runner.runs.len()), (None, 2, 3));
     }
 }

@@ -12,6 +12,7 @@ mod http;
 mod load;
 mod output;
 mod recipients;
+mod search;
 mod tls;
 mod transport;
 
@@ -24,6 +25,7 @@ use self::http::HttpFlags;
 use self::load::LoadFlags;
 pub(crate) use self::output::OutputFlags;
 use self::recipients::RecipientFlags;
+use self::search::SearchFlags;
 use self::transport::TransportFlags;
 
 const EXAMPLES: &str = "\
@@ -33,12 +35,13 @@ Examples:
   traffic-gen --target relay.lan:587 --concurrency 20000 --message-count 100000 --body-size 100000
   traffic-gen --rate 5000/s -d 5m --hdr run.hlog     open loop: latency from the intended time
   traffic-gen --rate 5k --threshold 'p99<50ms' --threshold 'errors<0.1%'    exit code 99 where one is missed
+  traffic-gen --find-max --slo 'p99<250ms,errors<0.1%'    the highest rate, confirmed at 80, 100 and 120 %
   traffic-gen --domain gmail.com:67.4 --domain aol.com:5 --json run.json
   traffic-gen --body-size lognormal:25k:1.2 --provider-mix --tenants 50 --campaigns 4
   traffic-gen --http --target http://127.0.0.1:8000 --http-batch-size 10
 
 Counts take k and m, sizes k, kb, KiB, MB and so on, times ms, s, m and h.
-Exit codes: 0 all sent, 1 a message failed, is unknown or was never sent, 2 usage,
+Exit codes: 0 all sent, 1 a message failed, is unknown or was never sent, or no rate was found, 2 usage,
 99 a threshold was missed, 130 ended by a signal (the report is still written).";
 
 /// Sends mail as fast as a server takes it, or at a constant rate, and counts what the server answered.
@@ -71,6 +74,8 @@ pub(crate) struct Flags {
     recipients: RecipientFlags,
     #[command(flatten, next_help_heading = "Injection over HTTP")]
     http: HttpFlags,
+    #[command(flatten, next_help_heading = "Highest rate")]
+    pub(crate) search: SearchFlags,
     #[command(flatten, next_help_heading = "Reports")]
     pub(crate) output: OutputFlags,
 }

@@ -96,6 +96,7 @@ pub(crate) struct Outputs {
     json: Option<Target>,
     prometheus: Option<Prometheus>,
     labels: BTreeMap<String, String>,
+    color: bool,
     timeline: Vec<Vec<Value>>,
     before: Option<Sample>,
     /// The first thing that went wrong on the way.
@@ -113,6 +114,7 @@ impl Outputs {
             hdr: begin(flags.hdr.as_deref(), |file| Hlog::new(file, plan, &labels))?,
             prometheus: flags.prometheus.map(|address| listen(address, &labels)).transpose()?,
             screen: screen(flags, plan, control)?,
+            color: flags.color(),
             labels,
             timeline: Vec::new(),
             before: None,
@@ -127,6 +129,31 @@ impl Outputs {
         }
     }
 
+    /// Another run begins: its seconds count from its own start.
+    pub(crate) fn begin(&mut self, facts: Facts) {
+        self.before = None;
+        if let Screen::Picture(picture) = &mut self.screen {
+            picture.begin(facts);
+        }
+    }
+
+    /// Says something that is worth a line of its own, unless a picture is shown or nothing is wanted.
+    pub(crate) fn say(&mut self, text: &str) {
+        if let Screen::Line(progress) = &mut self.screen {
+            progress.say(text);
+        }
+    }
+
+    /// Whether colours may be used.
+    pub(crate) fn has_color(&self) -> bool {
+        self.color
+    }
+
+    /// What the operator called the run.
+    pub(crate) fn take_labels(&mut self) -> BTreeMap<String, String> {
+        std::mem::take(&mut self.labels)
+    }
+
     /// Writes what is written at the end.
     pub(crate) fn finish(mut self, report: &Report, thresholds: &[Outcome]) -> Result<(), String> {
         self.leave_screen();
@@ -134,14 +161,14 @@ impl Outputs {
             columns: COLUMNS.iter().map(|(name, _)| *name).collect(),
             rows: std::mem::take(&mut self.timeline),
         };
-        let document = Document { report, labels: std::mem::take(&mut self.labels), thresholds, timeline };
+        let document = Document { report, labels: self.take_labels(), thresholds, timeline };
         let hgrm =
             self.hgrm.take().map_or(Ok(()), |hgrm| hgrm.write(|file| hgrm::write(file, &report.latency)));
         self.finish_with(&document).and(hgrm)
     }
 
     /// Writes the report, whatever its form.
-    fn finish_with(mut self, document: &impl Serialize) -> Result<(), String> {
+    pub(crate) fn finish_with(mut self, document: &impl Serialize) -> Result<(), String> {
         self.leave_screen();
         let json = self.json.take().map_or(Ok(()), |json| {
             json.write(|file| {
@@ -160,11 +187,6 @@ impl Outputs {
 impl Observer for Outputs {
     fn second(&mut self, second: &Second<'_>) {
         let sample = Sample::new(second, self.before.as_ref());
-        match &mut self.screen {
-            Screen::Picture(picture) => picture.show(&sample),
-            Screen::Line(progress) => progress.show(&sample),
-            Screen::Nothing => {}
-        }
         if let Some((path, csv)) = &mut self.csv
             && let Err(error) = csv.write(&sample)
         {
@@ -179,6 +201,11 @@ impl Observer for Outputs {
         }
         if let Some(prometheus) = &self.prometheus {
             prometheus.show(second, &sample);
+        }
+        match &mut self.screen {
+            Screen::Picture(picture) => picture.show(&sample),
+            Screen::Line(progress) => progress.show(&sample),
+            Screen::Nothing => {}
         }
         if self.json.is_some() && self.timeline.len() < TIMELINE_SECONDS_MAX {
             self.timeline.push(sample.values().collect());

@@ -70,6 +70,11 @@ impl Tui {
     pub(crate) fn show(&self, sample: &Sample) {
         self.shared.change(|picture| picture.add(sample));
     }
+
+    /// Another run begins in the same picture.
+    pub(crate) fn begin(&self, facts: Facts) {
+        self.shared.change(|picture| *picture = Picture { ending: picture.ending, ..Picture::new(facts) });
+    }
 }
 
 impl Drop for Tui {
