@@ -258,7 +258,8 @@ impl Connection {
         self.in_flight = Some(InFlight { sequence, meant_ns: begun.meant_ns });
         self.together_ns = None;
         let connection = worker.run.connection_name(self.number);
-        worker.run.catalogue.compose(&mut self.message, sequence, connection, begun.meant_ns);
+        let sent_ns = worker.run.wire_ns(begun.meant_ns);
+        worker.run.catalogue.compose(&mut self.message, sequence, connection, sent_ns);
         self.watch.written(begun.begun_ns);
         let next = self.begin(sequence, begun.meant_ns)?;
         let lost = self.carry_through(next).await;

@@ -76,6 +76,12 @@ impl Phases {
         NAMES.into_iter().zip(&self.histograms)
     }
 
+    /// The histogram of one step, to add what another machine has recorded; `None` where no step has that name.
+    pub fn get_mut(&mut self, name: &str) -> Option<&mut Histogram<u64>> {
+        let at = NAMES.iter().position(|known| *known == name)?;
+        self.histograms.get_mut(at)
+    }
+
     /// Adds the values of others.
     pub fn add(&mut self, other: &Self) {
         self.histograms.iter_mut().zip(&other.histograms).for_each(|(sum, part)| add(sum, part));

@@ -100,9 +100,10 @@ pub struct Report {
     pub thread_cores: Vec<f64>,
     /// Processors that it may use.
     pub cores: usize,
-    /// The first intended send, `CLOCK_MONOTONIC`; null where nothing was begun.
+    /// The first intended send, `CLOCK_MONOTONIC`, or the coordinator's `CLOCK_REALTIME` in a run of several
+    /// machines; null where nothing was begun.
     pub first_sent_ns: Option<u64>,
-    /// The last final reply, `CLOCK_MONOTONIC`; null where nothing was begun.
+    /// The last final reply, by the same clock; null where nothing was begun.
     pub last_reply_ns: Option<u64>,
     /// Messages sent in each second since the start of the run.
     pub per_second: Vec<u64>,

@@ -64,8 +64,17 @@ impl Control {
         self.stop.send_modify(|stop| *stop = if *stop == Stop::Not { Stop::Soon } else { Stop::Now });
     }
 
+    /// How often the end was asked for, up to 2: for whoever passes the wish on to other machines.
+    pub fn stops(&self) -> u8 {
+        match *self.stop.borrow() {
+            Stop::Not => 0,
+            Stop::Soon => 1,
+            Stop::Now => 2,
+        }
+    }
+
     pub(crate) fn is_stopped(&self) -> bool {
-        *self.stop.borrow() != Stop::Not
+        self.stops() > 0
     }
 }
 
@@ -82,6 +91,8 @@ pub(crate) struct Shared {
     /// When connections begin to be opened.
     pub(crate) begin_ns: u64,
     connections: AtomicU64,
+    /// What is added to `CLOCK_MONOTONIC` for what other hosts read; 0 where there are none.
+    wire_shift_ns: i64,
 }
 
 impl Shared {
@@ -91,11 +102,13 @@ impl Shared {
         let (catalogue, connector) = (catalogue(&plan)?, plan.connector()?);
         let injector = Injector::new(&plan, &catalogue).map_err(PlanError::Injection)?;
         let agreed_ns = plan.start_at_realtime_ns.map(|at_ns| agreed_ns(at_ns, plan.clock_offset_ns));
+        let wire_shift_ns = agreed_ns.map_or(0, |_| coordinator_shift_ns(plan.clock_offset_ns));
         Ok(Self {
             claims: Claims::new(plan.share, plan.message_count.unwrap_or(u64::MAX)),
             start: Start::new(plan.workers(), agreed_ns, plan.warm_up, plan.length()),
             begin_ns: now_ns(),
             connections: AtomicU64::new(0),
+            wire_shift_ns,
             catalogue,
             injector,
             connector,
@@ -127,6 +140,12 @@ impl Shared {
     pub(crate) fn target(&self, connection: u64) -> &Target {
         let at = connection % self.plan.targets.len() as u64;
         &self.plan.targets[usize::try_from(at).unwrap_or(0)]
+    }
+
+    /// A time as messages and reports say it: `CLOCK_MONOTONIC` on one host, and the coordinator's
+    /// `CLOCK_REALTIME` where several have parts of one run.
+    pub(crate) fn wire_ns(&self, ns: u64) -> u64 {
+        ns.saturating_add_signed(self.wire_shift_ns)
     }
 
     pub(crate) fn connection_number(&self) -> u64 {
@@ -170,7 +189,11 @@ pub fn run_observed(mut plan: Plan, control: &Control, observer: &mut dyn Observ
     let mut total = Tally::new();
     workers.iter().for_each(|worker| worker.tally(|tally| total.add(tally)));
     let gathered = watcher.finish(&total, control.is_stopped());
-    Report::new(&shared.plan, shared.catalogue.body_bytes_mean(), total, gathered)
+    let mut report = Report::new(&shared.plan, shared.catalogue.body_bytes_mean(), total, gathered);
+    for time_ns in [&mut report.first_sent_ns, &mut report.last_reply_ns].into_iter().flatten() {
+        *time_ns = shared.wire_ns(*time_ns);
+    }
+    report
 }
 
 /// An agreed time by this host's `CLOCK_MONOTONIC`. A time that is over means now.
@@ -179,6 +202,13 @@ fn agreed_ns(at_realtime_ns: u64, clock_offset_ns: i64) -> u64 {
     let agreed_ns = i128::from(at_realtime_ns) - i128::from(clock_offset_ns);
     let wait_ns = agreed_ns - i128::try_from(realtime_ns).unwrap_or(i128::MAX);
     now_ns().saturating_add(u64::try_from(wait_ns.max(0)).unwrap_or(u64::MAX))
+}
+
+/// What the coordinator's `CLOCK_REALTIME` shows less what this host's `CLOCK_MONOTONIC` does.
+fn coordinator_shift_ns(clock_offset_ns: i64) -> i64 {
+    let realtime_ns = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |elapsed| elapsed.as_nanos());
+    let realtime_ns = i64::try_from(realtime_ns).unwrap_or(i64::MAX);
+    realtime_ns.saturating_add(clock_offset_ns).saturating_sub_unsigned(now_ns())
 }
 
 fn catalogue(plan: &Plan) -> Result<Catalogue, ContentError> {

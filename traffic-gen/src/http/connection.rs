@@ -195,7 +195,8 @@ impl Line {
         let worker = Arc::clone(&self.worker);
         self.flight.enter(Stage::InMessage, worker.second());
         let connection = worker.run.connection_name(self.number);
-        worker.run.catalogue.compose(&mut self.message, sequence, connection, begun.meant_ns);
+        let sent_ns = worker.run.wire_ns(begun.meant_ns);
+        worker.run.catalogue.compose(&mut self.message, sequence, connection, sent_ns);
         let request = inject(injector, injector.endpoint(self.number), &self.message);
         let request = request.map_err(|error| error.to_string())?;
         let response = self.sender.send_request(request).await.map_err(|error| kind(&error))?;
