@@ -6,6 +6,7 @@
 
 #![expect(clippy::print_stdout, reason = "a command-line tool prints its summary on standard output")]
 
+mod agents;
 mod flags;
 mod outputs;
 mod progress;
@@ -19,12 +20,16 @@ use std::process::ExitCode;
 use std::thread;
 
 use clap::Parser;
+use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use traffic_gen::threshold::{Outcome, Threshold};
-use traffic_gen::{Control, Plan, Report, run_observed};
+use traffic_gen::{Control, Plan, Report};
 
+use crate::agents::Senders;
+use crate::agents::fleet::FleetReport;
 use crate::flags::{CommandLine, Flags, Task};
 use crate::outputs::Outputs;
+use crate::tui::picture::Facts;
 
 /// A threshold was missed; what k6 says, too.
 const MISSED: u8 = 99;
@@ -35,6 +40,7 @@ pub(crate) const INTERRUPTED: u8 = 130;
 fn main() -> ExitCode {
     let command = CommandLine::parse();
     match command.task {
+        Some(Task::Agent(flags)) => flags.run(),
         Some(Task::Audit(flags)) => flags.run(),
         None => load(&command.run),
     }
@@ -42,14 +48,15 @@ fn main() -> ExitCode {
 
 /// One run, as the flags describe it.
 fn load(flags: &Flags) -> ExitCode {
-    let plan = match flags.plan() {
-        Ok(plan) => plan,
+    let prepared = flags.plan().and_then(|plan| Ok((plan, flags.fleet.senders()?)));
+    let (plan, senders) = match prepared {
+        Ok(prepared) => prepared,
         Err(refusal) => {
             eprintln!("traffic-gen: {}", refusal.text);
             return ExitCode::from(refusal.exit_code);
         }
     };
-    run(flags, plan).map_or_else(
+    run(flags, plan, &senders).map_or_else(
         |error| {
             eprintln!("traffic-gen: {error}");
             ExitCode::FAILURE
@@ -58,21 +65,24 @@ fn load(flags: &Flags) -> ExitCode {
     )
 }
 
-fn run(flags: &Flags, mut plan: Plan) -> Result<u8, String> {
+fn run(flags: &Flags, mut plan: Plan, senders: &Senders) -> Result<u8, String> {
     let control = Control::default();
     stop_on_signals(control.clone()).map_err(|error| format!("cannot catch signals: {error}"))?;
     let goal = flags.search.goal(&mut plan);
-    let mut outputs = Outputs::open(&flags.output, &plan, &control)?;
+    let mut outputs = Outputs::open(&flags.output, Facts::of(&plan, senders.cores()), &plan, &control)?;
     if let Some(goal) = goal {
-        return search::run(&plan, &goal, &control, outputs);
+        return search::run(&plan, &goal, senders, &control, outputs);
     }
-    let report = run_observed(plan, &control, &mut outputs);
+    let FleetReport { report, parts } = senders.run(plan, &control, &mut outputs)?;
     outputs.leave_screen();
     let thresholds = &flags.output.threshold;
     let outcomes: Vec<_> = thresholds.iter().map(|threshold| threshold.outcome(&report)).collect();
-    print!("{}{}", summary::text(&report), summary::thresholds(&outcomes));
-    outputs.finish(&report, &outcomes)?;
-    Ok(exit_code(&report, thresholds, &outcomes))
+    let text = [summary::text(&report), summary::parts(&parts), summary::thresholds(&outcomes)];
+    print!("{}", text.concat());
+    outputs.finish(&report, &parts, &outcomes)?;
+    let code = exit_code(&report, thresholds, &outcomes);
+    // What a lost agent did is not known, so that the run did not end well, whatever the others say.
+    Ok(if parts.iter().any(|part| part.lost.is_some()) { code.max(1) } else { code })
 }
 
 fn exit_code(report: &Report, thresholds: &[Threshold], outcomes: &[Outcome]) -> u8 {
@@ -90,19 +100,38 @@ fn exit_code(report: &Report, thresholds: &[Threshold], outcomes: &[Outcome]) ->
 
 /// The first signal ends the run, the second does not wait for replies.
 fn stop_on_signals(control: Control) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let (mut terminate, mut interrupt): (Signal, Signal) = {
-        let _entered = runtime.enter();
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+    let mut signals = Signals::catch()?;
+    let wait = move || loop {
+        signals.wait();
+        control.stop();
     };
-    let wait = async move {
-        loop {
+    thread::Builder::new().name("signals".to_owned()).spawn(wait).map(drop)
+}
+
+/// SIGINT and SIGTERM, which both ask for the end.
+pub(crate) struct Signals {
+    runtime: Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    pub(crate) fn catch() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+        let (terminate, interrupt) = {
+            let _entered = runtime.enter();
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+        };
+        Ok(Self { runtime, terminate, interrupt })
+    }
+
+    /// Returns when one of them comes.
+    pub(crate) fn wait(&mut self) {
+        self.runtime.block_on(async {
             tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
             }
-            control.stop();
-        }
-    };
-    thread::Builder::new().name("signals".to_owned()).spawn(move || runtime.block_on(wait)).map(drop)
+        });
+    }
 }

@@ -8,17 +8,26 @@ use std::fmt::Write;
 use serde::Serialize;
 use traffic_gen::find_max::search::{Outcome, Purpose, Verdict};
 use traffic_gen::find_max::{FindMax, Goal, Runner, Try, find_max};
-use traffic_gen::{Control, Observer, Plan, Report, Second, run_observed};
+use traffic_gen::{Control, Observer, Plan, Report, Second};
 
 use crate::INTERRUPTED;
+use crate::agents::Senders;
+use crate::agents::fleet::{FleetReport, nothing};
 use crate::outputs::Outputs;
 use crate::summary::{grouped, latency};
 use crate::tui::picture::Facts;
 
 /// Looks, prints what was found, writes the report, and returns the exit code.
-pub(crate) fn run(plan: &Plan, goal: &Goal, control: &Control, mut outputs: Outputs) -> Result<u8, String> {
-    let mut stage = Stage { outputs: &mut outputs, control, tries: 0 };
+pub(crate) fn run(
+    plan: &Plan,
+    goal: &Goal,
+    senders: &Senders,
+    control: &Control,
+    mut outputs: Outputs,
+) -> Result<u8, String> {
+    let mut stage = Stage { outputs: &mut outputs, senders, control, tries: 0, broken: None };
     let found = find_max(plan, goal, &mut stage);
+    let broken = stage.broken;
     outputs.leave_screen();
     print!("{}", text(plan, goal, &found));
     let code = match found.outcome {
@@ -32,7 +41,7 @@ pub(crate) fn run(plan: &Plan, goal: &Goal, control: &Control, mut outputs: Outp
     let document =
         Document { target, objectives, precision, labels: outputs.take_labels(), find_max: &found };
     outputs.finish_with(&document)?;
-    Ok(code)
+    broken.map_or(Ok(code), Err)
 }
 
 /// The JSON report of a search.
@@ -48,20 +57,36 @@ struct Document<'a> {
 /// Runs the tries where everybody can see them.
 struct Stage<'a> {
     outputs: &'a mut Outputs,
+    senders: &'a Senders,
     control: &'a Control,
     tries: u32,
+    /// Why a try could not be made, or was not worth anything.
+    broken: Option<String>,
 }
 
 impl Runner for Stage<'_> {
     fn begin(&mut self, plan: &Plan, purpose: Purpose) {
         self.tries += 1;
-        let mut facts = Facts::of(plan, self.outputs.has_color());
+        let mut facts = Facts::of(plan, self.senders.cores());
         facts.load = format!("try {} ({}): {}", self.tries, purpose_text(purpose), facts.load);
         self.outputs.begin(facts);
     }
 
     fn run(&mut self, plan: Plan, watch: &mut dyn Observer) -> Report {
-        run_observed(plan, self.control, &mut Both(self.outputs, watch))
+        let nothing = || Report { interrupted: true, ..nothing(&plan) };
+        match self.senders.run(plan.clone(), self.control, &mut Both(self.outputs, watch)) {
+            Ok(FleetReport { report, parts }) => match parts.into_iter().find_map(|part| part.lost) {
+                Some(why) => {
+                    self.broken = Some(format!("an agent was lost: {why}"));
+                    nothing()
+                }
+                None => report,
+            },
+            Err(error) => {
+                self.broken = Some(error);
+                nothing()
+            }
+        }
     }
 
     fn tried(&mut self, tried: &Try) {

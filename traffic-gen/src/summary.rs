@@ -6,6 +6,8 @@ use hdrhistogram::Histogram;
 use traffic_gen::Report;
 use traffic_gen::threshold::Outcome;
 
+use crate::agents::merge::Part;
+
 /// Quantiles of the latency table, with their names.
 const QUANTILES: [(&str, f64); 8] = [
     ("p50", 0.5),
@@ -97,6 +99,22 @@ fn phases(report: &Report, lines: &mut Lines) {
         lines.add(name, &format!("{phase:<10} p50 {p50:>8}  p99 {p99:>8}  max {max:>8}"));
         name = "";
     }
+}
+
+/// The agents and their parts, one a line; nothing where there is none.
+pub(crate) fn parts(parts: &[Part]) -> String {
+    let mut lines = Lines::default();
+    for part in parts {
+        let (offset_us, uncertainty_us) =
+            (part.clock.offset_ns as f64 / 1e3, part.clock.uncertainty_ns as f64 / 1e3);
+        let did = match &part.lost {
+            Some(why) => format!("LOST with {} messages begun: {why}", grouped(part.unknown as f64)),
+            None => format!("sent {}", grouped(part.sent as f64)),
+        };
+        let clock = format!("clock off by {offset_us:.0} us, give or take {uncertainty_us:.0}");
+        lines.add("agent", &format!("{}  {did}  ({clock})", part.address));
+    }
+    lines.0
 }
 
 /// The table of thresholds, one a line; nothing where there is none.

@@ -5,6 +5,7 @@
 //! help, and writes its part of the plan. What is not a run is a subcommand with flags of its own; a run's
 //! flags before it are refused.
 
+mod agents;
 mod audit;
 mod auth;
 mod content;
@@ -19,6 +20,7 @@ mod transport;
 use clap::{Args, Parser, Subcommand};
 use traffic_gen::{Plan, TargetError};
 
+use self::agents::{AgentFlags, FleetFlags};
 use self::audit::AuditFlags;
 use self::content::ContentFlags;
 use self::http::HttpFlags;
@@ -58,6 +60,7 @@ pub(crate) struct CommandLine {
 /// What the command does beside runs.
 #[derive(Subcommand)]
 pub(crate) enum Task {
+    Agent(AgentFlags),
     Audit(AuditFlags),
 }
 
@@ -76,6 +79,8 @@ pub(crate) struct Flags {
     http: HttpFlags,
     #[command(flatten, next_help_heading = "Highest rate")]
     pub(crate) search: SearchFlags,
+    #[command(flatten, next_help_heading = "Many machines")]
+    pub(crate) fleet: FleetFlags,
     #[command(flatten, next_help_heading = "Reports")]
     pub(crate) output: OutputFlags,
 }

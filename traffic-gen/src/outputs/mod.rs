@@ -24,6 +24,7 @@ use self::csv::Csv;
 use self::hlog::Hlog;
 use self::prometheus::Prometheus;
 use self::sample::{COLUMNS, Sample, Value};
+use crate::agents::merge::Part;
 use crate::flags::OutputFlags;
 use crate::progress::Progress;
 use crate::tui::Tui;
@@ -96,7 +97,6 @@ pub(crate) struct Outputs {
     json: Option<Target>,
     prometheus: Option<Prometheus>,
     labels: BTreeMap<String, String>,
-    color: bool,
     timeline: Vec<Vec<Value>>,
     before: Option<Sample>,
     /// The first thing that went wrong on the way.
@@ -105,7 +105,12 @@ pub(crate) struct Outputs {
 
 impl Outputs {
     /// Opens all files and listens, then takes the screen.
-    pub(crate) fn open(flags: &OutputFlags, plan: &Plan, control: &Control) -> Result<Self, String> {
+    pub(crate) fn open(
+        flags: &OutputFlags,
+        facts: Facts,
+        plan: &Plan,
+        control: &Control,
+    ) -> Result<Self, String> {
         let labels = flags.labels();
         Ok(Self {
             json: create(flags.json.as_deref())?,
@@ -113,8 +118,7 @@ impl Outputs {
             csv: begin(flags.csv.as_deref(), Csv::new)?,
             hdr: begin(flags.hdr.as_deref(), |file| Hlog::new(file, plan, &labels))?,
             prometheus: flags.prometheus.map(|address| listen(address, &labels)).transpose()?,
-            screen: screen(flags, plan, control)?,
-            color: flags.color(),
+            screen: screen(flags, facts, control)?,
             labels,
             timeline: Vec::new(),
             before: None,
@@ -144,24 +148,24 @@ impl Outputs {
         }
     }
 
-    /// Whether colours may be used.
-    pub(crate) fn has_color(&self) -> bool {
-        self.color
-    }
-
     /// What the operator called the run.
     pub(crate) fn take_labels(&mut self) -> BTreeMap<String, String> {
         std::mem::take(&mut self.labels)
     }
 
     /// Writes what is written at the end.
-    pub(crate) fn finish(mut self, report: &Report, thresholds: &[Outcome]) -> Result<(), String> {
+    pub(crate) fn finish(
+        mut self,
+        report: &Report,
+        agents: &[Part],
+        thresholds: &[Outcome],
+    ) -> Result<(), String> {
         self.leave_screen();
         let timeline = Timeline {
             columns: COLUMNS.iter().map(|(name, _)| *name).collect(),
             rows: std::mem::take(&mut self.timeline),
         };
-        let document = Document { report, labels: self.take_labels(), thresholds, timeline };
+        let document = Document { report, labels: self.take_labels(), agents, thresholds, timeline };
         let hgrm =
             self.hgrm.take().map_or(Ok(()), |hgrm| hgrm.write(|file| hgrm::write(file, &report.latency)));
         self.finish_with(&document).and(hgrm)
@@ -215,14 +219,14 @@ impl Observer for Outputs {
 }
 
 /// The picture where it was asked for or can be, else the line, unless nothing is wanted.
-fn screen(flags: &OutputFlags, plan: &Plan, control: &Control) -> Result<Screen, String> {
+fn screen(flags: &OutputFlags, facts: Facts, control: &Control) -> Result<Screen, String> {
     if flags.quiet {
         return Ok(Screen::Nothing);
     }
     let obstacle = obstacle();
     match obstacle {
         Some(obstacle) if flags.tui => Err(format!("no live picture: {obstacle}")),
-        None if !flags.no_tui => match Tui::start(Facts::of(plan, flags.color()), control.clone()) {
+        None if !flags.no_tui => match Tui::start(facts, flags.color(), control.clone()) {
             Ok(tui) => Ok(Screen::Picture(tui)),
             Err(error) if flags.tui => Err(format!("no live picture: {error}")),
             Err(_) => Ok(Screen::Line(Progress::new())),
@@ -237,6 +241,8 @@ struct Document<'a> {
     #[serde(flatten)]
     report: &'a Report,
     labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "<[Part]>::is_empty")]
+    agents: &'a [Part],
     thresholds: &'a [Outcome],
     timeline: Timeline,
 }

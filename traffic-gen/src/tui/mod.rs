@@ -48,9 +48,9 @@ impl Shared {
 
 impl Tui {
     /// Takes the terminal. `control` is how keys end the run.
-    pub(crate) fn start(facts: Facts, control: Control) -> io::Result<Self> {
+    pub(crate) fn start(facts: Facts, color: bool, control: Control) -> io::Result<Self> {
         let shared = Arc::new(Shared {
-            picture: Mutex::new(Picture::new(facts)),
+            picture: Mutex::new(Picture::new(facts, color)),
             changed: AtomicBool::new(true),
             over: AtomicBool::new(false),
         });
@@ -73,7 +73,9 @@ impl Tui {
 
     /// Another run begins in the same picture.
     pub(crate) fn begin(&self, facts: Facts) {
-        self.shared.change(|picture| *picture = Picture { ending: picture.ending, ..Picture::new(facts) });
+        self.shared.change(|picture| {
+            *picture = Picture { ending: picture.ending, ..Picture::new(facts, picture.color) };
+        });
     }
 }
 

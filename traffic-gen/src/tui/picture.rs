@@ -3,7 +3,6 @@
 //! It keeps the last [`SECONDS_MAX`] seconds as a few numbers each and forgets older ones.
 
 use std::collections::VecDeque;
-use std::thread::available_parallelism;
 use std::time::Duration;
 
 use traffic_gen::{Plan, Schedule};
@@ -34,13 +33,11 @@ pub(crate) struct Facts {
     pub(crate) has_schedule: bool,
     /// Processors that the generator may use.
     pub(crate) cores: usize,
-    /// Whether colours may be used.
-    pub(crate) color: bool,
 }
 
 impl Facts {
     /// What a plan says.
-    pub(crate) fn of(plan: &Plan, color: bool) -> Self {
+    pub(crate) fn of(plan: &Plan, cores: usize) -> Self {
         let names: Vec<_> = plan.targets.iter().map(|target| &target.name[..]).collect();
         let connections = grouped(plan.concurrency as f64);
         let load = match (&plan.schedule, plan.schedule.rate_per_s()) {
@@ -54,8 +51,7 @@ impl Facts {
             load,
             length: plan.length(),
             has_schedule: plan.schedule.is_open(),
-            cores: available_parallelism().map_or(1, usize::from),
-            color,
+            cores,
         }
     }
 }
@@ -85,14 +81,16 @@ pub(crate) enum Ending {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Picture {
     pub(crate) facts: Facts,
+    /// Whether colours may be used.
+    pub(crate) color: bool,
     pub(crate) points: VecDeque<Point>,
     pub(crate) last: Option<Sample>,
     pub(crate) ending: Ending,
 }
 
 impl Picture {
-    pub(crate) fn new(facts: Facts) -> Self {
-        Self { facts, ..Self::default() }
+    pub(crate) fn new(facts: Facts, color: bool) -> Self {
+        Self { facts, color, ..Self::default() }
     }
 
     /// One more second.

@@ -46,7 +46,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, picture: &Picture) {
 
 /// A style that says the same with and without colours.
 pub(crate) fn style(picture: &Picture, color: Color, modifier: Modifier) -> Style {
-    if picture.facts.color { Style::new().fg(color) } else { Style::new().add_modifier(modifier) }
+    if picture.color { Style::new().fg(color) } else { Style::new().add_modifier(modifier) }
 }
 
 fn draw_head(frame: &mut Frame<'_>, area: Rect, picture: &Picture) {
@@ -190,15 +190,15 @@ mod tests {
     use super::*;
 
     fn picture(change: impl Fn(u32, &mut Sample)) -> Picture {
-        let mut picture = Picture::new(Facts {
+        let facts = Facts {
             run: "nightly".to_owned(),
             target: "127.0.0.1:2026".to_owned(),
             load: "5,000/s over 64 connections".to_owned(),
             length: Some(Duration::from_secs(60)),
             has_schedule: true,
             cores: 2,
-            color: false,
-        });
+        };
+        let mut picture = Picture::new(facts, false);
         for second in 0..30 {
             let mut sample = Sample { due_per_s: 5_000.0, due: 15_000, ..Sample::example() };
             sample.offset_s = f64::from(second);
