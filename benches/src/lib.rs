@@ -9,6 +9,7 @@ pub mod crash;
 pub mod suite;
 pub mod traffic;
 
+pub mod pair;
 pub mod writers;
 
 pub mod floor;
@@ -17,6 +18,7 @@ pub mod verdict;
 
 pub mod allocator;
 pub mod error;
+pub mod figures;
 pub mod processes;
 pub mod progress;
 pub mod promise;

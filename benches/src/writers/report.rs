@@ -9,10 +9,11 @@ use reports::machine::Machine;
 use reports::software::Software;
 use serde::Serialize;
 
-use super::limits::{self, Bound, Limit, Spread, limits};
+use super::limits::{self, Limit, Spread, limits};
 use super::plan::{Contender, Plan};
 use super::run::{Cell, Measured};
 use crate::error::{During, Result};
+use crate::figures::{bound_label, dash, heading, plain, short, verdict};
 use crate::size::size_label;
 
 /// Everything that was found out, ready to be written.
@@ -86,31 +87,9 @@ impl<'m> Report<'m> {
     }
 
     fn head(&self) -> String {
-        let Machine { cpu, memory, disk, system, .. } = &self.machine;
-        let word = |value: &Option<String>| value.clone().unwrap_or_else(|| "unknown".into());
-        let number = |value: Option<f64>| value.map_or_else(|| "?".into(), |value| value.to_string());
-        let gibibytes = memory.total_bytes.map(|bytes| (bytes as f64 / f64::from(1 << 30)).round());
-        let disk = disk.as_ref();
-        let below =
-            disk.and_then(|disk| disk.device.clone()).or_else(|| disk.and_then(|disk| disk.source.clone()));
-        let changed = if self.software.git_dirty == Some(true) { ", with changes" } else { "" };
-        format!(
-            "{} rounds of {} s for each cell, {}, commit {}{changed}, profile {}.\n\
-             {} ({} processors), {} GiB of memory, Linux {}, {} on {}.\n\
-             Command: `{}`\n",
-            self.rounds,
-            self.seconds,
-            self.started_utc,
-            word(&self.software.git_commit),
-            word(&self.software.profile),
-            word(&cpu.model),
-            number(cpu.usable),
-            number(gibibytes),
-            word(&system.kernel),
-            word(&disk.and_then(|disk| disk.filesystem.clone())),
-            word(&below),
-            self.command,
-        )
+        let what =
+            format!("{} rounds of {} s for each cell, {}", self.rounds, self.seconds, self.started_utc);
+        heading(&what, &self.machine, &self.software, &self.command)
     }
 
     fn table(&self, body_bytes: u64) -> String {
@@ -146,12 +125,8 @@ impl<'m> Report<'m> {
             "---|".repeat(subjects.len())
         );
         for Limit { what, bound, measured } in &self.limits {
-            let expected = match bound {
-                Bound::AtLeast(value) => format!("at least {}", plain(*value)),
-                Bound::AtMost(value) => format!("at most {}", plain(*value)),
-            };
             let told: Vec<String> = measured.iter().map(|measured| verdict(*bound, *measured)).collect();
-            text.push_str(&format!("| {what} | {expected} | {} |\n", told.join(" | ")));
+            text.push_str(&format!("| {what} | {} | {} |\n", bound_label(*bound), told.join(" | ")));
         }
         text
     }
@@ -179,32 +154,6 @@ fn line((writers, contender): (usize, Contender), rounds: &[&Cell]) -> String {
         told(&|cell| cell.writer_cpu_us_per_append),
         told(&|cell| cell.appends_per_batch),
     )
-}
-
-fn verdict(bound: Bound, measured: Option<Spread>) -> String {
-    measured.map_or_else(dash, |measured| {
-        let word = if bound.is_reached(measured) { "reached" } else { "not reached" };
-        let Spread { median, min, max } = measured;
-        format!("{} ({} to {}), {word}", plain(median), plain(min), plain(max))
-    })
-}
-
-fn dash() -> String {
-    "-".into()
-}
-
-/// Three significant digits or all before the point.
-fn plain(value: f64) -> String {
-    match value {
-        _ if value >= 100.0 => format!("{value:.0}"),
-        _ if value >= 10.0 => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
-    }
-}
-
-/// `139k`, `25.1k`, `950`.
-fn short(value: f64) -> String {
-    if value >= 10_000.0 { format!("{}k", plain(value / 1000.0)) } else { format!("{value:.0}") }
 }
 
 #[cfg(test)]

@@ -33,7 +33,10 @@ fn random_text_is_counted_to_the_message() {
         std::fs::write(&users, "one@sink.test\ntwo@sink.test\n").unwrap();
         let sink = Sink::start(sink_options);
         let mut command = Command::new(postal);
+        // It leaves a log where it is started.
+        let left = TempDir::new().unwrap();
         command
+            .current_dir(&left)
             // At least 1 KB: an empty body of postal's is a NUL, behind which the final dot is none.
             .args(["-M", "1", "-m", "4", "-t", "4", "-c", "5", "-r", "6000", "-z"])
             .arg(folder.path().join("log"))
