@@ -1,12 +1,11 @@
 //! `swaks`, which speaks every dialect: in the clear and through TLS, as somebody and as nobody, SMTP and LMTP.
 
-use std::path::Path;
 use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
 use crate::Sink;
-use crate::program::{find, output, said};
+use crate::program::{certificate, find, output, said};
 
 fn swaks(address: std::net::SocketAddr, options: &[&str]) -> Option<Output> {
     let mut command = Command::new(find("swaks")?);
@@ -75,26 +74,13 @@ fn through_tls_begun_either_way() {
     assert_eq!(sink.accepted(), 4);
 }
 
-/// A certificate for 127.0.0.1 that vouches for itself, and its key.
-fn certificate(folder: &Path) -> bool {
-    let Some(openssl) = find("openssl") else { return false };
-    let mut command = Command::new(openssl);
-    command.current_dir(folder).args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]);
-    command.args(["-subj", "/CN=sink.test", "-addext", "subjectAltName=DNS:sink.test,IP:127.0.0.1"]);
-    command.args(["-keyout", "key.pem", "-out", "certificate.pem"]);
-    let made = output(&mut command);
-    assert!(made.status.success(), "{}", said(&made));
-    true
-}
-
 #[test]
 fn through_tls_with_a_certificate_that_is_trusted() {
     let folder = TempDir::new().unwrap();
-    if !tls() || !certificate(folder.path()) {
+    if !tls() {
         return;
     }
-    let file = |name: &str| folder.path().join(name).display().to_string();
-    let (certificate, key) = (file("certificate.pem"), file("key.pem"));
+    let Some((certificate, key)) = certificate(folder.path()) else { return };
     let sink = Sink::start(&["--starttls", "--cert", &certificate, "--key", &key]);
     let Some(run) = swaks(sink.smtp, &["--tls", "--tls-verify", "--tls-ca-path", &certificate]) else {
         return;

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
-use traffic_gen::{ContentPlan, Plan, Report, run};
+use traffic_gen::{ContentPlan, Plan, Report, Target, Tls, Verify, run};
 
-use crate::program::{Program, find, free_address, output, root, said, until};
+use crate::program::{Program, certificate, find, free_address, output, root, said, until};
 
 /// Where Debian keeps the servers behind the commands.
 const DAEMONS: &str = "/usr/lib/postfix/sbin";
@@ -17,6 +17,8 @@ const MESSAGES: u64 = 100;
 
 struct Postfix {
     address: SocketAddr,
+    /// Where TLS comes before the banner, if it is configured.
+    smtps: SocketAddr,
     log: PathBuf,
     // The order matters: Postfix ends before its files go.
     _program: Program,
@@ -36,8 +38,8 @@ impl Postfix {
             return None;
         }
         let folder = TempDir::new().unwrap();
-        let address = free_address();
-        write_configuration(folder.path(), address, settings);
+        let (address, smtps) = (free_address(), free_address());
+        write_configuration(folder.path(), [address, smtps], settings);
         let configuration = folder.path().join("configuration");
         let check = output(Command::new(postfix).arg("-c").arg(&configuration).arg("check"));
         assert!(check.status.success(), "{}", said(&check));
@@ -45,13 +47,18 @@ impl Postfix {
         let mut command = Command::new(master);
         command.arg("-c").arg(&configuration).arg("-d").env("MAIL_CONFIG", &configuration);
         let program = Program::start(&mut command).listens(address);
-        Some(Self { address, log: folder.path().join("log"), _program: program, _folder: folder })
+        Some(Self { address, smtps, log: folder.path().join("log"), _program: program, _folder: folder })
     }
 
     /// What `discard` has taken by now: queue id and recipient of each.
     fn discarded(&self) -> Vec<String> {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         log.lines().filter(|line| line.contains("status=sent")).map(str::to_owned).collect()
+    }
+
+    /// Connections that TLS was begun on.
+    fn handshakes(&self) -> usize {
+        fs::read_to_string(&self.log).unwrap().matches("TLS connection established from").count()
     }
 
     /// The message ids that came by.
@@ -68,7 +75,7 @@ impl Postfix {
     }
 }
 
-fn write_configuration(folder: &Path, address: SocketAddr, settings: &str) {
+fn write_configuration(folder: &Path, [address, smtps]: [SocketAddr; 2], settings: &str) {
     let path = |name: &str| folder.join(name).display().to_string();
     for name in ["configuration", "queue", "data"] {
         fs::create_dir(path(name)).unwrap();
@@ -78,6 +85,7 @@ fn write_configuration(folder: &Path, address: SocketAddr, settings: &str) {
     let user = "postfix";
     let owned = output(Command::new("chown").arg(user).arg(path("data")));
     assert!(owned.status.success(), "{}", said(&owned));
+    // Its patience with clients that err, and its pauses for them, are not what is looked at.
     let main = format!(
         "compatibility_level = 3.6\n\
         queue_directory = {}\n\
@@ -98,6 +106,8 @@ fn write_configuration(folder: &Path, address: SocketAddr, settings: &str) {
         mynetworks = 127.0.0.0/8\n\
         smtpd_relay_restrictions = permit_mynetworks, reject\n\
         smtpd_peername_lookup = no\n\
+        smtpd_hard_error_limit = 1000\n\
+        smtpd_soft_error_limit = 1000\n\
         default_transport = discard:\n\
         relay_transport = discard:\n\
         local_transport = discard:\n\
@@ -110,6 +120,7 @@ fn write_configuration(folder: &Path, address: SocketAddr, settings: &str) {
     fs::write(folder.join("configuration/main.cf"), main).unwrap();
     let master = format!(
         "{address} inet n - n - - smtpd\n\
+        {smtps} inet n - n - - smtpd -o smtpd_tls_wrappermode=yes\n\
         cleanup unix n - n - 0 cleanup\n\
         qmgr unix n - n 300 1 qmgr\n\
         tlsmgr unix - - n 1000? 1 tlsmgr\n\
@@ -170,13 +181,65 @@ fn what_it_will_not_take_is_not_sent() {
     assert_eq!((report.sent, report.exit_code()), (0, 1));
     assert!(report.errors.keys().any(|error| error.contains("20000 bytes")), "{:?}", report.errors);
 
-    // Without its patience and its pauses for clients that err, which are not what is looked at.
-    let settings = "smtpd_recipient_restrictions = reject\n\
-        smtpd_hard_error_limit = 1000\n\
-        smtpd_soft_error_limit = 1000";
-    let Some(postfix) = Postfix::start(settings) else { return };
+    let Some(postfix) = Postfix::start("smtpd_recipient_restrictions = reject") else { return };
     let report = postfix.load(|_| {});
     assert_eq!((report.sent, report.failed), (0, MESSAGES), "{:?}", report.errors);
     assert_eq!(report.reply_codes.keys().copied().collect::<Vec<_>>(), [554]);
     assert_eq!(postfix.discarded().len(), 0);
+}
+
+#[test]
+fn through_tls_begun_either_way_and_only_with_a_certificate_that_is_trusted() {
+    let folder = TempDir::new().unwrap();
+    let other = TempDir::new().unwrap();
+    let (Some((own, key)), Some((strange, _))) = (certificate(folder.path()), certificate(other.path()))
+    else {
+        return;
+    };
+    let settings = format!(
+        "smtpd_tls_security_level = encrypt\n\
+        smtpd_tls_cert_file = {own}\n\
+        smtpd_tls_key_file = {key}\n\
+        smtpd_tls_loglevel = 1"
+    );
+    let Some(postfix) = Postfix::start(&settings) else { return };
+    let (own, strange) = (fs::read_to_string(own).unwrap(), fs::read_to_string(strange).unwrap());
+    let ways = [
+        (Tls::StartTls, Verify::Nothing),
+        (Tls::StartTls, Verify::Ca(own.clone())),
+        (Tls::Implicit, Verify::Ca(own)),
+    ];
+    for (round, (tls, verify)) in (1..).zip(ways) {
+        let report = postfix.load(|plan| {
+            if tls == Tls::Implicit {
+                plan.targets = vec![Target::from(postfix.smtps)];
+            }
+            (plan.transport.tls, plan.transport.verify) = (tls, verify);
+        });
+        assert_sent(&report);
+        assert!(report.phases_us["tls"].max > 0.0, "{:?}", report.phases_us);
+        until("every handshake is in the log", || (postfix.handshakes() == 4 * round).then_some(()));
+    }
+    let report = postfix.load(|plan| {
+        (plan.transport.tls, plan.transport.verify) = (Tls::StartTls, Verify::Ca(strange));
+    });
+    assert_eq!((report.sent, report.exit_code()), (0, 1));
+    assert!(report.errors.keys().any(|error| error.contains("certificate")), "{:?}", report.errors);
+    // It insists on TLS, too. Behind a refused BDAT it closes the connection, so the body comes by DATA.
+    let report = postfix.load(|plan| plan.transport.chunking = false);
+    assert_eq!((report.sent, report.failed), (0, MESSAGES), "{:?}", report.errors);
+    assert_eq!(report.reply_codes.keys().copied().collect::<Vec<_>>(), [530]);
+}
+
+#[test]
+fn without_tls_on_offer_nothing_is_sent() {
+    let Some(postfix) = Postfix::start("smtpd_tls_security_level = none") else { return };
+    let report = postfix.load(|plan| plan.transport.tls = Tls::StartTls);
+    assert_eq!((report.sent, report.failed, report.exit_code()), (0, 0, 1));
+    assert!(
+        report.errors.keys().any(|error| error.contains("does not offer STARTTLS")),
+        "{:?}",
+        report.errors
+    );
+    assert_eq!(postfix.message_ids().len(), 0);
 }

@@ -73,6 +73,20 @@ pub(crate) fn open_to_all(folder: &Path) {
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o777)).unwrap();
 }
 
+/// A certificate for 127.0.0.1 that vouches for itself, and its key: the paths of their files in PEM.
+pub(crate) fn certificate(folder: &Path) -> Option<(String, String)> {
+    let mut command = Command::new(find("openssl")?);
+    command.current_dir(folder).args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]);
+    command.args(["-subj", "/CN=lab.test", "-addext", "subjectAltName=DNS:lab.test,IP:127.0.0.1"]);
+    // What vouches for others by its own word must not stand for a server, some libraries say.
+    command.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+    command.args(["-keyout", "key.pem", "-out", "certificate.pem"]);
+    let made = output(&mut command);
+    assert!(made.status.success(), "{}", said(&made));
+    let path = |name: &str| folder.join(name).display().to_string();
+    Some((path("certificate.pem"), path("key.pem")))
+}
+
 /// A program that runs until this is dropped.
 pub(crate) struct Program {
     child: Child,
