@@ -223,11 +223,7 @@ impl Report {
             lag_us: summary(&lag),
             own_lag_us: summary(&own_lag),
             hiccup_us: summary(&gathered.hiccup),
-            phases_us: phases
-                .iter()
-                .filter(|(_, histogram)| !histogram.is_empty())
-                .map(|(name, histogram)| (name.to_owned(), summary(histogram)))
-                .collect(),
+            phases_us: summaries(&phases),
             cpu_cores: gathered.cpu_cores,
             thread_cores: gathered.threads,
             cores: cpu::cores(),
@@ -275,6 +271,12 @@ impl Report {
 )]
 fn rounded(bytes: f64) -> u64 {
     bytes.round() as u64
+}
+
+/// Of the steps that happened.
+fn summaries(phases: &Phases) -> BTreeMap<String, Latency> {
+    let happened = phases.iter().filter(|(_, histogram)| !histogram.is_empty());
+    happened.map(|(name, histogram)| (name.to_owned(), summary(histogram))).collect()
 }
 
 /// The names of all targets.
