@@ -29,8 +29,11 @@ const CELLS: [(usize, usize); 3] = [(1_000, 64), (10_000, 16), (100_000, 4)];
 /// Connections of each step.
 const STEPS: [usize; 4] = [1, 4, 16, 64];
 
-/// A step that brings less than this much more ends the ramp.
+/// A step must bring so much more than the best before it, or the rate no longer rises.
 const GAIN_MIN: f64 = 1.05;
+
+/// Steps in a row after which a rate that no longer rises is believed: one alone may be a busy host.
+const FLAT_STEPS: usize = 2;
 
 /// What a self-test found out.
 #[derive(Clone, Debug, Serialize)]
@@ -111,6 +114,7 @@ impl SelfTestReport {
         };
         for (message_bytes, messages) in CELLS {
             let mut best: Option<Step> = None;
+            let mut flat = 0;
             for connections in STEPS {
                 let run = RunId::from_random(report.steps.len() as u64);
                 let burst = Burst::new(run, message_bytes, messages);
@@ -121,7 +125,8 @@ impl SelfTestReport {
                 if found.per_s > before {
                     best = Some(found);
                 }
-                if found.per_s < before * GAIN_MIN {
+                flat = if found.per_s < before * GAIN_MIN { flat + 1 } else { 0 };
+                if flat == FLAT_STEPS {
                     break;
                 }
             }

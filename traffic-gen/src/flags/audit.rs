@@ -17,15 +17,16 @@ use traffic_gen::parse;
 const EXAMPLES: &str = "\
 Examples:
   traffic-gen -n 100k --target 127.0.0.1:2025 --json run.json
-  traffic-gen audit --report run.json                          the sink on this host, as it stands now
-  traffic-gen audit --report run.json --settle 10s             once nothing has arrived for 10 seconds
-  traffic-gen audit --report a.json --report b.json --sink http://sink.lan:8002 --json verdict.json
+  traffic-gen audit --report run.json                    the sink on this host, as it stands now
+  traffic-gen audit --report run.json --settle 10s       once nothing has arrived for 10 seconds
+  traffic-gen audit --report a.json --report b.json --sink http://sink.lan:8002
   curl -o ledger.json http://127.0.0.1:8002/ledger/RUN
-  traffic-gen audit --report run.json --sink ledger.json       without the sink
+  traffic-gen audit --report run.json --sink ledger.json without the sink
 
-A message is lost when its final 250 was read and the sink does not have it. Refused messages, and those whose
-reply was never read, may arrive or not. Second deliveries, damaged bodies and numbers that were never sent
-are not clean; a message that was overtaken is listed and clean, because SMTP promises no order.
+A message is lost when its final 250 was read and the sink does not have it.
+Refused messages, and those whose reply was never read, may arrive or not.
+Second deliveries, damaged bodies and numbers that were never sent are not clean.
+A message that was overtaken is listed and clean, because SMTP promises no order.
 Exit codes: 0 clean, 1 not clean, not certain, or without an answer, 2 usage.";
 
 /// Compares what traffic-gen sent with what arrived at the sink, to the message
