@@ -7,6 +7,7 @@
 #![expect(clippy::print_stdout, reason = "a command-line tool prints its summary on standard output")]
 
 mod agents;
+mod dry_run;
 mod flags;
 mod outputs;
 mod progress;
@@ -23,7 +24,7 @@ use clap::Parser;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use traffic_gen::threshold::{Outcome, Threshold};
-use traffic_gen::{Control, Plan, Report};
+use traffic_gen::{Control, Plan, Report, preview, transcript};
 
 use crate::agents::Senders;
 use crate::agents::fleet::FleetReport;
@@ -48,7 +49,10 @@ fn main() -> ExitCode {
 
 /// One run, as the flags describe it.
 fn load(flags: &Flags) -> ExitCode {
-    let prepared = flags.plan().and_then(|plan| Ok((plan, flags.fleet.senders()?)));
+    let prepared = flags.plan().and_then(|plan| {
+        flags.output.fits(&plan)?;
+        Ok((plan, flags.fleet.senders()?))
+    });
     let (plan, senders) = match prepared {
         Ok(prepared) => prepared,
         Err(refusal) => {
@@ -56,7 +60,17 @@ fn load(flags: &Flags) -> ExitCode {
             return ExitCode::from(refusal.exit_code);
         }
     };
-    run(flags, plan, &senders).map_or_else(
+    let done = if flags.output.dry_run {
+        preview(&plan).map(|preview| {
+            print!("{}", dry_run::text(&plan, &senders, &preview));
+            0
+        })
+    } else if flags.output.debug {
+        transcript(&plan, &mut |line| println!("{line}")).map(|accepted| u8::from(!accepted))
+    } else {
+        run(flags, plan, &senders)
+    };
+    done.map_or_else(
         |error| {
             eprintln!("traffic-gen: {error}");
             ExitCode::FAILURE

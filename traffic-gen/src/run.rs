@@ -97,7 +97,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Everything that is made before the run.
-    fn new(plan: Plan) -> Result<Self, PlanError> {
+    pub(crate) fn new(plan: Plan) -> Result<Self, PlanError> {
         plan.check()?;
         let (catalogue, connector) = (catalogue(&plan)?, plan.connector()?);
         let injector = Injector::new(&plan, &catalogue).map_err(PlanError::Injection)?;

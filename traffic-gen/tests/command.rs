@@ -73,6 +73,7 @@ fn wrong_flags_are_named() {
         ("--run-id", "a b", "run id"),
         ("--target", "localhost", "HOST:PORT"),
         ("--threshold", "p99<fast", "condition"),
+        ("--threshold", "lag<5ms", "--rate"),
         ("--label", "machine", "label"),
         ("--prometheus", "here", "address"),
     ] {
@@ -198,6 +199,45 @@ fn a_missed_threshold_ends_with_99_and_says_which() {
     // One of twenty may fail where somebody says so, and is a failure where nobody does.
     assert_eq!(ends(&["--threshold", "errors<=5%"]).status.code(), Some(0));
     assert_eq!(ends(&["--threshold", "p99<1h"]).status.code(), Some(1));
+}
+
+#[test]
+fn a_dry_run_says_what_would_be_done_and_sends_nothing() {
+    let server = Server::start(|_| Answer::Accept);
+    let target = server.address.to_string();
+    let line = ["--dry-run", "--rate", "5k", "-n", "100", "-c", "8", "--seed", "7", "--target", &target];
+    let output = traffic_gen(&line).args(["--header", "X-Team: mail"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    for words in [
+        &target[..],
+        "5,000/s",
+        "100 messages",
+        "\nX-Team: mail\n",
+        "\nX-Traffic-Gen: ",
+        "nothing was sent\n",
+    ] {
+        assert!(said.contains(words), "{words}\n{said}");
+    }
+    assert!(server.arrivals().is_empty());
+}
+
+#[test]
+fn debug_shows_what_both_sides_said_about_one_message() {
+    let server = Server::start(|number| if number == 0 { Answer::Accept } else { Answer::Refuse(550) });
+    let target = server.address.to_string();
+    let output = output(&["--debug", "--target", &target]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    let lines: Vec<_> = said.lines().map(|line| &line[..line.len().min(6)]).collect();
+    for start in ["S: 220", "C: EHL", "C: MAI", "C: RCP", "C: X-T", "S: 250", "C: QUI", "S: 221"] {
+        assert!(lines.contains(&start), "{start}\n{said}");
+    }
+    assert_eq!(server.arrivals().len(), 1);
+    let refusing = Server::start(|_| Answer::Refuse(550));
+    let output = self::output(&["--debug", "--target", &refusing.address.to_string()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("S: 550"), "{}", text(&output.stdout));
 }
 
 #[test]

@@ -62,6 +62,11 @@ impl Fleet {
         Ok(Self { agents, cores })
     }
 
+    /// Where the agents listen.
+    pub(crate) fn addresses(&self) -> Vec<&str> {
+        self.agents.iter().map(|agent| &agent.address[..]).collect()
+    }
+
     /// Runs the plan on all agents. An error means that nothing was sent.
     pub(crate) fn run(
         &self,

@@ -5,7 +5,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::Args;
+use traffic_gen::Plan;
 use traffic_gen::threshold::Threshold;
+
+use super::Refusal;
 
 /// Labels that the metrics of `--prometheus` have by themselves.
 const LABELS_TAKEN: [&str; 6] = ["code", "kind", "le", "quantile", "series", "window"];
@@ -47,11 +50,29 @@ pub(crate) struct OutputFlags {
     /// Show no progress
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// Say what would be done, show the first message, and send nothing
+    #[arg(long, conflicts_with = "debug")]
+    pub(crate) dry_run: bool,
+    /// Send one message and show every line that both sides say
+    #[arg(long, conflicts_with_all = ["agents", "find_max"])]
+    pub(crate) debug: bool,
 }
 
 impl OutputFlags {
     pub(crate) fn labels(&self) -> BTreeMap<String, String> {
         self.label.iter().cloned().collect()
+    }
+
+    /// Refuses conditions on what the plan's run will not have.
+    pub(crate) fn fits(&self, plan: &Plan) -> Result<(), Refusal> {
+        let lacking = self.threshold.iter().find(|threshold| threshold.needs_a_rate());
+        match lacking {
+            Some(threshold) if !plan.schedule.is_open() => Err(Refusal::usage(format!(
+                "{:?} is about the lag behind a schedule, which only a run with --rate has",
+                threshold.text()
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Whether colours may be used. <https://no-color.org>: any value but the empty one forbids them.

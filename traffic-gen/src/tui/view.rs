@@ -156,8 +156,8 @@ fn health_lines<'a>(picture: &Picture, last: &Sample) -> Vec<Line<'a>> {
         lines.push(Line::raw(format!(" lag p50     {}", latency(last.lag.p50_us))));
         lines.push(Line::raw(format!(" lag p99     {}", latency(last.lag.p99_us))));
     }
+    lines.push(Line::raw(format!(" hiccup p99  {}", latency(last.hiccup_p99_us))));
     lines.push(Line::raw(format!(" hiccup max  {}", latency(last.hiccup_max_us))));
-    lines.push(Line::default());
     let limits = picture.limits();
     if limits.is_empty() {
         lines.push(Line::styled(" keeps up", style(picture, Color::Green, Modifier::empty())));
@@ -244,7 +244,7 @@ mod tests {
             (sample.failed, sample.unknown, sample.due) = (70, 3, 20_000);
             sample.reply_codes.extend([(451, 60), (550, 10)]);
             sample.errors.insert("timeout: no final reply".to_owned(), 3);
-            (sample.cpu_cores, sample.hiccup_max_us) = (1.95, 80_000.0);
+            (sample.cpu_cores, sample.hiccup_p99_us) = (1.95, 80_000.0);
         });
         picture.end();
         let text = screen(&picture, 120, 40);
