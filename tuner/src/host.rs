@@ -1,176 +1,190 @@
-//! What is there: readings of the running host, or of a copy of its `/proc` under another root.
+//! What is there: readings of the running host, or of a tree that looks like one.
 //!
-//! Changes no setting. Files are read up to [`FILE_BYTES_MAX`]; io_uring is tried for real on the running host, with one
-//! small file that is removed again. A reading that fails is a value with a reason, not an error: it becomes the verdict
-//! "unknown" of its one rule.
+//! Changes no setting and starts no process. Files are read up to named limits; io_uring is tried for real on the running
+//! host, with one small file that is removed again. A reading that fails is a value with a reason, not an error: it becomes
+//! the verdict "unknown" of its one rule.
 
-use std::fmt;
+mod counters;
+mod devices;
+mod ports;
+mod units;
+
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-use crate::rule::LimitColumn;
+use reports::machine::Machine;
+use rustix::fs::Access;
 
-/// The most that is read of one file of `/proc`, in bytes.
+use crate::facts::{Facts, Observed, Reading, normal};
+use crate::rule::{LimitColumn, Read, built_in};
+
+/// The most that is read of one file with one value or a few rows, in bytes.
 pub const FILE_BYTES_MAX: u64 = 64 * 1024;
+/// Where the spool is looked for when no directory is named.
+pub const SPOOL_DIRECTORY: &str = "var/spool/kumod";
+/// The service whose unit is looked at when none is named.
+pub const UNIT: &str = "kumod.service";
 
 /// The host whose settings are read.
 #[derive(Debug, Clone)]
 pub struct Host {
     root: PathBuf,
-    /// Where io_uring is tried; nowhere for a host that is not this one.
-    spool_directory: Option<PathBuf>,
+    spool: Option<PathBuf>,
+    process: Option<u32>,
+    unit: String,
 }
 
-/// A value that could be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reading {
-    /// The value that the rule compares.
-    pub value: String,
-    /// The value as a person wants to see it.
-    pub shown: String,
-}
-
-/// Why a value could not be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unreadable(pub String);
-
-impl fmt::Display for Unreadable {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
-
-/// Whether io_uring can be used, and how that is known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum IoUring {
-    /// It can; the text says how that is known.
-    Available(String),
-    /// It cannot; the text says what stands in the way.
-    Blocked(String),
-    /// Neither could be shown.
-    Unknown(String),
-}
-
-/// Why a root cannot be used.
+/// Why a host cannot be looked at.
 #[derive(Debug, thiserror::Error)]
-pub enum RootError {
+pub enum HostError {
     /// The operator named a directory without `proc` in it.
     #[error("{} is not a directory: --root takes a directory that holds a copy of /proc", .0.display())]
     NoProc(PathBuf),
+    /// The operator named a process that is not there, or whose limits are not for us to see.
+    #[error("--pid: {} cannot be read: {}; is the process running, and yours or you root?", .0.display(), .1)]
+    NoProcess(PathBuf, io::Error),
+    /// The operator named a spool that is not a directory.
+    #[error("--spool: {} is not a directory", .0.display())]
+    NoSpool(PathBuf),
 }
 
 impl Host {
-    /// The host this process runs on, as this process sees it. io_uring is tried in the directory for temporary files;
-    /// see [`Host::with_spool`].
+    /// The host this process runs on, as this process sees it. io_uring is tried in the directory for temporary files
+    /// unless a spool is named or found.
     pub fn running() -> Self {
-        Self { root: PathBuf::from("/"), spool_directory: Some(std::env::temp_dir()) }
+        Self { root: PathBuf::from("/"), spool: None, process: None, unit: UNIT.into() }
     }
 
-    /// The same host, with io_uring tried in the directory that the spool is to lie in, which must be writable.
-    pub fn with_spool(self, directory: impl Into<PathBuf>) -> Self {
-        Self { spool_directory: Some(directory.into()), ..self }
-    }
-
-    /// A host whose `/proc` was copied to `root/proc`: an image, a support bundle, a test.
+    /// A host whose files lie under `root`: an image, a support bundle, a test.
     ///
     /// # Errors
-    /// [`RootError::NoProc`] when `root/proc` is not a directory.
-    pub fn at(root: impl Into<PathBuf>) -> Result<Self, RootError> {
+    /// [`HostError::NoProc`] when `root/proc` is not a directory.
+    pub fn at(root: impl Into<PathBuf>) -> Result<Self, HostError> {
         let root = root.into();
         let proc = root.join("proc");
-        if proc.is_dir() { Ok(Self { root, spool_directory: None }) } else { Err(RootError::NoProc(proc)) }
+        if proc.is_dir() { Ok(Self { root, ..Self::running() }) } else { Err(HostError::NoProc(proc)) }
     }
 
-    /// The kernel's release, such as `6.1.0-30-amd64`, where it can be read.
-    pub fn kernel_release(&self) -> Option<String> {
-        self.read("proc/sys/kernel/osrelease").ok()
-    }
-
-    /// A sysctl by its dotted key. Runs of white space become one space.
+    /// The same host, with the directory that the spool is to lie in; under another root it is looked up there.
     ///
     /// # Errors
-    /// The file is missing or unreadable.
-    pub fn sysctl(&self, key: &str) -> Result<Reading, Unreadable> {
-        let text = self.read(&format!("proc/sys/{}", key.replace('.', "/")))?;
-        let value = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        Ok(Reading { shown: value.clone(), value })
+    /// [`HostError::NoSpool`] when there is no such directory.
+    pub fn with_spool(self, directory: impl AsRef<Path>) -> Result<Self, HostError> {
+        let directory = directory.as_ref();
+        let path = if self.is_running_host() {
+            directory.to_owned()
+        } else {
+            self.root.join(directory.strip_prefix("/").unwrap_or(directory))
+        };
+        if path.is_dir() { Ok(Self { spool: Some(path), ..self }) } else { Err(HostError::NoSpool(path)) }
     }
 
-    /// One row of `/proc/self/limits`.
+    /// The same host, with the limits of a running process in place of our own.
     ///
     /// # Errors
-    /// The file is missing, or has no such row.
-    pub fn limit(&self, row: &str, column: LimitColumn) -> Result<Reading, Unreadable> {
-        let text = self.read("proc/self/limits")?;
-        let values = text.lines().find_map(|line| line.strip_prefix(row));
-        let mut values = values.map(str::split_whitespace).into_iter().flatten();
-        let (Some(soft), Some(hard)) = (values.next(), values.next()) else {
-            return Err(Unreadable(format!("/proc/self/limits has no row `{row}` with two values")));
-        };
-        let value = if column == LimitColumn::Soft { soft } else { hard };
-        Ok(Reading { value: value.to_owned(), shown: format!("soft {soft}, hard {hard}") })
+    /// [`HostError::NoProcess`] when its limits cannot be read.
+    pub fn with_process(self, id: u32) -> Result<Self, HostError> {
+        let path = self.root.join(format!("proc/{id}/limits"));
+        read_bounded(&path, FILE_BYTES_MAX).map_err(|error| HostError::NoProcess(path, error))?;
+        Ok(Self { process: Some(id), ..self })
     }
 
-    /// Whether io_uring can be used: tried on the running host, judged from copied files elsewhere.
-    pub fn io_uring(&self) -> IoUring {
-        self.spool_directory.as_deref().map_or_else(|| self.io_uring_by_files(), io_uring_tried)
+    /// The same host, with the service whose unit is looked at; `.service` may be left out.
+    #[must_use]
+    pub fn with_unit(self, name: &str) -> Self {
+        let unit = if name.contains('.') { name.to_owned() } else { format!("{name}.service") };
+        Self { unit, ..self }
     }
 
-    /// As far as the kernel's switch and the seccomp filter tell. What a filter would answer cannot be read, so a filter
-    /// makes the answer unknown.
-    fn io_uring_by_files(&self) -> IoUring {
-        let switch = match self.sysctl("kernel.io_uring_disabled") {
-            Ok(reading) => reading.value,
-            Err(reason) => return IoUring::Unknown(format!("{reason} (the switch came with Linux 6.6)")),
+    /// Where its files lie.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The unit that is looked at.
+    pub fn unit(&self) -> &str {
+        &self.unit
+    }
+
+    /// Whether this process runs on it.
+    pub fn is_running_host(&self) -> bool {
+        self.root == Path::new("/")
+    }
+
+    /// Reads what all rules ask for.
+    pub fn facts(&self) -> Facts {
+        let spool = self.spool.clone().or_else(|| {
+            let default = self.root.join(SPOOL_DIRECTORY);
+            default.is_dir().then_some(default)
+        });
+        let machine = Machine::probe_below(&self.root, spool.as_deref());
+        let mut facts = Facts {
+            kernel: self.read("proc/sys/kernel/osrelease").ok(),
+            listening: ports::listening(&self.root),
+            machine,
+            ..Facts::default()
         };
-        match switch.as_str() {
-            "0" if self.has_seccomp_filter() => IoUring::Unknown(
-                "kernel.io_uring_disabled is 0, but a seccomp filter is in force; those of containers refuse io_uring".into(),
-            ),
-            "0" => IoUring::Available("kernel.io_uring_disabled is 0".into()),
-            "1" => {
-                let group = self.sysctl("kernel.io_uring_group").map(|group| group.value);
-                let group = group.unwrap_or_else(|_| "unknown".into());
-                IoUring::Blocked(format!(
-                    "kernel.io_uring_disabled is 1: only processes with CAP_SYS_ADMIN or of group id {group}"
-                ))
+        for rule in built_in() {
+            let observed = match &rule.read {
+                Read::Sysctl => self.sysctl(&rule.key),
+                Read::Limits { row, column } => self.limit(row, *column),
+                Read::Unit(line) => units::observe(self, line),
+                Read::Fact(fact) => devices::observe(self, *fact, &facts.machine, spool.as_deref()),
+            };
+            facts.readings.insert(rule.key.clone(), observed);
+        }
+        facts.counters = counters::gather(self);
+        facts
+    }
+
+    /// Where a sysctl lies.
+    pub(crate) fn sysctl_path(&self, key: &str) -> PathBuf {
+        self.root.join("proc/sys").join(key.replace('.', "/"))
+    }
+
+    fn sysctl(&self, key: &str) -> Observed {
+        let path = self.sysctl_path(key);
+        match read_bounded(&path, FILE_BYTES_MAX) {
+            Ok(text) => {
+                let value = normal(&text);
+                let writable = rustix::fs::access(&path, Access::WRITE_OK).is_ok();
+                Observed::Value(Reading { shown: value.clone(), value, writable })
             }
-            value => IoUring::Blocked(format!("kernel.io_uring_disabled is {value}")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Observed::Absent,
+            Err(error) => Observed::Unknown(format!("{}: {error}", path.display())),
         }
     }
 
-    /// Mode 2 of `Seccomp` in `/proc/self/status` is a filter.
-    fn has_seccomp_filter(&self) -> bool {
-        let status = self.read("proc/self/status").unwrap_or_default();
-        status.lines().any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2"))
+    fn limit(&self, row: &str, column: LimitColumn) -> Observed {
+        let path = self.process.map_or_else(|| "self".to_owned(), |id| id.to_string());
+        let path = format!("proc/{path}/limits");
+        let text = match self.read(&path) {
+            Ok(text) => text,
+            Err(error) => return Observed::Unknown(error),
+        };
+        let values = text.lines().find_map(|line| line.strip_prefix(row));
+        let mut values = values.map(str::split_whitespace).into_iter().flatten();
+        let (Some(soft), Some(hard)) = (values.next(), values.next()) else {
+            return Observed::Unknown(format!("/{path} has no row `{row}` with two values"));
+        };
+        let value = if column == LimitColumn::Soft { soft } else { hard };
+        let whose = self.process.map(|id| format!(" (process {id})")).unwrap_or_default();
+        let shown = format!("soft {soft}, hard {hard}{whose}");
+        Observed::Value(Reading { value: value.to_owned(), shown, writable: false })
     }
 
-    fn read(&self, path: &str) -> Result<String, Unreadable> {
+    /// A small file below the root, without white space at its end.
+    pub(crate) fn read(&self, path: &str) -> Result<String, String> {
         let path = self.root.join(path);
-        read_bounded(&path).map_err(|error| Unreadable(format!("{}: {error}", path.display())))
+        read_bounded(&path, FILE_BYTES_MAX).map_err(|error| format!("{}: {error}", path.display()))
     }
 }
 
-/// A ring, its operations, and one durable write, as the spool will do them.
-fn io_uring_tried(directory: &Path) -> IoUring {
-    let probe = spool::probe(directory);
-    if let Some(reason) = probe.uring_refused {
-        return IoUring::Blocked(format!("{reason} (tried in {})", directory.display()));
-    }
-    let buffers = probe.buffers_refused.map(|reason| format!("; {reason}"));
-    IoUring::Available(format!(
-        "tried in {} ({}){}",
-        directory.display(),
-        probe.file_system,
-        buffers.unwrap_or_default()
-    ))
-}
-
-fn read_bounded(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(FILE_BYTES_MAX).read_to_string(&mut text)?;
-    Ok(text.trim_end().to_owned())
+fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(bytes_max).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
 }
 
 #[cfg(test)]
@@ -188,15 +202,22 @@ mod tests {
     fn io_uring_is_tried_where_the_spool_is_to_lie_and_nothing_stays() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().display().to_string();
-        let (IoUring::Available(told) | IoUring::Blocked(told) | IoUring::Unknown(told)) =
-            Host::running().with_spool(directory.path()).io_uring();
+        let facts = Host::running().with_spool(directory.path()).unwrap().facts();
+        let told = match &facts.readings["io_uring"] {
+            Observed::Value(reading) => &reading.shown,
+            Observed::Blocked(reason) => reason,
+            other => panic!("{other:?}"),
+        };
         assert!(told.contains(&format!("tried in {path}")), "{told}");
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 
     #[test]
-    fn the_running_host_has_a_limit_on_files() {
-        let reading = Host::running().limit("Max open files", LimitColumn::Hard).unwrap();
-        assert!(reading.shown.starts_with("soft "), "{reading:?}");
+    fn the_limits_of_a_process_are_read_in_place_of_our_own() {
+        let own = Host::running().with_process(std::process::id()).unwrap().facts();
+        let Observed::Value(reading) = &own.readings["RLIMIT_NOFILE"] else { panic!("no limit") };
+        assert!(reading.shown.ends_with(&format!("(process {})", std::process::id())), "{reading:?}");
+        let error = Host::running().with_process(u32::MAX).unwrap_err().to_string();
+        assert!(error.contains("is the process running"), "{error}");
     }
 }

@@ -1,28 +1,45 @@
 //! Checks the settings of a host that sends and receives mail in volume.
 //!
-//! Owns the rules (data, in `tuner/rules`), the readings of the host, and the verdicts. It changes no setting. A setting
-//! that cannot be read gives the verdict [`Verdict::Unknown`] with the reason; it never stops the other rules. A better
-//! value than the rule asks for is kept, never called wrong.
+//! Owns the rules (data, in `tuner/rules`), the readings of the host, and the verdicts. Refuses to make a better value worse:
+//! what is better than a rule is kept. A setting that cannot be read gives the verdict [`Verdict::Unknown`] with the reason;
+//! it never stops the other rules.
 //!
-//! Reading order: [`rule`] what is wanted, [`host`] what is there, [`finding`] how the two compare.
+//! Reading order: [`rule`] what is wanted, [`sizing`] of how large a host, [`facts`] what is there and [`host`] how it is
+//! read, [`finding`] how the two compare.
+
+pub mod rule;
+pub mod sizing;
+
+pub mod facts;
+pub mod host;
 
 pub mod finding;
-pub mod host;
-pub mod rule;
+pub mod report;
 pub mod table;
+pub mod wishes;
 
-pub use finding::{Finding, Verdict};
+pub use finding::{Finding, Question, Verdict};
 pub use host::Host;
 pub use rule::Rule;
 
-/// Compares the host with every built-in rule, in the order in which the rules are written.
+/// Compares the host with every rule of the default profile, in the order in which the rules are written.
 ///
-/// Reads a handful of small files, and on the running host tries io_uring with a file that is removed again; milliseconds.
+/// Reads some dozens of small files, and on the running host tries io_uring with a file that is removed again; milliseconds.
 pub fn check(host: &Host) -> Vec<Finding> {
-    rule::built_in().iter().map(|rule| finding::judge(rule, host)).collect()
+    let facts = host.facts();
+    let question = Question::of(&facts);
+    judge(&facts, &question)
 }
 
-/// Whether any of `findings` asks for a change. A rule that only informs never does.
+/// Compares facts with every rule that holds for the question's profile.
+pub fn judge(facts: &facts::Facts, question: &Question) -> Vec<Finding> {
+    let rules = rule::built_in().iter().filter(|rule| rule.is_for(&question.profile));
+    rules.map(|rule| finding::judge(rule, facts, question)).collect()
+}
+
+/// Whether any of `findings` asks for a change that can be made here. In a container the host's settings are not.
 pub fn changes_needed(findings: &[Finding]) -> bool {
-    findings.iter().any(|finding| finding.verdict == Verdict::Low)
+    let elsewhere =
+        |finding: &Finding| matches!(finding.reach, finding::Reach::Host | finding::Reach::Runtime);
+    findings.iter().any(|finding| finding.verdict.asks_for_change() && !elsewhere(finding))
 }

@@ -1,155 +1,204 @@
-//! The command as a user sees it, on copies of `/proc` that stand for hosts of several ages.
+//! The verbs that look, as a user sees them, on trees that look like hosts of several ages.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod trees;
+
 use std::fs;
-use std::path::Path;
-use std::process::{Command, Output};
 
-use tempfile::TempDir;
+use trees::{KERNELS, KUMOMTA, finding, host, report, set, told, tuner, verdict, write};
 
-/// Writes the few files of `/proc` that the rules read.
-fn host(files: &[(&str, &str)], nofile: &str, memlock: &str) -> TempDir {
-    let root = tempfile::tempdir().unwrap();
-    let limits = format!(
-        "Limit                     Soft Limit           Hard Limit           Units     \n\
-         Max open files            {nofile}             files     \n\
-         Max locked memory         {memlock}            bytes     \n"
-    );
-    write(root.path(), "proc/self/limits", &limits);
-    for (key, value) in files {
-        write(root.path(), &format!("proc/sys/{}", key.replace('.', "/")), value);
+/// Whether every part of `new` is at least the part of `old` in its place.
+fn is_no_less(old: &str, new: &str) -> bool {
+    let numbers =
+        |text: &str| text.split_whitespace().map(|part| part.parse::<u128>().unwrap()).collect::<Vec<_>>();
+    let (old, new) = (numbers(old), numbers(new));
+    old.len() == new.len() && old.iter().zip(&new).all(|(old, new)| new >= old)
+}
+
+#[test]
+fn on_no_kernel_is_a_value_made_worse() {
+    for kernel in KERNELS {
+        for extra in [&[][..], &["--eager"]] {
+            let root = host(kernel);
+            let arguments = [&["plan", "--json", "-", "--connections", "200000"], extra].concat();
+            let report = report(&tuner(&root, &arguments));
+            let mut changes = 0;
+            for finding in report["findings"].as_array().unwrap() {
+                let (key, current) = (finding["key"].as_str().unwrap(), finding["current"].as_str().unwrap());
+                let Some(target) = finding["target"].as_str() else { continue };
+                changes += 1;
+                match key {
+                    "net.ipv4.ip_local_port_range" => assert_eq!(target, "10240 65535"),
+                    "net.ipv4.ip_local_reserved_ports" => assert_eq!(target, "11211"),
+                    "net.ipv4.tcp_slow_start_after_idle" => assert_eq!(target, "0"),
+                    "net.ipv4.tcp_tw_reuse" => assert_eq!(target, "1"),
+                    "vm.swappiness" => assert_eq!(target, "10"),
+                    _ if key.starts_with("RLIMIT") => {}
+                    _ => assert!(is_no_less(current, target), "{kernel}: {key}: {current} -> {target}"),
+                }
+            }
+            assert!(changes >= 5, "{kernel}: {changes} changes");
+        }
     }
-    root
-}
-
-fn write(root: &Path, path: &str, text: &str) {
-    let path = root.join(path);
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, text).unwrap();
-}
-
-fn tuner(root: &TempDir, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tuner"));
-    command.args(arguments).arg("--root").arg(root.path()).output().unwrap()
-}
-
-fn verdicts(output: &Output) -> Vec<(String, String)> {
-    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let word = |finding: &serde_json::Value, field: &str| finding[field].as_str().unwrap().to_owned();
-    let findings = report["findings"].as_array().unwrap();
-    findings.iter().map(|finding| (word(finding, "key"), word(finding, "verdict"))).collect()
-}
-
-fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
-    expected.iter().map(|(key, verdict)| ((*key).to_owned(), (*verdict).to_owned())).collect()
 }
 
 #[test]
-fn an_old_host_is_low_and_its_io_uring_unknown() {
-    let old = host(
-        &[("net.core.somaxconn", "128\n"), ("net.ipv4.ip_local_port_range", "32768\t60999\n")],
-        "1024 4096",
-        "65536 65536",
-    );
-    let output = tuner(&old, &["check", "--json", "-"]);
-    assert_eq!(output.status.code(), Some(3));
-    assert_eq!(
-        verdicts(&output),
-        pairs(&[
-            ("RLIMIT_NOFILE", "low"),
-            ("RLIMIT_MEMLOCK", "low"),
-            ("net.core.somaxconn", "low"),
-            ("net.ipv4.ip_local_port_range", "low"),
-            ("io_uring", "unknown"),
-        ])
-    );
+fn the_defaults_of_each_age_are_judged_by_what_they_are() {
+    let verdicts = |kernel: &str| {
+        let report = report(&tuner(&host(kernel), &["--json", "-"]));
+        let keys = [
+            "net.core.somaxconn",
+            "net.core.rmem_max",
+            "net.ipv4.tcp_rmem",
+            "kernel.io_uring_disabled",
+            "io_uring",
+        ];
+        keys.map(|key| verdict(&report, key).to_owned())
+    };
+    assert_eq!(verdicts(KERNELS[0]), ["low", "not_needed", "ok", "absent", "unknown"]);
+    assert_eq!(verdicts(KERNELS[1]), ["low", "not_needed", "ok", "absent", "unknown"]);
+    assert_eq!(verdicts(KERNELS[2]), ["ok", "not_needed", "kept", "absent", "unknown"]);
+    assert_eq!(verdicts(KERNELS[3]), ["ok", "not_needed", "kept", "absent", "unknown"]);
+    assert_eq!(verdicts(KERNELS[4]), ["ok", "ok", "kept", "info", "ok"]);
 }
 
 #[test]
-fn a_better_host_is_kept_and_nothing_is_to_be_changed() {
-    let better = host(
-        &[
-            ("net.core.somaxconn", "65535\n"),
-            ("net.ipv4.ip_local_port_range", "1024\t65535\n"),
-            ("kernel.io_uring_disabled", "0\n"),
-        ],
-        "1024 2097152",
-        "unlimited unlimited",
-    );
-    let output = tuner(&better, &["--json", "-"]);
-    assert_eq!(output.status.code(), Some(0));
-    assert_eq!(
-        verdicts(&output),
-        pairs(&[
-            ("RLIMIT_NOFILE", "kept"),
-            ("RLIMIT_MEMLOCK", "kept"),
-            ("net.core.somaxconn", "kept"),
-            ("net.ipv4.ip_local_port_range", "kept"),
-            ("io_uring", "ok"),
-        ])
-    );
+fn kumomtas_values_are_raised_where_they_hurt() {
+    for kernel in KERNELS {
+        let root = host(kernel);
+        for (key, value) in KUMOMTA {
+            set(&root, key, value);
+        }
+        let report = report(&tuner(&root, &["plan", "--json", "-"]));
+        let target = |key: &str| finding(&report, key)["target"].as_str().map(str::to_owned);
+        assert_eq!(target("net.core.rmem_default").as_deref(), Some("212992"), "{kernel}");
+        assert_eq!(target("net.core.wmem_default").as_deref(), Some("212992"), "{kernel}");
+        assert_eq!(target("net.core.somaxconn").as_deref(), Some("4096"), "{kernel}");
+        assert_eq!(target("fs.file-max").as_deref(), Some("1048576"), "{kernel}");
+        assert_eq!(target("net.ipv4.ip_local_port_range").as_deref(), Some("5000 65535"), "{kernel}");
+        assert_eq!(verdict(&report, "vm.max_map_count"), "kept", "{kernel}");
+        let newest = kernel.starts_with("6.18");
+        assert_eq!(target("net.core.rmem_max").as_deref(), newest.then_some("4194304"), "{kernel}");
+    }
 }
 
 #[test]
-fn a_blocked_io_uring_gives_its_reason_and_asks_for_no_change() {
-    let closed = host(
-        &[
-            ("net.core.somaxconn", "4096\n"),
-            ("net.ipv4.ip_local_port_range", "10240\t65535\n"),
-            ("kernel.io_uring_disabled", "1\n"),
-            ("kernel.io_uring_group", "105\n"),
-        ],
-        "1048576 1048576",
-        "67108864 67108864",
-    );
-    let output = tuner(&closed, &["check"]);
-    let table = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(0), "{table}");
-    assert!(table.contains("only processes with CAP_SYS_ADMIN or of group id 105"), "{table}");
-    assert!(table.contains("if you want it: "), "{table}");
+fn kumomtas_values_are_refused_as_wishes_where_they_would_lower() {
+    let root = host(KERNELS[4]);
+    // Newer distributions set more than the page asks for.
+    set(&root, "vm.max_map_count", "1048576");
+    let page: String = KUMOMTA.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
+    write(&root, "page.conf", &page);
+    let file = root.path().join("page.conf");
+    let output = tuner(&root, &["plan", "--json", "-", "--wishes", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(5));
+    let report = report(&output);
+    for (key, _) in KUMOMTA {
+        let wish = &finding(&report, key)["wish"];
+        assert_eq!(wish["taken"], key == "kernel.shmmni", "{key}: {wish}");
+        assert!(!wish["reason"].as_str().unwrap().is_empty(), "{key}");
+    }
+    assert_eq!(verdict(&report, "fs.file-max"), "kept");
 }
 
 #[test]
-fn a_seccomp_filter_makes_io_uring_unknown() {
-    let contained = host(&[("kernel.io_uring_disabled", "0\n")], "1 1", "1 1");
-    write(contained.path(), "proc/self/status", "Name:\ttuner\nSeccomp:\t2\nSeccomp_filters:\t1\n");
-    let output = tuner(&contained, &["explain", "io_uring"]);
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("a seccomp filter is in force"), "{text}");
-    assert!(text.contains("verdict: unknown"), "{text}");
+fn every_report_follows_the_committed_schema() {
+    let root = host(KERNELS[3]);
+    let schema = tuner(&root, &["schema"]);
+    let schema: serde_json::Value = serde_json::from_slice(&schema.stdout).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let runs: [&[&str]; 4] = [
+        &["check", "--json", "-"],
+        &["plan", "--json", "-", "--eager", "--set", "net.core.somaxconn=1"],
+        &["explain", "fs.file-max", "--json", "-"],
+        &["check", "--profile", "sink", "--json", "-"],
+    ];
+    for arguments in runs {
+        let report = report(&tuner(&root, arguments));
+        let problems: Vec<_> = validator.iter_errors(&report).map(|error| error.to_string()).collect();
+        assert!(problems.is_empty(), "{arguments:?}: {problems:?}");
+    }
+}
+
+#[test]
+fn exit_codes_tell_whether_something_is_to_be_done() {
+    let root = host(KERNELS[3]);
+    let code = |arguments: &[&str]| tuner(&root, arguments).status.code();
+    assert_eq!(code(&["check"]), Some(3));
+    assert_eq!(code(&["check", "--only", "net.core.somaxconn"]), Some(0));
+    assert_eq!(code(&["check", "--only", "net.ipv4", "--skip", "net.ipv4"]), Some(0));
+    assert_eq!(code(&["check", "--only", "net.core.somaxcon"]), Some(2));
+    assert_eq!(code(&["check", "--profile", "router"]), Some(2));
+    assert_eq!(code(&["check", "--spool", "/no/such"]), Some(2));
+    assert_eq!(code(&["check", "--set", "net.core.somaxconn=1", "--only", "net.core.somaxconn"]), Some(5));
+    assert_eq!(code(&["check", "--json", "/proc/no-such-directory/report.json"]), Some(1));
+    let empty = tempfile::tempdir().unwrap();
+    assert_eq!(tuner(&empty, &["check"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_plan_says_what_one_should_know_before_a_change() {
+    let root = host(KERNELS[0]);
+    let text = told(&tuner(&root, &["plan", "--only", "net.core.somaxconn"]));
+    for line in [
+        "net.core.somaxconn: 128 -> 4096\n",
+        "  source:   https://docs.kernel.org/",
+        "  reaches:  the network namespace; can be changed from here\n",
+        "  evidence: listen_overflows 0, listen_drops 0\n",
+        "1 to change, 0 stay as they are\n",
+    ] {
+        assert!(text.contains(line), "{line:?} is not in\n{text}");
+    }
 }
 
 #[test]
 fn explain_tells_the_source_and_names_what_it_knows() {
-    let host = host(&[("net.core.somaxconn", "4096\n")], "1 1", "1 1");
-    let output = tuner(&host, &["explain", "net.core.somaxconn"]);
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(0), "{text}");
-    assert!(text.contains("source:  https://docs.kernel.org/"), "{text}");
-
-    let output = tuner(&host, &["explain", "net.core.somaxcon"]);
+    let root = host(KERNELS[3]);
+    let text = told(&tuner(&root, &["explain", "fs.file-max"]));
+    assert!(text.contains("source:   https://docs.kernel.org/"), "{text}");
+    assert!(text.contains("KumoMTA:  250000, elsewhere 65535: a lowering"), "{text}");
+    let output = tuner(&root, &["explain", "net.core.somaxcon"]);
     assert_eq!(output.status.code(), Some(2));
-    let text = String::from_utf8(output.stderr).unwrap();
-    assert!(text.contains("no rule is called `net.core.somaxcon`; there are: RLIMIT_NOFILE, "), "{text}");
+    assert!(told(&output).contains("no rule is called `net.core.somaxcon`; there are: RLIMIT_NOFILE, "));
+}
+
+#[test]
+fn io_uring_gives_its_reason_and_asks_for_no_change() {
+    let root = host(KERNELS[4]);
+    set(&root, "kernel.io_uring_disabled", "1");
+    set(&root, "kernel.io_uring_group", "105");
+    let output = tuner(&root, &["check", "--only", "io_uring"]);
+    assert_eq!(output.status.code(), Some(0));
+    let text = told(&output);
+    assert!(text.contains("if you want it: "), "{text}");
+    let text = told(&tuner(&root, &["explain", "io_uring"]));
+    assert!(text.contains("only processes with CAP_SYS_ADMIN or of group id 105"), "{text}");
+    set(&root, "kernel.io_uring_disabled", "0");
+    write(&root, "proc/self/status", "Name:\ttuner\nSeccomp:\t2\n");
+    let text = told(&tuner(&root, &["explain", "io_uring"]));
+    assert!(text.contains("a seccomp filter is in force"), "{text}");
+}
+
+#[test]
+fn profiles_have_rules_of_their_own() {
+    let root = host(KERNELS[3]);
+    let list = told(&tuner(&root, &["profile", "list"]));
+    assert!(["mta", "sink", "traffic-gen", "proxy"].iter().all(|name| list.contains(name)), "{list}");
+    let range = "net.ipv4.ip_local_port_range";
+    assert!(told(&tuner(&root, &["profile", "show", "mta"])).contains(range));
+    assert!(!told(&tuner(&root, &["profile", "show", "sink"])).contains(range));
+    let large = told(&tuner(&root, &["profile", "show", "mta", "--connections", "600000"]));
+    assert!(large.contains("at least 4194304"), "{large}");
 }
 
 #[test]
 fn the_report_goes_to_a_file_beside_the_table() {
-    let host = host(&[], "1 1", "1 1");
-    let file = host.path().join("report.json");
-    let output = tuner(&host, &["check", "--json", file.to_str().unwrap()]);
-    assert!(String::from_utf8(output.stdout).unwrap().starts_with("setting "));
+    let root = host(KERNELS[3]);
+    let file = root.path().join("report.json");
+    let output = tuner(&root, &["check", "--json", file.to_str().unwrap()]);
+    assert!(told(&output).starts_with("condition "));
+    assert!(!told(&output).contains('\x1b'), "colour without a terminal");
     let report: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
-    assert_eq!(report["schema_version"], 1);
     assert_eq!(report["changes_needed"], true);
-
-    let output = tuner(&host, &["check", "--json", "/proc/no-such-directory/report.json"]);
-    assert_eq!(output.status.code(), Some(1));
-}
-
-#[test]
-fn a_root_without_proc_is_a_usage_error() {
-    let empty = tempfile::tempdir().unwrap();
-    assert_eq!(tuner(&empty, &["check"]).status.code(), Some(2));
 }
