@@ -165,8 +165,7 @@ pub struct Wish {
 
 /// Compares one setting with its rule.
 pub fn judge(rule: &Rule, facts: &Facts, question: &Question) -> Finding {
-    let port_range = port_range(facts);
-    let context = Context { sizing: &question.sizing, listening: &facts.listening, port_range };
+    let context = context(facts, question);
     let unread = Observed::Unknown("it was not read".into());
     let observed = facts.readings.get(&rule.key).unwrap_or(&unread);
     let mut finding = blank(rule, facts, context);
@@ -187,6 +186,11 @@ pub fn judge(rule: &Rule, facts: &Facts, question: &Question) -> Finding {
     wish::weigh(&mut finding, rule, observed, question, context);
     finding.remedy = remedy(&finding, rule);
     finding
+}
+
+/// What the host contributes to what is wanted.
+pub(crate) fn context<'a>(facts: &'a Facts, question: &'a Question) -> Context<'a> {
+    Context { sizing: &question.sizing, listening: &facts.listening, port_range: port_range(facts) }
 }
 
 /// A finding of a setting that is not there.

@@ -1,11 +1,11 @@
-//! Checks the settings of a host that sends and receives mail in volume.
+//! Checks the settings of a host that sends and receives mail in volume, changes them, and takes the change back.
 //!
-//! Owns the rules (data, in `tuner/rules`), the readings of the host, and the verdicts. Refuses to make a better value worse:
-//! what is better than a rule is kept. A setting that cannot be read gives the verdict [`Verdict::Unknown`] with the reason;
-//! it never stops the other rules.
+//! Owns the rules (data, in `tuner/rules`), the readings of the host, the verdicts, and the journal of what was changed.
+//! Refuses to make a better value worse: what is better than a rule is kept. A setting that cannot be read gives the
+//! verdict [`Verdict::Unknown`] with the reason; it never stops the other rules. A change that fails is put back.
 //!
 //! Reading order: [`rule`] what is wanted, [`sizing`] of how large a host, [`facts`] what is there and [`host`] how it is
-//! read, [`finding`] how the two compare.
+//! read, [`finding`] how the two compare, [`conflicts`] who else has a say, [`apply`] how it is changed.
 
 pub mod rule;
 pub mod sizing;
@@ -13,10 +13,13 @@ pub mod sizing;
 pub mod facts;
 pub mod host;
 
+pub mod conflicts;
 pub mod finding;
 pub mod report;
 pub mod table;
 pub mod wishes;
+
+pub mod apply;
 
 pub use finding::{Finding, Question, Verdict};
 pub use host::Host;

@@ -4,6 +4,7 @@
 
 use serde::Serialize;
 
+use crate::conflicts::Conflict;
 use crate::facts::Facts;
 use crate::finding::{Finding, Question};
 use crate::sizing::Sizing;
@@ -23,11 +24,18 @@ pub struct Report {
     sizing: Sizing,
     changes_needed: bool,
     findings: Vec<Finding>,
+    conflicts: Vec<Conflict>,
 }
 
 impl Report {
     /// A report of `findings`; whether changes are needed is the caller's verdict, because it may be a strict one.
-    pub fn new(facts: &Facts, question: &Question, findings: Vec<Finding>, changes_needed: bool) -> Self {
+    pub fn new(
+        facts: &Facts,
+        question: &Question,
+        findings: Vec<Finding>,
+        conflicts: Vec<Conflict>,
+        changes_needed: bool,
+    ) -> Self {
         Self {
             schema_version: SCHEMA_VERSION,
             kernel: facts.kernel.clone(),
@@ -35,6 +43,7 @@ impl Report {
             sizing: question.sizing,
             changes_needed,
             findings,
+            conflicts,
         }
     }
 }

@@ -2,37 +2,38 @@
 
 use std::fmt::Write as _;
 
-use tuner::finding::Reach;
+use tuner::conflicts::{self, Conflict};
+use tuner::facts::Facts;
+use tuner::finding::{Reach, Wish};
 use tuner::report::Report;
 use tuner::table::{harmless, render_in};
-use tuner::{Finding, Rule, finding, rule, sizing};
+use tuner::{Finding, Question, Rule, finding, rule, sizing};
 
 use super::selection::{named_profile, unknown_key};
 use super::{Common, EXIT_CHANGES_NEEDED, EXIT_CONFLICT, Failure, output};
 
 pub(super) fn check(common: &Common) -> Result<u8, Failure> {
-    let facts = common.host()?.facts();
-    let question = common.question(&facts)?;
-    let findings = common.selected(tuner::judge(&facts, &question));
-    common.tell(&render_in(&findings, common.style()));
-    end(common, &facts, &question, findings)
+    let seen = Seen::by(common)?;
+    common.tell(&render_in(&seen.findings, common.style()));
+    seen.end(common)
 }
 
 pub(super) fn plan(common: &Common) -> Result<u8, Failure> {
-    let facts = common.host()?.facts();
-    let question = common.question(&facts)?;
-    let findings = common.selected(tuner::judge(&facts, &question));
-    common.tell(&planned(&findings));
-    end(common, &facts, &question, findings)
+    let seen = Seen::by(common)?;
+    common.tell(&planned(&seen.findings));
+    common.tell(&seen.others(common)?);
+    let code = seen.clone().end(common)?;
+    Ok(if code == EXIT_CHANGES_NEEDED && !seen.conflicts.is_empty() { EXIT_CONFLICT } else { code })
 }
 
 pub(super) fn explain(common: &Common, key: &str) -> Result<u8, Failure> {
     let rule = rule::built_in().iter().find(|rule| rule.key == key).ok_or_else(|| unknown_key(key))?;
-    let facts = common.host()?.facts();
+    let host = common.host()?;
+    let facts = host.facts();
     let question = common.question(&facts)?;
     let finding = finding::judge(rule, &facts, &question);
     common.tell(&explanation(rule, &finding));
-    end(common, &facts, &question, vec![finding])
+    Seen::of(&host, facts, question, vec![finding]).end(common)
 }
 
 pub(super) fn profiles() -> Result<u8, Failure> {
@@ -55,8 +56,7 @@ pub(super) fn profile(common: &Common, name: &str) -> Result<u8, Failure> {
         size.cores,
         size.ram_bytes >> 20
     );
-    let question =
-        tuner::Question { profile: profile.name.clone(), sizing: size, ..tuner::Question::of(&facts) };
+    let question = Question { profile: profile.name.clone(), sizing: size, ..Question::of(&facts) };
     for finding in common.selected(tuner::judge(&facts, &question)) {
         line(&mut text, &format!("{:<36}  {}", finding.key, finding.wanted));
     }
@@ -65,26 +65,65 @@ pub(super) fn profile(common: &Common, name: &str) -> Result<u8, Failure> {
     Ok(0)
 }
 
-/// Writes the report and finds the code to end with.
-fn end(
-    common: &Common,
-    facts: &tuner::facts::Facts,
-    question: &tuner::Question,
-    findings: Vec<Finding>,
-) -> Result<u8, Failure> {
-    let strictly = common.strict && findings.iter().any(|finding| finding.verdict.asks_for_change());
-    let needed = strictly || tuner::changes_needed(&findings);
-    let refused = findings.iter().filter_map(|finding| finding.wish.as_ref()).any(|wish| !wish.taken);
-    common.record(&Report::new(facts, question, findings, needed))?;
-    Ok(match (refused, needed) {
-        (true, _) => EXIT_CONFLICT,
-        (false, true) => EXIT_CHANGES_NEEDED,
-        (false, false) => 0,
-    })
+/// A host, what was asked of it, and what came out.
+#[derive(Clone)]
+pub(super) struct Seen {
+    pub(super) facts: Facts,
+    pub(super) question: Question,
+    pub(super) findings: Vec<Finding>,
+    pub(super) conflicts: Vec<Conflict>,
+}
+
+impl Seen {
+    /// Looks at the host that the flags mean.
+    pub(super) fn by(common: &Common) -> Result<Self, Failure> {
+        let host = common.host()?;
+        let facts = host.facts();
+        let question = common.question(&facts)?;
+        let findings = common.selected(tuner::judge(&facts, &question));
+        Ok(Self::of(&host, facts, question, findings))
+    }
+
+    fn of(host: &tuner::Host, facts: Facts, question: Question, findings: Vec<Finding>) -> Self {
+        let conflicts = conflicts::of(host.root(), &findings, &facts, &question);
+        Self { facts, question, findings, conflicts }
+    }
+
+    /// Wishes that are not taken.
+    pub(super) fn refused(&self) -> impl Iterator<Item = (&Finding, &Wish)> {
+        let wishes = self.findings.iter().filter_map(|finding| Some((finding, finding.wish.as_ref()?)));
+        wishes.filter(|(_, wish)| !wish.taken)
+    }
+
+    /// Who else has a say, as lines.
+    pub(super) fn others(&self, common: &Common) -> Result<String, Failure> {
+        let mut text = String::new();
+        for conflict in &self.conflicts {
+            let Conflict { key, place, value, wanted, reason } = conflict;
+            line(&mut text, &format!("conflict: {place} sets {key} = {value}, wanted is {wanted}; {reason}"));
+        }
+        for program in conflicts::programs(common.host()?.root()) {
+            line(&mut text, &format!("note: {program}"));
+        }
+        Ok(text)
+    }
+
+    /// Writes the report and finds the code to end with.
+    fn end(self, common: &Common) -> Result<u8, Failure> {
+        let strictly = common.strict && self.findings.iter().any(|finding| finding.verdict.asks_for_change());
+        let needed = strictly || tuner::changes_needed(&self.findings);
+        let refused = self.refused().next().is_some();
+        common.record(&Report::new(&self.facts, &self.question, self.findings, self.conflicts, needed))?;
+        Ok(match (refused, needed) {
+            (true, _) => EXIT_CONFLICT,
+            (false, true) => EXIT_CHANGES_NEEDED,
+            (false, false) => 0,
+        })
+    }
 }
 
 /// Every change with what one should know before it is made.
-fn planned(findings: &[Finding]) -> String {
+pub(super) fn planned(findings: &[Finding]) -> String {
     let mut text = String::new();
     for finding in findings.iter().filter(|finding| finding.verdict.asks_for_change()) {
         let target = finding.target.as_deref().unwrap_or(&finding.wanted);
@@ -149,6 +188,6 @@ fn explanation(rule: &Rule, finding: &Finding) -> String {
     text
 }
 
-fn line(text: &mut String, told: &str) {
+pub(super) fn line(text: &mut String, told: &str) {
     writeln!(text, "{}", harmless(told)).expect("a String takes every write");
 }

@@ -2,6 +2,7 @@
 //!
 //! Refuses flags that contradict each other before anything is read. Errors name what was given, the rule and the remedy.
 
+mod change;
 mod look;
 mod output;
 mod selection;
@@ -17,10 +18,14 @@ pub(crate) const EXIT_ERROR: u8 = 1;
 pub(crate) const EXIT_USAGE: u8 = 2;
 /// Something should be changed.
 pub(crate) const EXIT_CHANGES_NEEDED: u8 = 3;
-/// A wish would make a setting worse.
+/// What was applied does not hold.
+pub(crate) const EXIT_VERIFY_FAILED: u8 = 4;
+/// Somebody else has a say: another file at boot, a change by hand, a wish that would make a setting worse.
 pub(crate) const EXIT_CONFLICT: u8 = 5;
+/// Only root, or the host of this container, can do it.
+pub(crate) const EXIT_NOT_PERMITTED: u8 = 6;
 
-/// Checks the settings of a host that sends and receives mail in volume, and never makes one worse.
+/// Checks and applies what a host needs that sends and receives mail in volume, and never makes a setting worse.
 #[derive(Parser)]
 #[command(name = "tuner", version, after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -101,6 +106,12 @@ enum Verb {
     Check,
     /// Say what would be changed: old and new value, reason, source, scope, risk, evidence.
     Plan,
+    /// Change what should be changed: a drop-in for boot, then the running kernel; all of it or nothing.
+    Apply(change::ApplyArguments),
+    /// Compare what was applied with what is there now.
+    Verify,
+    /// Put back what was there before, to the byte.
+    Revert(change::RevertArguments),
     /// Say what one setting does, why the value is wanted, and how to change it.
     Explain {
         /// The setting, as `tuner check --all` names it.
@@ -130,6 +141,8 @@ const EXAMPLES: &str = "Examples:
   tuner                                   the table, and what to do about what is low
   tuner plan --connections 100000         what would be changed for so many connections
   tuner plan --wishes kumomta.conf        what becomes of values found on a page
+  tuner apply && tuner verify             make the changes, and see that they hold
+  tuner revert                            put back what was there before
   tuner check --json -                    the same as JSON, for a script
   tuner check --pid $(pidof kumod)        with the limits of the running daemon
   tuner explain net.core.somaxconn        one setting, with its source
@@ -139,7 +152,9 @@ const EXAMPLES: &str = "Examples:
 A better value than the wanted one is kept; nothing is ever made worse. Settings whose need
 counters can show are \"not needed\" until they do.
 
-Exit codes: 0 nothing to change, 1 failed, 2 usage, 3 changes needed, 5 a wish is refused.";
+Exit codes: 0 nothing to change, 1 failed, 2 usage, 3 changes needed, 4 what was applied does not
+hold, 5 conflict (another file wins at boot, a change by hand, a wish that would make something
+worse), 6 only root or the host of this container can do it.";
 
 /// Why a verb did not do its work, and the code to end with.
 pub(crate) struct Failure {
@@ -148,12 +163,16 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
+    pub(crate) fn new(code: u8, problem: impl ToString) -> Self {
+        Self { code, problem: problem.to_string() }
+    }
+
     pub(crate) fn usage(problem: impl ToString) -> Self {
-        Self { code: EXIT_USAGE, problem: problem.to_string() }
+        Self::new(EXIT_USAGE, problem)
     }
 
     pub(crate) fn error(problem: impl ToString) -> Self {
-        Self { code: EXIT_ERROR, problem: problem.to_string() }
+        Self::new(EXIT_ERROR, problem)
     }
 }
 
@@ -163,6 +182,9 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
     let done = match arguments.verb {
         None | Some(Verb::Check) => look::check(common),
         Some(Verb::Plan) => look::plan(common),
+        Some(Verb::Apply(apply)) => change::apply(common, &apply),
+        Some(Verb::Verify) => change::verify(common),
+        Some(Verb::Revert(revert)) => change::revert(common, &revert),
         Some(Verb::Explain { key }) => look::explain(common, &key),
         Some(Verb::Profile { what: ProfileVerb::List }) => look::profiles(),
         Some(Verb::Profile { what: ProfileVerb::Show { name } }) => look::profile(common, &name),
