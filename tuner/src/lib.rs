@@ -14,6 +14,7 @@ pub mod facts;
 pub mod host;
 
 pub mod conflicts;
+pub mod export;
 pub mod finding;
 pub mod report;
 pub mod table;

@@ -1,8 +1,9 @@
-//! The verbs that only look: check, plan, explain, profile.
+//! The verbs that only look: check, plan, explain, export, profile.
 
 use std::fmt::Write as _;
 
 use tuner::conflicts::{self, Conflict};
+use tuner::export::{self, FORMATS, Format};
 use tuner::facts::Facts;
 use tuner::finding::{Reach, Wish};
 use tuner::report::Report;
@@ -34,6 +35,23 @@ pub(super) fn explain(common: &Common, key: &str) -> Result<u8, Failure> {
     let finding = finding::judge(rule, &facts, &question);
     common.tell(&explanation(rule, &finding));
     Seen::of(&host, facts, question, vec![finding]).end(common)
+}
+
+/// A format by its name.
+pub(super) fn format(name: &str) -> Result<Format, String> {
+    let found = FORMATS.iter().find(|(known, _)| *known == name).map(|(_, format)| *format);
+    found.ok_or_else(|| {
+        let known: Vec<_> = FORMATS.iter().map(|(name, _)| *name).collect();
+        format!("the formats are {}", known.join(", "))
+    })
+}
+
+pub(super) fn export(common: &Common, format: Format) -> Result<u8, Failure> {
+    let seen = Seen::by(common)?;
+    let host = common.host()?;
+    let text = export::export(format, &seen.findings, &seen.facts, &seen.question, host.unit());
+    output::say(&text);
+    Ok(0)
 }
 
 pub(super) fn profiles() -> Result<u8, Failure> {

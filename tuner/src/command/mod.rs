@@ -117,6 +117,12 @@ enum Verb {
         /// The setting, as `tuner check --all` names it.
         key: String,
     },
+    /// Write what is wanted in the words of another tool.
+    Export {
+        /// sysctl.d, systemd, ansible, docker, compose, k8s, tuned or script.
+        #[arg(long, value_name = "FORMAT", value_parser = look::format)]
+        format: tuner::export::Format,
+    },
     /// What a host can be for.
     Profile {
         #[command(subcommand)]
@@ -143,6 +149,7 @@ const EXAMPLES: &str = "Examples:
   tuner plan --wishes kumomta.conf        what becomes of values found on a page
   tuner apply && tuner verify             make the changes, and see that they hold
   tuner revert                            put back what was there before
+  tuner export --format ansible           the same for other hosts, as a playbook
   tuner check --json -                    the same as JSON, for a script
   tuner check --pid $(pidof kumod)        with the limits of the running daemon
   tuner explain net.core.somaxconn        one setting, with its source
@@ -186,6 +193,7 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         Some(Verb::Verify) => change::verify(common),
         Some(Verb::Revert(revert)) => change::revert(common, &revert),
         Some(Verb::Explain { key }) => look::explain(common, &key),
+        Some(Verb::Export { format }) => look::export(common, format),
         Some(Verb::Profile { what: ProfileVerb::List }) => look::profiles(),
         Some(Verb::Profile { what: ProfileVerb::Show { name } }) => look::profile(common, &name),
         Some(Verb::Schema) => {
