@@ -5,7 +5,8 @@
 //! verdict [`Verdict::Unknown`] with the reason; it never stops the other rules. A change that fails is put back.
 //!
 //! Reading order: [`rule`] what is wanted, [`sizing`] of how large a host, [`facts`] what is there and [`host`] how it is
-//! read, [`finding`] how the two compare, [`conflicts`] who else has a say, [`apply`] how it is changed.
+//! read, [`finding`] how the two compare, [`conflicts`] who else has a say, [`apply`] how it is changed; apart from them [`measure`], what the machine
+//! can do.
 
 pub mod rule;
 pub mod sizing;
@@ -21,6 +22,7 @@ pub mod table;
 pub mod wishes;
 
 pub mod apply;
+pub mod measure;
 
 pub use finding::{Finding, Question, Verdict};
 pub use host::Host;

@@ -202,3 +202,32 @@ fn the_report_goes_to_a_file_beside_the_table() {
     let report: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
     assert_eq!(report["changes_needed"], true);
 }
+
+#[test]
+fn a_short_measurement_follows_its_schema_and_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tuner"));
+    command.args(["measure", "--seconds", "0.02", "--json", "-", "--spool"]).arg(directory.path());
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    let measured = report(&output);
+    let schema = tuner(&host(KERNELS[3]), &["schema", "--measure"]);
+    let schema: serde_json::Value = serde_json::from_slice(&schema.stdout).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let problems: Vec<_> = validator.iter_errors(&measured).map(|error| error.to_string()).collect();
+    assert!(problems.is_empty(), "{problems:?}");
+    assert!(
+        measured["ceilings"].as_array().unwrap().iter().all(|ceiling| ceiling["mmh"].as_f64().unwrap() > 0.0)
+    );
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn measure_refuses_what_it_cannot_measure() {
+    let root = host(KERNELS[3]);
+    assert_eq!(tuner(&root, &["measure"]).status.code(), Some(2));
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tuner"));
+    let output = command.args(["measure", "--seconds", "900", "--spool", "/tmp"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(told(&output).contains("900 is not between"), "{}", told(&output));
+}

@@ -16,6 +16,9 @@ use super::{Common, EXIT_CHANGES_NEEDED, EXIT_CONFLICT, Failure, output};
 pub(super) fn check(common: &Common) -> Result<u8, Failure> {
     let seen = Seen::by(common)?;
     common.tell(&render_in(&seen.findings, common.style()));
+    if !seen.conflicts.is_empty() {
+        common.tell(&format!("\n{}", seen.others(common)?));
+    }
     seen.end(common)
 }
 

@@ -4,6 +4,7 @@
 
 mod change;
 mod look;
+mod measure;
 mod output;
 mod selection;
 
@@ -117,6 +118,8 @@ enum Verb {
         /// The setting, as `tuner check --all` names it.
         key: String,
     },
+    /// Measure disk, loopback and processors, and the ceiling that follows; about half a minute.
+    Measure(measure::MeasureArguments),
     /// Write what is wanted in the words of another tool.
     Export {
         /// sysctl.d, systemd, ansible, docker, compose, k8s, tuned or script.
@@ -129,7 +132,11 @@ enum Verb {
         what: ProfileVerb,
     },
     /// The JSON schema of the report.
-    Schema,
+    Schema {
+        /// That of `measure` instead.
+        #[arg(long)]
+        measure: bool,
+    },
 }
 
 #[derive(Subcommand)]
@@ -150,6 +157,7 @@ const EXAMPLES: &str = "Examples:
   tuner apply && tuner verify             make the changes, and see that they hold
   tuner revert                            put back what was there before
   tuner export --format ansible           the same for other hosts, as a playbook
+  tuner measure --spool /var/spool/kumod  what this machine can do at most
   tuner check --json -                    the same as JSON, for a script
   tuner check --pid $(pidof kumod)        with the limits of the running daemon
   tuner explain net.core.somaxconn        one setting, with its source
@@ -193,11 +201,12 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         Some(Verb::Verify) => change::verify(common),
         Some(Verb::Revert(revert)) => change::revert(common, &revert),
         Some(Verb::Explain { key }) => look::explain(common, &key),
+        Some(Verb::Measure(measure)) => measure::run(common, &measure),
         Some(Verb::Export { format }) => look::export(common, format),
         Some(Verb::Profile { what: ProfileVerb::List }) => look::profiles(),
         Some(Verb::Profile { what: ProfileVerb::Show { name } }) => look::profile(common, &name),
-        Some(Verb::Schema) => {
-            output::say(tuner::report::SCHEMA);
+        Some(Verb::Schema { measure }) => {
+            output::say(if measure { tuner::measure::SCHEMA } else { tuner::report::SCHEMA });
             Ok(0)
         }
     };
