@@ -74,7 +74,6 @@ fn a_running_process_and_a_unit_have_limits_of_their_own() {
     assert_eq!(verdict(&report, "unit.LimitNOFILE"), "low");
     assert_eq!(verdict(&report, "unit.LimitMEMLOCK"), "kept");
     assert_eq!(tuner(&root, &["--pid", "4712"]).status.code(), Some(2));
-    // The limit of a unit cannot be raised above what one process may have.
     assert_eq!(tuner(&root, &["apply", "--unit", "mta"]).status.code(), Some(0));
     let drop_in = root.path().join("etc/systemd/system/mta.service.d/60-kumod.conf");
     let text = fs::read_to_string(drop_in).unwrap();
