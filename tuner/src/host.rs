@@ -50,8 +50,7 @@ pub enum HostError {
 }
 
 impl Host {
-    /// The host this process runs on, as this process sees it. io_uring is tried in the directory for temporary files
-    /// unless a spool is named or found.
+    /// The host this process runs on, as this process sees it. io_uring is tried in memory unless a spool is named.
     pub fn running() -> Self {
         Self { root: PathBuf::from("/"), spool: None, process: None, unit: UNIT.into() }
     }
@@ -107,6 +106,11 @@ impl Host {
         &self.unit
     }
 
+    /// The directory of the spool, where the operator named it.
+    pub(crate) fn named_spool(&self) -> Option<&Path> {
+        self.spool.as_deref()
+    }
+
     /// Whether this process runs on it.
     pub fn is_running_host(&self) -> bool {
         self.root == Path::new("/")
@@ -130,7 +134,7 @@ impl Host {
                 Read::Sysctl => self.sysctl(&rule.key),
                 Read::Limits { row, column } => self.limit(row, *column),
                 Read::Unit(line) => units::observe(self, line),
-                Read::Fact(fact) => devices::observe(self, *fact, &facts.machine, spool.as_deref()),
+                Read::Fact(fact) => devices::observe(self, *fact, &facts.machine),
             };
             facts.readings.insert(rule.key.clone(), observed);
         }

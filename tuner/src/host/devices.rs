@@ -7,15 +7,19 @@ use std::fs;
 use std::path::Path;
 
 use reports::machine::Machine;
+use rustix::fs::Access;
 
 use super::Host;
 use crate::facts::{Observed, Reading};
 use crate::rule::Fact;
 
-pub(super) fn observe(host: &Host, fact: Fact, machine: &Machine, spool: Option<&Path>) -> Observed {
+/// Where io_uring is tried when no spool is named: memory, so that looking does not wait for a disk.
+const TRIAL_DIRECTORY: &str = "/dev/shm";
+
+pub(super) fn observe(host: &Host, fact: Fact, machine: &Machine) -> Observed {
     let disk = machine.disk.as_ref();
     match fact {
-        Fact::IoUring => io_uring(host, spool),
+        Fact::IoUring => io_uring(host),
         Fact::TransparentHugepage => word(machine.memory.transparent_huge_pages.clone()),
         Fact::CpuGovernor => word(machine.cpu.governor.clone()),
         Fact::Clocksource => word(machine.system.clocksource.clone()),
@@ -74,12 +78,15 @@ fn receive_queues(host: &Host) -> Option<String> {
 }
 
 /// Tried on the running host, judged from files elsewhere.
-fn io_uring(host: &Host, spool: Option<&Path>) -> Observed {
-    if host.is_running_host() {
-        let temporary = std::env::temp_dir();
-        io_uring_tried(spool.unwrap_or(&temporary))
-    } else {
-        io_uring_by_files(host)
+fn io_uring(host: &Host) -> Observed {
+    if !host.is_running_host() {
+        return io_uring_by_files(host);
+    }
+    let shared = Path::new(TRIAL_DIRECTORY);
+    match host.named_spool() {
+        Some(spool) => io_uring_tried(spool),
+        None if rustix::fs::access(shared, Access::WRITE_OK).is_ok() => io_uring_tried(shared),
+        None => io_uring_tried(&std::env::temp_dir()),
     }
 }
 
