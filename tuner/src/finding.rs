@@ -354,7 +354,7 @@ fn remedy(finding: &Finding, rule: &Rule) -> Option<String> {
     }
     let key = &rule.key;
     let lasting =
-        format!("sysctl -w {key}='{wanted}', and the line {key} = {wanted} in /etc/sysctl.d/60-kumod.conf");
+        format!("sysctl -w {key}='{wanted}', and the line {key} = {wanted} in /etc/sysctl.d/50-mail.conf");
     Some(match finding.reach {
         Reach::Runtime => format!("Where the container is started: docker run --sysctl {key}='{wanted}'."),
         Reach::Host => format!("On the host of this container, for all its containers: {lasting}."),

@@ -231,3 +231,16 @@ fn measure_refuses_what_it_cannot_measure() {
     assert_eq!(output.status.code(), Some(2));
     assert!(told(&output).contains("900 is not between"), "{}", told(&output));
 }
+
+#[test]
+fn the_manual_knows_every_rule_and_nothing_that_is_none() {
+    let manual = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/tuning.md");
+    let manual = fs::read_to_string(manual).unwrap();
+    let table = manual.split("## Rules").nth(1).unwrap().split("\n## ").next().unwrap();
+    let mut documented: Vec<&str> =
+        table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    let mut known: Vec<&str> = tuner::rule::built_in().iter().map(|rule| rule.key.as_str()).collect();
+    documented.sort_unstable();
+    known.sort_unstable();
+    assert_eq!(documented, known);
+}
