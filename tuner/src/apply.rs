@@ -279,16 +279,18 @@ impl DropIn<'_> {
         let full = place.root.join(self.path);
         guard::refuse_links(&place.root, self.path)?;
         let before = files.read(&full).map_err(|error| ApplyError::file(&full, error))?;
-        let mut settings = self.earlier;
         if let Some(text) = &before {
             refuse_foreign(&full, text, place.force)?;
-            settings.extend(drop_in::settings(text, self.prefix));
         }
+        let present =
+            before.as_deref().map_or_else(Settings::new, |text| drop_in::settings(text, self.prefix));
+        let mut settings = self.earlier;
+        settings.extend(present.clone());
         settings.extend(self.new.iter().cloned());
         let after =
             if self.prefix.is_empty() { drop_in::sysctl(&settings) } else { drop_in::unit(&settings) };
-        let needed = !settings.is_empty() && before.as_ref() != Some(&after);
-        Ok(needed.then(|| FileChange { path: self.path.into(), before, after }))
+        // A file that another version of this program wrote says the same in other words.
+        Ok((settings != present).then(|| FileChange { path: self.path.into(), before, after }))
     }
 }
 
