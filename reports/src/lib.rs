@@ -12,6 +12,7 @@ pub mod latency;
 pub mod machine;
 pub mod sample;
 pub mod software;
+pub mod stats;
 
 #[cfg(feature = "render")]
 pub mod render;
