@@ -364,6 +364,7 @@ fn empty_record(
         software,
         tuner: findings.iter().map(finding).collect(),
         runs: Vec::new(),
+        skipped: Vec::new(),
         notes: Vec::new(),
     })
 }

@@ -140,6 +140,7 @@ mod tests {
             software: reports::software::Software::default(),
             tuner: Vec::new(),
             runs,
+            skipped: Vec::new(),
             notes: Vec::new(),
         }
     }

@@ -18,7 +18,7 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::interval_log::{
     IntervalLogIterator, IntervalLogWriterBuilder, IntervalLogWriterError, LogEntry, Tag,
 };
-use hdrhistogram::serialization::{Deserializer, V2DeflateSerializer};
+use hdrhistogram::serialization::{Deserializer, Serializer, V2DeflateSerializer};
 use thiserror::Error;
 
 use crate::run::Latency;
@@ -224,6 +224,24 @@ fn parse_hlog_tagged(log: &[u8], tag: Option<&str>) -> Result<Vec<Interval>, Hlo
         intervals.push(Interval { offset: entry.start_timestamp(), length: entry.duration(), histogram });
     }
     Ok(intervals)
+}
+
+/// A histogram as V2-deflate in base64: what stands in a line of a log.
+pub fn to_text(histogram: &Histogram<u64>) -> String {
+    let mut bytes = Vec::new();
+    // Writing into memory fails only where a count does not fit, and ours are of 64 bits.
+    if V2DeflateSerializer::new().serialize(histogram, &mut bytes).is_err() {
+        return String::new();
+    }
+    base64::encode(&bytes)
+}
+
+/// The histogram of such a text.
+///
+/// # Errors
+/// What is wrong with it, as words.
+pub fn from_text(text: &str) -> Result<Histogram<u64>, String> {
+    decode(&mut Deserializer::new(), text)
 }
 
 /// The sum of all intervals.

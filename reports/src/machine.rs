@@ -5,12 +5,18 @@
 //! known to lie about themselves; the floor beside each number is what tells how the disk really behaves.
 
 mod cgroup;
+mod cloud;
 mod disk;
+mod key;
+mod measured;
+mod network;
 mod probe;
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+
+pub use measured::{DiskMeasured, MEASURED_SYNCS_MAX};
 
 use crate::run::Tier;
 
@@ -26,6 +32,12 @@ pub struct Machine {
     pub disk: Option<Disk>,
     /// Kernel, distribution, virtualisation.
     pub system: System,
+    /// A hash that tells hosts apart without naming them.
+    pub host: Option<String>,
+    /// Whose machine it is, and what it costs.
+    pub cloud: Cloud,
+    /// The way out.
+    pub network: Network,
     /// Limits of the control groups that hold this process.
     pub cgroup: Cgroup,
     /// Resource limits of this process.
@@ -52,6 +64,20 @@ pub struct Cpu {
     pub mhz_max: Option<u64>,
     /// Whether two threads share a core.
     pub smt: Option<bool>,
+    /// Family, as the kernel states it (x86).
+    pub family: Option<u64>,
+    /// Stepping, as the kernel states it (x86).
+    pub stepping: Option<u64>,
+    /// Version of the microcode.
+    pub microcode: Option<String>,
+    /// Nodes of memory.
+    pub numa_nodes: Option<u32>,
+    /// Vulnerabilities that cost something to guard against: `name: guard`, separated by semicolons.
+    pub mitigations: Option<String>,
+    /// Processors kept free of other work at boot; empty is none.
+    pub isolated: Option<String>,
+    /// Of the features that matter to mail (checksums, hashes, wide registers), those that it has.
+    pub features: Vec<String>,
 }
 
 /// Memory.
@@ -68,6 +94,8 @@ pub struct Memory {
     pub swap_bytes: Option<u64>,
     /// Mode of transparent huge pages (`always`, `madvise`, `never`).
     pub transparent_huge_pages: Option<String>,
+    /// Huge pages set aside.
+    pub huge_pages: Option<u64>,
 }
 
 /// The file system and the device below a path.
@@ -98,6 +126,18 @@ pub struct Disk {
     pub logical_block_bytes: Option<u64>,
     /// Size of the device, bytes.
     pub size_bytes: Option<u64>,
+    /// Free space for us, bytes.
+    pub free_bytes: Option<u64>,
+    /// Physical block size, bytes.
+    pub physical_block_bytes: Option<u64>,
+    /// Requests that its queue holds.
+    pub requests_max: Option<u64>,
+    /// Whether completions can be polled for.
+    pub io_poll: Option<bool>,
+    /// The largest range that it zeroes by itself, bytes; 0 is none.
+    pub write_zeroes_bytes_max: Option<u64>,
+    /// What it does, in place of what it says.
+    pub measured: Option<DiskMeasured>,
 }
 
 /// Kernel, distribution, virtualisation.
@@ -118,6 +158,44 @@ pub struct System {
     pub clocksource: Option<String>,
     /// `kernel.io_uring_disabled`; 0 is allowed.
     pub io_uring_disabled: Option<u64>,
+    /// What the boot loader told the kernel.
+    pub boot_command_line: Option<String>,
+    /// Security modules in use, comma separated.
+    pub security_modules: Option<String>,
+}
+
+/// Whose machine it is; from its firmware tables, without asking the network.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cloud {
+    /// `aws`, `gcp`, `azure`, `hetzner`; `None` on other machines and where nobody knows.
+    pub provider: Option<String>,
+    /// Such as `c5.2xlarge`.
+    pub instance_type: Option<String>,
+    /// US dollars, as given by the operator.
+    pub price_per_hour: Option<f64>,
+}
+
+/// The interface of the default route and how it sends.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Network {
+    /// Its name.
+    pub interface: Option<String>,
+    /// Its driver.
+    pub driver: Option<String>,
+    /// Speed of the link.
+    pub megabits_per_s: Option<u64>,
+    /// Queues for receiving.
+    pub queues: Option<u32>,
+    /// Largest packet, bytes.
+    pub mtu_bytes: Option<u64>,
+    /// `cubic`, `bbr`.
+    pub congestion_control: Option<String>,
+    /// The default discipline of queues, such as `fq_codel`.
+    pub queue_discipline: Option<String>,
+    /// Microseconds from the generator to the relay and back, where it was measured.
+    pub round_trip_us: Option<f64>,
 }
 
 /// Limits of the control groups; `None` is unlimited or unknown, [`Cgroup::version`] tells which.
@@ -173,10 +251,19 @@ impl Machine {
             memory,
             disk: spool.and_then(|spool| disk::probe(root, spool)),
             system: probe::system(root),
+            host: probe::host(root),
+            cloud: cloud::probe(root),
+            network: network::probe(root),
             limits: probe::limits(root),
             disturbance: probe::disturbance(root),
             cgroup,
         }
+    }
+
+    /// The tier in one word, such as `c8-m32-nvme-kvm-x86_64`: processors, GiB, kind of disk, kind of machine,
+    /// architecture. What is unknown says so. Numbers are compared across machines by it, never across it.
+    pub fn tier_key(&self, tier: &Tier) -> String {
+        key::of(self, tier)
     }
 
     /// The tier of a program that is given the whole machine; 0 where unknown.

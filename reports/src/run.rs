@@ -1,9 +1,13 @@
 //! `run.json`: what one laboratory run did, measured and found.
 //!
-//! It owns the field names (schema version 1) and the reading and writing of the file. It refuses other
-//! schema versions and numbers that are negative or not finite. Every error names the file and the field.
+//! It owns the field names (schema version 2) and the reading and writing of the file. It reads version 1 too, whose
+//! records lack some fields. It refuses other versions and numbers that are negative or not finite. Every error names the
+//! file and the field.
+
+pub mod counter;
 
 mod locate;
+mod tier;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,12 +17,17 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use tier::{Load, Skipped, Tier, TierSource, Workload};
+
 use crate::machine::Machine;
 use crate::sample::ProcessSample;
 use crate::software::Software;
 
-/// The only schema version that this crate writes and reads.
-pub const SCHEMA_VERSION: u32 = 1;
+/// The schema version that this crate writes.
+pub const SCHEMA_VERSION: u32 = 2;
+
+/// The oldest schema version that is read; what it did not have yet is unknown.
+pub const SCHEMA_VERSION_OLDEST: u32 = 1;
 
 /// The largest `run.json` that is read, in bytes. A full suite needs some tens of kilobytes.
 pub const RECORD_BYTES_MAX: u64 = 64 << 20;
@@ -26,10 +35,13 @@ pub const RECORD_BYTES_MAX: u64 = 64 << 20;
 /// The name of the record inside a results folder.
 pub const RECORD_NAME: &str = "run.json";
 
+/// The label that two runs share which were measured one right after the other, to be compared with each other.
+pub const PAIR_LABEL: &str = "pair";
+
 /// Everything that is known about one laboratory run: the content of `run.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {
-    /// Always [`SCHEMA_VERSION`].
+    /// Always [`SCHEMA_VERSION`]: an older record becomes one of this version when it is read.
     pub schema_version: u32,
     /// Identifies the run; also the name of its folder under `results/`.
     pub run_id: String,
@@ -53,6 +65,9 @@ pub struct Record {
     pub tuner: Vec<serde_json::Value>,
     /// The measurements.
     pub runs: Vec<Run>,
+    /// Tiers that were asked for and not measured.
+    #[serde(default)]
+    pub skipped: Vec<Skipped>,
     /// Remarks of the audit and of the runner, one sentence each.
     #[serde(default)]
     pub notes: Vec<String>,
@@ -102,15 +117,6 @@ impl LimitedBy {
     }
 }
 
-/// The hardware that the program under test was given.
-#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
-pub struct Tier {
-    /// CPUs, a quota included, so it may be a fraction.
-    pub cpus: f64,
-    /// Memory in GiB, a cgroup limit included.
-    pub memory_gib: f64,
-}
-
 /// One measurement: one workload through one set of programs.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Run {
@@ -120,6 +126,18 @@ pub struct Run {
     pub kind: Kind,
     /// The hardware that it was given.
     pub tier: Tier,
+    /// Whether the tier is the machine or a limit on it.
+    #[serde(default)]
+    pub tier_source: TierSource,
+    /// Set in a step of a search for the highest rate.
+    #[serde(default)]
+    pub load: Option<Load>,
+    /// What was sent.
+    #[serde(default)]
+    pub workload: Workload,
+    /// What the operator or the laboratory wrote on it; runs of one interleaved pair share [`PAIR_LABEL`].
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
     /// Size of each message body in bytes.
     pub body_bytes: u64,
     /// What a 250 promised (`commit`, `written`, `deferred`); null where nothing is stored.
@@ -316,7 +334,7 @@ pub enum RecordError {
     },
     /// Operator: written by another version of the laboratory.
     #[error(
-        "{}: field schema_version: {found} is unknown here, {SCHEMA_VERSION} is read; \
+        "{}: field schema_version: {found} is unknown here, {SCHEMA_VERSION_OLDEST} to {SCHEMA_VERSION} are read; \
          use the reports program of the version that wrote it", path.display()
     )]
     SchemaVersion {
@@ -345,10 +363,12 @@ impl Record {
         // The version comes first: in a record of another version any other complaint would mislead.
         let version: Version =
             serde_json::from_str(text).map_err(|source| field_error(text, path, source))?;
-        if version.schema_version != u64::from(SCHEMA_VERSION) {
+        if !(u64::from(SCHEMA_VERSION_OLDEST)..=u64::from(SCHEMA_VERSION)).contains(&version.schema_version) {
             return Err(RecordError::SchemaVersion { path: path.to_owned(), found: version.schema_version });
         }
-        let record: Self = serde_json::from_str(text).map_err(|source| field_error(text, path, source))?;
+        let mut record: Self =
+            serde_json::from_str(text).map_err(|source| field_error(text, path, source))?;
+        record.schema_version = SCHEMA_VERSION;
         record.check(path)?;
         Ok(record)
     }
@@ -397,6 +417,9 @@ fn measured(run: &Run) -> Vec<(String, f64)> {
         ("mmh_accepted".into(), run.mmh_accepted),
         ("mmh_delivered".into(), run.mmh_delivered),
     ];
+    let load =
+        run.load.map(|load| [("load.percent", load.percent), ("load.offered_per_s", load.offered_per_s)]);
+    numbers.extend(load.into_iter().flatten().map(|(name, value)| (name.into(), value)));
     numbers.extend(run.floor_ratio.map(|ratio| ("floor_ratio".into(), ratio)));
     numbers.extend(run.direct_ratio.map(|ratio| ("direct_ratio".into(), ratio)));
     numbers

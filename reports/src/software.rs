@@ -28,6 +28,24 @@ pub struct Software {
     /// Cargo profile of the binaries (`release`, `dev`).
     #[serde(default)]
     pub profile: Option<String>,
+    /// What the compiler was allowed to use (`-C target-cpu`).
+    #[serde(default)]
+    pub target_cpu: Option<String>,
+    /// `thin`, `fat`, `off`.
+    #[serde(default)]
+    pub link_time_optimization: Option<String>,
+    /// Whether the binaries were optimised with a recorded profile.
+    #[serde(default)]
+    pub profile_guided: Option<bool>,
+    /// Features of kumod beyond the default.
+    #[serde(default)]
+    pub features: Vec<String>,
+    /// Hash of the configuration and the policy.
+    #[serde(default)]
+    pub config_hash: Option<String>,
+    /// TLS library and cipher.
+    #[serde(default)]
+    pub tls: Option<String>,
 }
 
 impl Software {
@@ -40,8 +58,7 @@ impl Software {
             rustc: output(Command::new("rustc").arg("--version").current_dir(checkout)),
             crates: fs::read_to_string(checkout.join("Cargo.lock"))
                 .map_or_else(|_| BTreeMap::new(), |lock| own_crates(&lock)),
-            allocator: None,
-            profile: None,
+            ..Self::default()
         }
     }
 }

@@ -79,9 +79,9 @@ fn broken_records_are_refused_by_both() {
 
 #[test]
 fn another_schema_version_is_refused_before_all_else() {
-    let text = json!({"schema_version": 2, "runs": "something new"}).to_string();
+    let text = json!({"schema_version": 3, "runs": "something new"}).to_string();
     let error = Record::parse(&text, Path::new("run.json")).unwrap_err();
-    assert!(matches!(error, RecordError::SchemaVersion { found: 2, .. }), "{error}");
+    assert!(matches!(error, RecordError::SchemaVersion { found: 3, .. }), "{error}");
     assert!(!validator().is_valid(&serde_json::from_str(&text).unwrap()));
 }
 
@@ -116,4 +116,38 @@ fn a_number_that_is_none_is_not_written() {
     record.runs[3].elapsed_s = f64::NAN;
     let error = record.write(&folder.path().join("run.json")).unwrap_err();
     assert!(error.to_string().contains("field runs[3].elapsed_s: NaN"), "{error}");
+}
+
+/// Histograms of another implementation, the Python port, are read to the same numbers; that it reads ours is a test of traffic-gen.
+#[test]
+fn logs_of_another_implementation_are_read() {
+    let expected: Value = serde_json::from_str(include_str!("data/foreign.json")).unwrap();
+    let intervals = reports::latency::parse_hlog(include_bytes!("data/foreign.hlog")).unwrap();
+    let counts: Vec<u64> = intervals.iter().map(|interval| interval.histogram.len()).collect();
+    assert_eq!(json!(counts), expected["counts"]);
+    assert!(intervals.iter().all(|interval| interval.length.as_secs() == 1));
+    let sum = reports::latency::merge(&intervals);
+    for pair in expected["quantiles"].as_array().unwrap() {
+        let quantile = pair[0].as_f64().unwrap() / 100.0;
+        assert_eq!(json!(sum.value_at_quantile(quantile)), pair[1], "{quantile}");
+    }
+    let text = reports::latency::to_text(&sum);
+    assert_eq!(reports::latency::from_text(&text).unwrap(), sum);
+    assert!(reports::latency::from_text("HISTF").is_err());
+}
+
+/// A record as version 1 wrote it: it loads as one of this version, what it did not have is unknown, and it can be drawn.
+#[test]
+fn records_of_version_1_are_still_read() {
+    let text = include_str!("data/run.version-1.json");
+    assert!(text.contains("\"schema_version\": 1"));
+    assert!(validator().is_valid(&serde_json::from_str(text).unwrap()));
+    let record = Record::parse(text, Path::new("run.json")).unwrap();
+    assert_eq!(record.schema_version, reports::run::SCHEMA_VERSION);
+    assert_eq!(record.runs.len(), 9);
+    assert_eq!(record.machine.host, None);
+    assert_eq!(record.runs[0].tier_source, reports::run::TierSource::Unknown);
+    assert_eq!(record.machine.tier_key(&record.runs[0].tier), "c2-m24-virtio-vm-x86_64");
+    let page = reports::render::page(&record, Path::new("/nowhere"));
+    assert!(page.contains("kumod delivered 14."), "drawn from the recorded percentiles");
 }

@@ -15,6 +15,8 @@ const SECTOR_BYTES: u64 = 512;
 /// What lies below `path`; `None` when no mount holds it.
 pub(super) fn probe(root: &Path, path: &Path) -> Option<Disk> {
     let path = path.canonicalize().ok()?;
+    let free_bytes =
+        rustix::fs::statvfs(&path).ok().and_then(|free| free.f_bavail.checked_mul(free.f_frsize));
     // With another root the path lies below it, and mountinfo speaks of it as if from there.
     let path = path.strip_prefix(root.canonicalize().ok()?).ok()?;
     let mounts = files::text(root, "/proc/self/mountinfo")?;
@@ -28,6 +30,7 @@ pub(super) fn probe(root: &Path, path: &Path) -> Option<Disk> {
         source: Some(mount.source.clone()),
         filesystem: Some(mount.filesystem.clone()),
         mount_options: Some(mount.options.clone()),
+        free_bytes,
         ..Disk::default()
     };
     if let Some(folder) = device_folder(root, &mount) {
@@ -99,6 +102,10 @@ fn describe(folder: &Path, disk: &mut Disk) {
         .as_deref()
         .map(|text| probe::chosen(text).unwrap_or_else(|| text.to_owned()));
     disk.logical_block_bytes = files::number(&queue.join("logical_block_size"));
+    disk.physical_block_bytes = files::number(&queue.join("physical_block_size"));
+    disk.requests_max = files::number(&queue.join("nr_requests"));
+    disk.io_poll = flag("io_poll");
+    disk.write_zeroes_bytes_max = files::number(&queue.join("write_zeroes_max_bytes"));
     disk.size_bytes =
         files::number(&folder.join("size")).and_then(|sectors| sectors.checked_mul(SECTOR_BYTES));
 }

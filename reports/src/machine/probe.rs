@@ -25,7 +25,46 @@ pub(super) fn cpu(root: &Path, quota: Option<f64>) -> Cpu {
         governor: files::line(&at(&format!("{first}/cpufreq/scaling_governor"))),
         mhz_max: files::number(&at(&format!("{first}/cpufreq/cpuinfo_max_freq"))).map(|khz| khz / 1000),
         smt: files::number(&at("/sys/devices/system/cpu/smt/active")).map(|active| active != 0),
+        family: files::field(&info, "cpu family").and_then(|family| family.parse().ok()),
+        stepping: files::field(&info, "stepping").and_then(|stepping| stepping.parse().ok()),
+        microcode: owned(files::field(&info, "microcode")),
+        numa_nodes: files::line(&at("/sys/devices/system/node/online")).and_then(|list| list_count(&list)),
+        mitigations: mitigations(&at("/sys/devices/system/cpu/vulnerabilities")),
+        isolated: files::text(root, "/sys/devices/system/cpu/isolated").map(|list| list.trim().to_owned()),
+        features: features(&info),
     }
+}
+
+/// What makes checksums, hashes and copies fast, by the kernel's names on x86 and ARM.
+const FEATURES: [&str; 11] =
+    ["sse4_2", "pclmulqdq", "avx2", "avx512f", "sha_ni", "vaes", "aes", "erms", "crc32", "pmull", "sha2"];
+
+fn features(info: &str) -> Vec<String> {
+    let all = files::field(info, "flags").or_else(|| files::field(info, "Features")).unwrap_or_default();
+    all.split(' ').filter(|name| FEATURES.contains(name)).map(str::to_owned).collect()
+}
+
+/// What the kernel guards against; what does not concern this processor is left out.
+fn mitigations(folder: &Path) -> Option<String> {
+    let entries = std::fs::read_dir(folder).ok()?.flatten();
+    let mut guards: Vec<String> = entries
+        .filter_map(|entry| Some((entry.file_name(), files::line(&entry.path())?)))
+        .filter(|(_, guard)| guard != "Not affected")
+        .map(|(name, guard)| format!("{}: {guard}", name.to_string_lossy()))
+        .collect();
+    guards.sort_unstable();
+    Some(guards.join("; "))
+}
+
+/// Sixty-four bits of a hash of the machine's id: equal on one host, and it does not give the id away.
+pub(super) fn host(root: &Path) -> Option<String> {
+    let id = files::line(&files::below(root, "/etc/machine-id"))?;
+    // FNV-1a over the id and a word of ours, so that the id's other hashes do not match it.
+    let bytes = b"kumod-lab:".iter().chain(id.as_bytes());
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    Some(format!("{hash:016x}"))
 }
 
 /// Of this program; another root shows another machine, whose architecture it need not be.
@@ -43,6 +82,7 @@ pub(super) fn memory(root: &Path) -> Memory {
         usable_bytes: None,
         swap_bytes: files::kibibytes(&info, "SwapTotal"),
         transparent_huge_pages: huge_pages.as_deref().and_then(chosen),
+        huge_pages: files::field(&info, "HugePages_Total").and_then(|count| count.parse().ok()),
     }
 }
 
@@ -65,6 +105,8 @@ pub(super) fn system(root: &Path) -> System {
         container: container(root),
         clocksource: files::line(&at("/sys/devices/system/clocksource/clocksource0/current_clocksource")),
         io_uring_disabled: files::number(&at("/proc/sys/kernel/io_uring_disabled")),
+        boot_command_line: files::line(&at("/proc/cmdline")),
+        security_modules: files::line(&at("/sys/kernel/security/lsm")),
     }
 }
 

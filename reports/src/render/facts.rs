@@ -105,6 +105,11 @@ fn disk(disk: &Disk) -> Facts {
         ("Rotational, it says", yes_no(disk.rotational)),
         ("Scheduler", known(disk.scheduler.clone())),
     ];
+    rows.extend(disk.measured.map(|measured| {
+        let rate = format::count(format::whole(measured.syncs_per_s));
+        let (p50, p99) = (format::latency(measured.sync_p50_us), format::latency(measured.sync_p99_us));
+        ("4 KiB synced", format!("{rate} a second, p50 {p50}, p99 {p99}, measured"))
+    }));
     if !disk.below.is_empty() {
         rows.insert(1, ("Made of", disk.below.join(", ")));
     }
@@ -120,8 +125,23 @@ fn system(machine: &Machine) -> Facts {
         ("Product", known(system.product.clone())),
         ("Clock source", known(system.clocksource.clone())),
     ];
+    let cloud = &machine.cloud;
+    let cloud_words = [cloud.provider.clone(), cloud.instance_type.clone()];
+    let cloud_words: Vec<String> = cloud_words.into_iter().flatten().collect();
+    rows.push(("Cloud", known(Some(cloud_words.join(" ")))));
+    rows.extend(cloud.price_per_hour.map(|price| ("Price", format!("${} an hour", format::short(price)))));
+    rows.push(("Network", known(machine.network.interface.clone().map(|name| network(&name, machine)))));
     rows.extend(system.container.clone().map(|container| ("Container", container)));
     Facts { title: "System", rows }
+}
+
+fn network(name: &str, machine: &Machine) -> String {
+    let network = &machine.network;
+    let speed = network.megabits_per_s.map(|speed| format!("{} Mbit/s", format::count(speed)));
+    let mtu = network.mtu_bytes.map(|bytes| format!("MTU {bytes}"));
+    let parts =
+        [Some(name.to_owned()), network.driver.clone(), speed, mtu, network.congestion_control.clone()];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn limits(machine: &Machine) -> Facts {

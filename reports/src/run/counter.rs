@@ -1,0 +1,20 @@
+//! Names of [`crate::run::Run::counters`] that readers count on.
+//!
+//! It owns the names; other counters may stand beside them. It refuses nothing.
+
+/// Seconds that the host took from all processors during the run.
+pub const STEAL_S: &str = "steal_s";
+/// Seconds of processor time that programs outside the laboratory used during the run.
+pub const FOREIGN_CPU_S: &str = "foreign_cpu_s";
+/// Seconds in which all tasks waited for memory at once (`full` of `/proc/pressure/memory`).
+pub const MEMORY_STALL_S: &str = "memory_stall_s";
+/// Times that processors were slowed down because of heat.
+pub const THERMAL_THROTTLES: &str = "thermal_throttles";
+/// System calls of the relay.
+pub const SYSCALLS: &str = "syscalls";
+/// Instructions of the relay in user mode.
+pub const INSTRUCTIONS: &str = "instructions";
+/// Allocations of the relay.
+pub const ALLOCATIONS: &str = "allocations";
+/// Context switches of the relay.
+pub const CONTEXT_SWITCHES: &str = "context_switches";
