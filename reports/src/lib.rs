@@ -2,10 +2,9 @@
 //!
 //! This crate owns the format of `run.json` and of the `.hlog` files beside it, what is recorded about
 //! the machine, the software and the processes, how runs are compared and followed over time, and (feature `render`)
-//! the self-contained HTML page. It
-//! refuses records of a schema version that it does not know, numbers that are negative or not finite,
-//! and histogram files outside the run's folder. When it fails it names the file and the field; what it
-//! cannot find out about a machine it records as `null`, never as a guess.
+//! the self-contained HTML page. It refuses records of a schema version that it does not know, numbers that are
+//! negative or not finite, and histogram files outside the run's folder. When it fails it names the file and the field;
+//! what it cannot find out about a machine it records as `null`, never as a guess.
 
 pub mod run;
 
@@ -24,6 +23,9 @@ pub mod stats;
 
 #[cfg(feature = "render")]
 pub mod render;
+
+#[cfg(feature = "serve")]
+pub mod serve;
 
 mod files;
 mod words;

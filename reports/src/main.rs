@@ -1,70 +1,151 @@
-//! `reports`: draws the page of a laboratory run.
+//! `reports`: draws, compares, merges, follows and exports the results of laboratory runs.
 //!
-//! It owns the command line. It refuses folders without a record and says which file or field is wrong;
-//! the remaining folders are still drawn. Exit codes: 0 ok, 1 failed, 2 usage.
+//! It owns what the verbs do with files and exit codes. It refuses paths without a record and says which file or field is
+//! wrong; drawing, merging, exporting and history go on with the others and end with code 1, a comparison does not begin.
+//! Exit codes: 0 ok, 1 failed, 2 usage, 99 a comparison found a regression.
 
 #![expect(clippy::print_stdout, reason = "a command-line tool answers on standard output")]
 
-use std::path::PathBuf;
+mod cli;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use reports::render;
+use clap::{CommandFactory, Parser, error::ErrorKind};
+use cli::{Arguments, Compare, CompareFormat, ExportFormat, History, Output, Verb};
+use reports::compare::{self, Form, Options, Verdict};
+use reports::export::{self, Format};
+use reports::history;
+use reports::metrics::Better;
+use reports::results::Results;
+use reports::stats::{Bootstrap, Changes};
 
-const EXAMPLES: &str = "\
-Examples:
-  reports render results/20261122T061500Z-quick-4f1c
-  reports render results/*
-  reports render results/latest -o /tmp/page.html
-  reports schema > run.schema.json";
-
-/// Draws the page of a laboratory run.
-#[derive(Parser)]
-#[command(name = "reports", version, after_help = EXAMPLES)]
-struct Arguments {
-    #[command(subcommand)]
-    verb: Verb,
-}
-
-#[derive(Subcommand)]
-enum Verb {
-    /// Writes index.html into each results folder and prints its path.
-    Render {
-        /// Folders with a run.json and its histogram files.
-        #[arg(required = true, value_name = "DIR")]
-        folders: Vec<PathBuf>,
-        /// Where to write the page instead; for one folder.
-        #[arg(short, long, value_name = "FILE")]
-        output: Option<PathBuf>,
-    },
-    /// Prints the JSON schema of run.json.
-    Schema,
-}
+/// The code of a threshold that was missed.
+const EXIT_REGRESSION: u8 = 99;
 
 fn main() -> ExitCode {
-    match Arguments::parse().verb {
-        Verb::Render { folders, output } if folders.len() > 1 && output.is_some() => {
-            eprintln!("reports: -o takes one page, and {} folders were given", folders.len());
-            ExitCode::from(2)
+    let done = match Arguments::parse().verb {
+        Verb::Render { paths, output } => {
+            of_results(&paths.paths, &output, |results| reports::render::page_of(&results.entries))
         }
-        Verb::Render { folders, output } => render_all(&folders, output.as_deref()),
-        Verb::Schema => {
-            print!("{}", reports::schema());
+        Verb::Compare(arguments) => judge(&arguments),
+        Verb::Merge { paths, output } => of_results(&paths.paths, &output, Results::merged),
+        Verb::History(arguments) => follow(&arguments),
+        Verb::Export { paths, format, bigger, output } => {
+            let format = export_format(format, bigger);
+            of_results(&paths.paths, &output, |results| export::export(&results.entries, format))
+        }
+        Verb::Serve { folder, listen } => serve(&folder, listen),
+        Verb::Schema { output } => write(&output, reports::schema()).map(|()| ExitCode::SUCCESS),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("reports: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Writes what `of` makes of the results, if there are any; what was refused is told and ends with code 1.
+fn of_results(
+    paths: &[PathBuf],
+    output: &Output,
+    of: impl Fn(&Results) -> String,
+) -> Result<ExitCode, String> {
+    let results = Results::gather(paths);
+    results.refused.iter().for_each(|refused| eprintln!("reports: {refused}"));
+    if results.entries.is_empty() {
+        return Err("nothing was written, because there is no record".to_owned());
+    }
+    write(output, &of(&results))?;
+    Ok(if results.refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn judge(arguments: &Compare) -> Result<ExitCode, String> {
+    let (base, head) = match (arguments.sets.as_slice(), arguments.base.as_slice()) {
+        ([base, head], []) => (vec![base.clone()], vec![head.clone()]),
+        ([], [_, ..]) => (arguments.base.clone(), arguments.head.clone()),
+        _ => {
+            let message = "two paths are compared: BASE HEAD, or --base PATH... --head PATH...";
+            Arguments::command().error(ErrorKind::WrongNumberOfValues, message).exit()
+        }
+    };
+    let (base, head) = (whole(&base)?, whole(&head)?);
+    let mut options = Options {
+        limit: arguments.limit / 100.0,
+        runs_min: arguments.runs_min,
+        bootstrap: Bootstrap { seed: arguments.seed, ..Bootstrap::default() },
+        ..Options::default()
+    };
+    if !arguments.gate.is_empty() {
+        options.gates.clone_from(&arguments.gate);
+    }
+    let comparison =
+        compare::compare(&base.entries, &head.entries, &options).map_err(|error| error.to_string())?;
+    let form = match arguments.format {
+        CompareFormat::Text => Form::Text,
+        CompareFormat::Markdown => Form::Markdown,
+        CompareFormat::Json => Form::Json,
+    };
+    write(&arguments.output, &comparison.render(form))?;
+    Ok(match comparison.verdict {
+        Verdict::Regression => ExitCode::from(EXIT_REGRESSION),
+        Verdict::Undecided => {
+            eprintln!("reports: undecided, so nothing failed; more interleaved pairs would tell");
             ExitCode::SUCCESS
         }
+        Verdict::Ok => ExitCode::SUCCESS,
+    })
+}
+
+/// A set of which nothing may be missing: a part of it would be compared as if it were all.
+fn whole(paths: &[PathBuf]) -> Result<Results, String> {
+    let results = Results::gather(paths);
+    results.refused.first().map_or(Ok(()), |refused| Err(refused.to_string()))?;
+    Ok(results)
+}
+
+fn follow(arguments: &History) -> Result<ExitCode, String> {
+    let rule = Changes { change_min: arguments.change_min / 100.0, ..Changes::default() };
+    of_results(&arguments.paths.paths, &arguments.output, |results| {
+        let series =
+            arguments.metric.iter().flat_map(|metric| history::series(&results.entries, metric, &rule));
+        let series: Vec<_> = series.collect();
+        if arguments.json {
+            return format!("{}\n", serde_json::to_string_pretty(&series).unwrap_or_default());
+        }
+        history::render(&series)
+    })
+}
+
+fn export_format(format: ExportFormat, bigger: bool) -> Format {
+    match format {
+        ExportFormat::Bmf => Format::Bmf,
+        ExportFormat::GithubAction if bigger => Format::GithubAction(Better::Larger),
+        ExportFormat::GithubAction => Format::GithubAction(Better::Smaller),
+        ExportFormat::Junit => Format::Junit,
+        ExportFormat::Csv => Format::Csv,
+        ExportFormat::Prometheus => Format::Prometheus,
+        ExportFormat::Markdown => Format::Markdown,
     }
 }
 
-fn render_all(folders: &[PathBuf], output: Option<&std::path::Path>) -> ExitCode {
-    let mut exit = ExitCode::SUCCESS;
-    for folder in folders {
-        match render::write_page(folder, output) {
-            Ok(path) => println!("{}", path.display()),
-            Err(error) => {
-                eprintln!("reports: {error}");
-                exit = ExitCode::FAILURE;
-            }
-        }
+fn serve(folder: &Path, listen: std::net::SocketAddr) -> Result<ExitCode, String> {
+    if !listen.ip().is_loopback() {
+        eprintln!("reports: {listen} is no loopback address: whoever reaches it can read these results");
     }
-    exit
+    let told = |address| println!("http://{address}/");
+    reports::serve::run(folder, listen, told).map_err(|error| format!("{listen}: {error}"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write(output: &Output, text: &str) -> Result<(), String> {
+    match &output.output {
+        Some(path) => std::fs::write(path, text)
+            .map_err(|error| format!("{}: {error}; -o needs a place that can be written to", path.display())),
+        None => match io::stdout().lock().write_all(text.as_bytes()) {
+            // Whoever reads only the beginning (`| head`) has what it wanted.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            other => other.map_err(|error| format!("standard output: {error}")),
+        },
+    }
 }

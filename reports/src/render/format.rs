@@ -35,6 +35,13 @@ pub(super) fn whole(number: f64) -> u64 {
     rounded
 }
 
+/// The whole part of a number that is not negative, as a place in a list.
+pub(super) fn index(number: f64) -> usize {
+    #[expect(clippy::cast_possible_truncation, reason = "the cast saturates, which is what is wanted")]
+    let place = number.max(0.0) as usize;
+    place
+}
+
 /// Microseconds as `870 µs`, `12.3 ms`, `1.23 s`.
 pub(super) fn latency(latency_us: f64) -> String {
     match latency_us {

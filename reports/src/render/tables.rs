@@ -1,13 +1,16 @@
-//! The two tables: what arrived, and what it took.
+//! The tables: what arrived, what it took, what a message cost, steps of load, and what could be reached.
 //!
 //! It owns their columns. It refuses nothing; what is unknown is a dash.
 
 use super::format::{self, NOTHING};
-use super::series;
-use crate::run::{Latency, LimitedBy, ProcessUse, Record, Run};
+use super::view::{Place, View};
+use crate::metrics::Metric;
+use crate::run::{Kind, Latency, LimitedBy, ProcessUse, Record, Run};
 
 /// A table with columns in named groups.
 pub(super) struct Table {
+    /// Whether it is shown without rows, too.
+    pub(super) is_main: bool,
     /// Names over the columns, each with the number of columns below it.
     pub(super) groups: Vec<(&'static str, usize)>,
     pub(super) columns: Vec<&'static str>,
@@ -19,6 +22,8 @@ pub(super) struct Row {
     pub(super) name: String,
     /// `kumod`, `floor` or `direct`; a class of the style sheet.
     pub(super) kind: &'static str,
+    /// Kind or tier, by which the legend shows or hides it.
+    pub(super) class: String,
     /// Whether another body size begins here.
     pub(super) first: bool,
     pub(super) cells: Vec<Cell>,
@@ -48,32 +53,149 @@ fn fault(number: u64) -> Cell {
     Cell { text: format::count(number), class: if number > 0 { "bad" } else { "" } }
 }
 
+/// All tables that have something to say.
+pub(super) fn all(view: &View<'_>) -> Vec<(&'static str, Table)> {
+    let tables = [
+        ("What arrived", arrived(view)),
+        ("What it took", took(view)),
+        ("What a message cost the relay", costs(view)),
+        ("At 80, 100 and 120 percent", loads(view)),
+        ("Against the floor and the ceiling", ceilings(view)),
+    ];
+    tables.into_iter().filter(|(_, table)| !table.rows.is_empty() || table.is_main).collect()
+}
+
+/// Rows of the runs that `wanted` lets through, by body size and kind.
 fn table(
-    record: &Record,
-    groups: &[(&'static str, &[&'static str])],
-    cells: impl Fn(&Run) -> Vec<Cell>,
+    view: &View<'_>,
+    groups: &[(&'static str, Vec<&'static str>)],
+    wanted: impl Fn(&Run) -> bool,
+    cells: impl Fn(&Run, &Place<'_>) -> Vec<Cell>,
 ) -> Table {
+    let mut runs: Vec<(&Run, &Place<'_>)> = view.runs().filter(|(run, _)| wanted(run)).collect();
+    runs.sort_by_key(|(run, place)| (run.body_bytes, run.kind, place.tier));
     let mut body_bytes = None;
-    let rows = series::ordered(record).into_iter().map(|run| {
+    let rows = runs.into_iter().map(|(run, place)| {
         let first = body_bytes.replace(run.body_bytes) != Some(run.body_bytes);
-        Row { name: run.name.clone(), kind: run.kind.as_str(), first, cells: cells(run) }
+        let class = view.class(run, place);
+        Row { name: run.name.clone(), kind: run.kind.as_str(), class, first, cells: cells(run, place) }
     });
     Table {
+        is_main: false,
         rows: rows.collect(),
         groups: groups.iter().map(|(name, columns)| (*name, columns.len())).collect(),
         columns: groups.iter().flat_map(|(_, columns)| columns.iter().copied()).collect(),
     }
 }
 
-/// What became of the messages.
-pub(super) fn arrived(record: &Record) -> Table {
-    let groups: [(&str, &[&str]); 4] = [
-        ("", &["Body", "Durability", "Connections"]),
-        ("Messages", &["accepted", "delivered", "lost", "duplicated", "corrupted"]),
-        ("MMH", &["accepted", "delivered", "of floor"]),
-        ("", &["Time", "Limited by"]),
+/// Costs for each message that at least one run knows.
+fn costs(view: &View<'_>) -> Table {
+    const SHOWN: [(&str, &str); 7] = [
+        ("cpu", "CPU µs"),
+        ("instructions", "instructions"),
+        ("syscalls", "system calls"),
+        ("allocations", "allocations"),
+        ("switches", "switches"),
+        ("barriers", "barriers"),
+        ("written", "bytes written"),
     ];
-    table(record, &groups, |run| {
+    let relayed = |run: &Run| run.kind == Kind::Kumod;
+    let known = |metric: &Metric| view.record.runs.iter().any(|run| relayed(run) && metric.of(run).is_some());
+    let shown: Vec<(&Metric, &str)> = SHOWN
+        .iter()
+        .filter_map(|(name, title)| Some((Metric::named(name)?, *title)))
+        .filter(|(metric, _)| known(metric))
+        .collect();
+    let columns = shown.iter().map(|(_, title)| *title).collect();
+    table(
+        view,
+        &[("", vec!["Body", "CPUs"]), ("Per message", columns)],
+        |run| relayed(run) && !shown.is_empty(),
+        |run, _| {
+            let first = [cell(format::body(run.body_bytes)), cell(format::short(run.tier.cpus))];
+            let costs = shown.iter().map(|(metric, _)| cell(format::or_nothing(metric.of(run).map(small))));
+            first.into_iter().chain(costs).collect()
+        },
+    )
+}
+
+/// Steps of a search for the highest rate.
+fn loads(view: &View<'_>) -> Table {
+    let groups = [
+        ("", vec!["Body", "Load"]),
+        ("Messages per second", vec!["offered", "delivered"]),
+        ("End to end", vec!["p50", "p99", "p99.9", "max"]),
+        ("", vec!["Refused", "Lost"]),
+    ];
+    table(
+        view,
+        &groups,
+        |run| run.load.is_some(),
+        |run, _| {
+            let load = run.load.unwrap_or_default();
+            let end_to_end = |of: fn(Latency) -> f64| latency(run.latency_us.end_to_end, of);
+            vec![
+                cell(format::body(run.body_bytes)),
+                cell(format!("{} %", format::short(load.percent))),
+                cell(format::count(format::whole(load.offered_per_s))),
+                cell(format::count(format::whole(run.mmh_delivered * 1e6 / 3600.0))),
+                end_to_end(|latency| latency.p50),
+                end_to_end(|latency| latency.p99),
+                end_to_end(|latency| latency.p99_9),
+                end_to_end(|latency| latency.max),
+                fault(run.failed),
+                fault(run.lost),
+            ]
+        },
+    )
+}
+
+/// kumod beside what the same machine can do at all.
+fn ceilings(view: &View<'_>) -> Table {
+    let groups = [
+        ("", vec!["Body"]),
+        ("MMH", vec!["kumod", "floor", "direct", "disk in order", "disk synced"]),
+        ("kumod reaches", vec!["of floor", "of direct"]),
+    ];
+    let ratio = |ratio: Option<f64>| cell(format::or_nothing(ratio.map(|ratio| format!("{ratio:.2}"))));
+    let rate = |mmh: Option<f64>| cell(format::or_nothing(mmh.map(format::three_digits)));
+    let has_more = |run: &Run| run.floor_ratio.is_some() || run.direct_ratio.is_some();
+    table(
+        view,
+        &groups,
+        |run| run.kind == Kind::Kumod && has_more(run),
+        |run, place| {
+            let disk = view.entries[place.entry].record.machine.disk.as_ref().and_then(|disk| disk.measured);
+            let per_hour = |per_second: f64| per_second * 3600.0 / 1e6;
+            let in_order = disk.and_then(|disk| disk.sequential_bytes_per_s).filter(|_| run.body_bytes > 0);
+            vec![
+                cell(format::body(run.body_bytes)),
+                Cell { text: format::three_digits(run.mmh_delivered), class: "strong" },
+                rate(run.floor_ratio.filter(|ratio| *ratio > 0.0).map(|ratio| run.mmh_delivered / ratio)),
+                rate(run.direct_ratio.map(|ratio| run.mmh_delivered * ratio)),
+                rate(in_order.map(|bytes| per_hour(bytes / run.body_bytes as f64))),
+                rate(disk.map(|disk| per_hour(disk.syncs_per_s))),
+                ratio(run.floor_ratio),
+                ratio(run.direct_ratio.filter(|ratio| *ratio > 0.0).map(|ratio| 1.0 / ratio)),
+            ]
+        },
+    )
+}
+
+/// Costs may lie far below one where work is shared.
+fn small(number: f64) -> String {
+    if number > 0.0 && number < 0.1 { format!("{number:.4}") } else { format::three_digits(number) }
+}
+
+/// What became of the messages.
+fn arrived(view: &View<'_>) -> Table {
+    let groups = [
+        ("", vec!["Body", "Durability", "Connections"]),
+        ("Messages", vec!["accepted", "delivered", "lost", "duplicated", "corrupted"]),
+        ("MMH", vec!["accepted", "delivered", "of floor"]),
+        ("", vec!["Time", "Limited by"]),
+    ];
+    main(view, &groups, |run| {
         vec![
             cell(format::body(run.body_bytes)),
             word(run.durability.as_deref()),
@@ -92,6 +214,14 @@ pub(super) fn arrived(record: &Record) -> Table {
     })
 }
 
+fn main(
+    view: &View<'_>,
+    groups: &[(&'static str, Vec<&'static str>)],
+    cells: impl Fn(&Run) -> Vec<Cell>,
+) -> Table {
+    Table { is_main: true, ..table(view, groups, |_| true, |run, _| cells(run)) }
+}
+
 fn limited(run: &Run) -> Cell {
     match run.limited_by {
         Some(limit) => Cell { text: limit.as_str().to_owned(), class: "word bad" },
@@ -100,15 +230,15 @@ fn limited(run: &Run) -> Cell {
 }
 
 /// What each message took: time, processor, memory, disk.
-pub(super) fn took(record: &Record) -> Table {
-    let groups: [(&str, &[&str]); 5] = [
-        ("Until the 250", &["p50", "p99"]),
-        ("End to end", &["p50", "p99", "p99.9", "max"]),
-        ("CPU µs per message", &["relay", "sink", "generator"]),
-        ("Relay", &["peak RSS", "written/msg", "barriers/msg"]),
-        ("", &["Spool"]),
+fn took(view: &View<'_>) -> Table {
+    let groups = [
+        ("Until the 250", vec!["p50", "p99"]),
+        ("End to end", vec!["p50", "p99", "p99.9", "max"]),
+        ("CPU µs per message", vec!["relay", "sink", "generator"]),
+        ("Relay", vec!["peak RSS", "written/msg", "barriers/msg"]),
+        ("", vec!["Spool"]),
     ];
-    table(record, &groups, |run| {
+    main(view, &groups, |run| {
         let inject = |of: fn(Latency) -> f64| latency(run.latency_us.inject, of);
         let end_to_end = |of: fn(Latency) -> f64| latency(run.latency_us.end_to_end, of);
         let cpu =
@@ -126,7 +256,7 @@ pub(super) fn took(record: &Record) -> Table {
             cpu(run.processes.traffic_gen),
             cell(format::or_nothing(relay.map(|used| format::bytes(used.rss_peak_bytes)))),
             cell(format::or_nothing(written(run, relay))),
-            cell(format::or_nothing(run.barriers_per_message().map(barriers))),
+            cell(format::or_nothing(run.barriers_per_message().map(small))),
             word(run.spool_backend.as_deref()),
         ]
     })
@@ -139,11 +269,6 @@ fn latency(latency: Option<Latency>, of: fn(Latency) -> f64) -> Cell {
 fn written(run: &Run, relay: Option<ProcessUse>) -> Option<String> {
     let written = relay?.write_bytes.checked_div(run.delivered)?;
     Some(format::bytes(written))
-}
-
-/// Far below one where commits are shared, so two digits would not do.
-fn barriers(ratio: f64) -> String {
-    if ratio > 0.0 && ratio < 0.1 { format!("{ratio:.4}") } else { format::three_digits(ratio) }
 }
 
 /// The sentence below the first table, where a run was limited.

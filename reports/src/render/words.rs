@@ -13,6 +13,9 @@ const SHORT_RUN_S: f64 = 5.0;
 /// Large numbers of throughput shown at most.
 const SIZES_MAX: usize = 3;
 
+/// Runs named in one warning at most.
+const NAMES_MAX: usize = 12;
+
 /// File systems that keep nothing through a power cut.
 const VOLATILE_FILESYSTEMS: [&str; 2] = ["tmpfs", "ramfs"];
 
@@ -233,8 +236,14 @@ fn each(
     holds: impl Fn(&Run) -> bool,
 ) {
     let runs = series::ordered(record);
-    let names: Vec<String> = runs.into_iter().filter(|run| holds(run)).map(|run| run.name.clone()).collect();
+    let mut names: Vec<String> =
+        runs.into_iter().filter(|run| holds(run)).map(|run| run.name.clone()).collect();
     if !names.is_empty() {
+        let more = names.len().saturating_sub(NAMES_MAX);
+        if more > 0 {
+            names.truncate(NAMES_MAX);
+            names.push(format!("{more} more"));
+        }
         warnings.push(Warning { severe, text: format!("{}: {text}.", format::list(&names)) });
     }
 }

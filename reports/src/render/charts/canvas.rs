@@ -9,8 +9,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use serde_json::{Value, json};
 
-use super::{GRID, INK};
-use crate::run::Kind;
+use super::{GRID, INK, PROJECTION};
 
 /// Units of the picture for each pixel of the page: plotters counts in whole units.
 const SCALE: i32 = 4;
@@ -122,10 +121,26 @@ impl<'s> Canvas<'s> {
         self.plot.draw(&PathElement::new(points.to_vec(), style)).expect(INFALLIBLE);
     }
 
+    /// The area between two lines, pale.
+    pub(super) fn area(&self, outline: Vec<(f64, f64)>, colour: RGBColor) {
+        self.plot.draw(&Polygon::new(outline, colour.mix(0.16))).expect(INFALLIBLE);
+    }
+
+    /// A point that was measured; hollow where it says less than others.
+    pub(super) fn dot(&self, at: (f64, f64), colour: RGBColor, is_hollow: bool) {
+        let style = if is_hollow { colour.stroke_width(7) } else { colour.filled() };
+        self.plot.draw(&Circle::new(at, 5 * SCALE, style)).expect(INFALLIBLE);
+    }
+
+    /// Where a value stands, in units of the picture.
+    pub(super) fn units(&self, at: (f64, f64)) -> (i32, i32) {
+        self.plot.map_coordinate(&at)
+    }
+
     /// Remembers points for the read-out: each with what to say about its place and its value.
     pub(super) fn read_out(
         &mut self,
-        kind: Kind,
+        class: &str,
         name: &str,
         points: impl Iterator<Item = ((f64, f64), String, String)>,
     ) {
@@ -135,7 +150,7 @@ impl<'s> Canvas<'s> {
                 json!([x, y, place, value])
             })
             .collect();
-        self.points.push(json!({"k": kind.as_str(), "n": name, "p": points}));
+        self.points.push(json!({"k": class, "n": name, "p": points}));
     }
 
     /// Ends the picture; gives the points of the read-out as JSON.
@@ -149,7 +164,15 @@ impl<'s> Canvas<'s> {
 pub(super) fn tidy(svg: &str, name: &str) -> String {
     let svg = svg.replace(" opacity=\"1\"", "").replace(" font-family=\"sans-serif\"", "");
     let svg = svg.replace("\n</text>", "</text>").replace(">\n", ">");
+    let line = format!("stroke=\"{}\"", hexadecimal(PROJECTION));
+    let svg = svg.replace(&line, &format!("{line} stroke-dasharray=\"26 18\""));
     // The name stands first in the picture: it is escaped here, since it did not pass through plotters.
     let name = name.replace('&', "&amp;").replace('<', "&lt;").replace('"', "&quot;");
     svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{name}\" "), 1)
+}
+
+/// `#8A3FA8`, as plotters writes colours.
+pub(super) fn hexadecimal(colour: RGBColor) -> String {
+    let RGBColor(red, green, blue) = colour;
+    format!("#{red:02X}{green:02X}{blue:02X}")
 }

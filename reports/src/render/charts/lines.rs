@@ -1,6 +1,6 @@
-//! Lines: latency spectra on HDR's percentile axis, and rates over time; one small chart for each body size.
+//! Lines: latency spectra on HDR's percentile axis, rates and latencies over time; one small chart for each body size.
 //!
-//! It owns both. Spectra share their axes, so that sizes compare; rates start at zero, each on its own
+//! It owns them. Spectra share their axes, so that sizes compare; rates start at zero, each on its own
 //! scale, since they differ by a magnitude. It refuses to draw a line of a single point as anything but a dot's
 //! width: such runs show in the tables.
 
@@ -64,12 +64,12 @@ fn spectrum(group: &Group<'_>, side: Side, (x, y): ((f64, f64), (f64, f64))) -> 
     for drawn in behind_first(group) {
         let points = side.points(drawn);
         let logarithms: Vec<(f64, f64)> = points.iter().map(|(x, y)| (x.log10(), y.log10())).collect();
-        canvas.line(&logarithms, colour(drawn.run.kind), width(drawn.run.kind));
+        canvas.line(&logarithms, colour(&drawn.class), width(drawn.run.kind));
         let said = logarithms
             .iter()
             .zip(points)
             .map(|(at, point)| (*at, format!("{} %", percentile(point.0)), format::latency(point.1)));
-        canvas.read_out(drawn.run.kind, &drawn.run.name, said);
+        canvas.read_out(&drawn.class, &drawn.run.name, said);
     }
     let points = canvas.finish();
     let title = format::body(group.body_bytes);
@@ -101,15 +101,53 @@ fn rate(group: &Group<'_>) -> Chart {
     }
     canvas.text("messages per second", (0.0, top), (-50, -10), Hang::Right, INK, 11);
     for drawn in behind_first(group) {
-        canvas.line(&drawn.rate, colour(drawn.run.kind), width(drawn.run.kind));
+        canvas.line(&drawn.rate, colour(&drawn.class), width(drawn.run.kind));
         let said = drawn.rate.iter().map(|at| {
             (*at, format!("{} s", format::short(at.0)), format!("{}/s", format::count(format::whole(at.1))))
         });
-        canvas.read_out(drawn.run.kind, &drawn.run.name, said);
+        canvas.read_out(&drawn.class, &drawn.run.name, said);
     }
     let points = canvas.finish();
     let title = format::body(group.body_bytes);
     Chart { svg: tidy(&svg, &format!("Delivered messages per second, {title}")), title, points }
+}
+
+/// The 99th percentile of what arrived in each second, of every body size; the latencies are logarithmic.
+pub(in crate::render) fn latencies(groups: &[Group<'_>]) -> Vec<Chart> {
+    let drawable = groups.iter().filter(|group| group.runs.iter().any(|drawn| drawn.latency.len() > 1));
+    drawable.map(latency).collect()
+}
+
+fn latency(group: &Group<'_>) -> Chart {
+    let points = || group.runs.iter().flat_map(|drawn| &drawn.latency);
+    let last = points().map(|point| point.0 + 0.5).fold(1.0, f64::max);
+    let low = points().map(|point| point.1.log10()).fold(f64::INFINITY, f64::min).floor();
+    let high = points().map(|point| point.1.log10()).fold(low + 1.0, f64::max).ceil();
+    let mut svg = String::new();
+    let mut canvas = Canvas::new(&mut svg, (WIDTH, HEIGHT), &MARGINS, (0.0, last), (low, high));
+    let mut power = low;
+    while power <= high {
+        canvas.grid_across(power, &power_of_ten_us(power));
+        power += 1.0;
+    }
+    let step = round_step(last);
+    for index in 0..=format::whole((last / step).floor()) {
+        let value = index as f64 * step;
+        canvas.grid_up(value, &format!("{} s", format::short(value)));
+    }
+    canvas.text("p99 of each second", (0.0, high), (-50, -10), Hang::Right, INK, 11);
+    for drawn in behind_first(group) {
+        let logarithms: Vec<(f64, f64)> = drawn.latency.iter().map(|(x, y)| (*x, y.log10())).collect();
+        canvas.line(&logarithms, colour(&drawn.class), width(drawn.run.kind));
+        let said = logarithms
+            .iter()
+            .zip(&drawn.latency)
+            .map(|(at, point)| (*at, format!("{} s", format::short(point.0)), format::latency(point.1)));
+        canvas.read_out(&drawn.class, &drawn.run.name, said);
+    }
+    let points = canvas.finish();
+    let title = format::body(group.body_bytes);
+    Chart { svg: tidy(&svg, &format!("99th percentile over time, {title}")), title, points }
 }
 
 /// Runs in drawing order: kumod last, so that nothing covers it.
@@ -136,7 +174,7 @@ fn percentile(inverse: f64) -> String {
 }
 
 /// A power of ten of microseconds, in the unit that fits.
-fn power_of_ten_us(power: f64) -> String {
+pub(super) fn power_of_ten_us(power: f64) -> String {
     let value = 10_f64.powf(power);
     match value {
         us if us < 999.0 => format!("{us:.0} µs"),
@@ -146,7 +184,7 @@ fn power_of_ten_us(power: f64) -> String {
 }
 
 /// A round distance of grid lines that gives four or five of them.
-fn round_step(largest: f64) -> f64 {
+pub(super) fn round_step(largest: f64) -> f64 {
     let rough = (largest / 4.0).max(1.0);
     let power = 10_f64.powf(rough.log10().floor());
     [1.0, 2.0, 5.0, 10.0]
