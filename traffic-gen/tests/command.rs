@@ -465,6 +465,8 @@ fn connections_that_do_not_fit_are_named_once_and_everything_is_sent() {
     );
     let output = Command::new("sh").args(["-c", &line]).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+    // The load was not the one that was asked for, so no figure is claimed.
+    assert!(text(&output.stdout).contains("of 2000 connections"), "{}", text(&output.stdout));
     let error = text(&output.stderr);
     assert!(
         error.ends_with(" of 2,000 connections: RLIMIT_NOFILE hard 100\n") && error.lines().count() == 1,
