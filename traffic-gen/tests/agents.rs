@@ -134,7 +134,12 @@ fn an_agent_takes_one_run_after_the_other_and_a_signal_ends_it_on_all() {
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     progress.by_ref().for_each(drop);
     assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
+    // Ended by time, the parts have not begun equally many, and the audit knows which numbers they sent.
+    let sink = format!("http://{}", server.http_addr);
+    let audit = traffic_gen(&["audit", "--sink", &sink, "--report"]).arg(&report).output().unwrap();
+    assert_eq!(audit.status.code(), Some(0), "{}{}", text(&audit.stdout), text(&audit.stderr));
     let report = json(&report);
+    assert_eq!(report["shares"].as_array().map(Vec::len), Some(2));
     assert_eq!((&report["interrupted"], &report["unknown"]), (&true.into(), &0.into()));
 
     let again = run(&[&one, &other], &target, &["-q", "-n", "10", "-c", "2"]);

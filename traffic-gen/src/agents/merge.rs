@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use reports::latency::summary;
 use serde::Serialize;
-use traffic_gen::{Measured, Plan, Report, Second, Share, Window};
+use traffic_gen::{Measured, Plan, Report, Second, Share, Window, audit};
 
 use super::clock::Offset;
 use super::wire::{Merged, WireReport, WireSecond};
@@ -139,6 +139,10 @@ impl Whole {
     pub(crate) fn add(&mut self, part: &Part, wire: WireReport) -> Result<(), String> {
         self.merged.add(&wire.distributions)?;
         let (sum, other) = (&mut self.report, wire.report);
+        let begun = other.sent + other.failed + other.partial + other.unknown;
+        // The parts do not begin equally many, so the numbers that were sent do not follow from the sums.
+        let Share { index, of } = other.share;
+        sum.shares.push(audit::Share { index, of, begun: Some(begun) });
         sum.recipients_per_message = other.recipients_per_message;
         sum.body_bytes = other.body_bytes;
         sum.sent += other.sent;
