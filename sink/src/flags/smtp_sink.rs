@@ -91,6 +91,10 @@ pub(crate) struct SmtpSinkFlags {
 /// What has no meaning here.
 #[derive(Args)]
 struct Refused {
+    #[arg(short = 'd', hide = true)]
+    dumped: Option<String>,
+    #[arg(short = 'D', hide = true)]
+    dumped_together: Option<String>,
     #[arg(short = 'R', hide = true)]
     root: Option<String>,
     #[arg(short = 's', hide = true)]
@@ -106,6 +110,11 @@ struct Refused {
 impl Refused {
     fn check(&self) -> Result<(), String> {
         let given = [
+            (
+                self.dumped.is_some(),
+                "-d: sink names the files itself; use --capture DIR, one file for each message",
+            ),
+            (self.dumped_together.is_some(), "-D: sink puts no two messages in one file; use --capture DIR"),
             (
                 self.root.is_some(),
                 "-R: sink does not change its root; start it in a container or with chroot(8)",
@@ -300,6 +309,8 @@ mod tests {
         };
         let table = [
             ("sink|-R|/tmp", "root"),
+            ("sink|-d|%H.", "--capture"),
+            ("sink|-D|%H.", "--capture"),
             ("sink|-u|nobody", "user"),
             ("sink|-v", "conversations"),
             ("sink|-s|MAIL", "log of commands"),
