@@ -3,7 +3,7 @@
 //! [`search`] decides which rate is tried next, [`steady`] whether a try was in a steady state; here the tries
 //! are made, each a run of its own with its own name and warm-up. A try counts as met where every objective
 //! is met, the rate was reached and the state was steady. A try that misses while the generator was limited
-//! says nothing about the server and ends the search. A signal ends it, too.
+//! says nothing about the server: it is made once more, and then ends the search. A signal ends it, too.
 
 pub mod search;
 pub mod steady;
@@ -28,6 +28,9 @@ pub const REACHED_SHARE_MIN: f64 = 0.95;
 
 /// How often a try that is not steady is made again, each time twice as long.
 pub const LENGTHENED_MAX: u32 = 1;
+
+/// How often a try that the generator limited is made again: its host may have been busy for a moment.
+pub const REPEATED_MAX: u32 = 1;
 
 /// The shortest second that is looked at; the rest of one at an end has too few messages.
 const SECOND_LENGTH_MIN: Duration = Duration::from_millis(500);
@@ -119,10 +122,10 @@ pub fn find_max(plan: &Plan, goal: &Goal, runner: &mut dyn Runner) -> FindMax {
     }
 }
 
-/// One try, longer where it was not steady; `None` after a signal.
+/// One try, again where the generator limited it and for longer where it was not steady; `None` after a signal.
 fn attempt(plan: &Plan, goal: &Goal, per_s: f64, purpose: Purpose, runner: &mut dyn Runner) -> Option<Try> {
     let mut length = goal.length;
-    let mut lengthened = 0;
+    let (mut lengthened, mut repeated) = (0, 0);
     loop {
         let plan = plan_of(plan, per_s, length);
         runner.begin(&plan, purpose);
@@ -134,11 +137,14 @@ fn attempt(plan: &Plan, goal: &Goal, per_s: f64, purpose: Purpose, runner: &mut 
         let steadiness = Steadiness::of(&seconds.seen);
         let tried = judge(goal, per_s, purpose, steadiness, &report);
         let only_unsteady = !steadiness.steady && tried.reasons.len() == 1;
-        if !only_unsteady || lengthened == LENGTHENED_MAX {
+        if only_unsteady && lengthened < LENGTHENED_MAX {
+            lengthened += 1;
+            length *= 2;
+        } else if tried.verdict == Verdict::GeneratorLimited && repeated < REPEATED_MAX {
+            repeated += 1;
+        } else {
             return Some(tried);
         }
-        lengthened += 1;
-        length *= 2;
     }
 }
 
@@ -347,6 +353,9 @@ mod tests {
             found.outcome,
             Some(search::Outcome::GeneratorLimited { at_per_s: 4_000.0, met_per_s: Some(2_000.0) })
         );
+        // Each was made once more before it was believed.
+        let at_limit = runner.runs.iter().filter(|(per_s, ..)| *per_s == 4_000.0).count();
+        assert_eq!(at_limit, 1 + REPEATED_MAX as usize);
         let last = found.tries.last().unwrap();
         assert!(last.reasons.contains(&"generator-limited: no processor left".to_owned()), "{last:?}");
     }
