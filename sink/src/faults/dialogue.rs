@@ -202,12 +202,14 @@ impl Dialogue {
         }
         let by_domain = at.by_domain.find(|| facts.recipients.last().1);
         let by_local_part = at.by_local_part.find(|| facts.recipients.last().0);
-        let by_sender = at.by_sender_domain.find(|| facts.sender_domain());
+        let by_sender = at.by_sender.find(|| &facts.sender);
+        let by_sender_domain = at.by_sender_domain.find(|| facts.sender_domain());
         let recipient = if stage == Stage::Rcpt { facts.recipients.last().0 } else { "" };
         let asked = Asked { stage, head: Head::new(recipient.as_bytes()) };
         for word in 0..rules.words() {
             let found_at = |bits: Option<&Bits>| bits.map_or(0, |bits| bits[word]);
-            let indexed = found_at(by_domain) | found_at(by_local_part) | found_at(by_sender);
+            let of_sender = found_at(by_sender) | found_at(by_sender_domain);
+            let indexed = found_at(by_domain) | found_at(by_local_part) | of_sender;
             let mut bits = facts.eligible[word] & (at.always[word] | indexed);
             while bits != 0 {
                 let number = word * 64 + bits.trailing_zeros() as usize;

@@ -108,6 +108,8 @@ pub(super) struct AtStage {
     pub(super) by_domain: Index,
     /// The same by local part.
     pub(super) by_local_part: Index,
+    /// Those for one sender, by the whole address.
+    pub(super) by_sender: Index,
     pub(super) by_sender_domain: Index,
     pub(super) is_empty: bool,
 }
@@ -215,6 +217,7 @@ impl AtStage {
             always: vec![0; words].into_boxed_slice(),
             by_domain: Index::default(),
             by_local_part: Index::default(),
+            by_sender: Index::default(),
             by_sender_domain: Index::default(),
             is_empty: true,
         };
@@ -226,6 +229,8 @@ impl AtStage {
                 at.by_domain.add(&domains, number, words);
             } else if let Some(locals) = exact(stage == Stage::Rcpt, &condition.local_part, Pattern::exact) {
                 at.by_local_part.add(&locals, number, words);
+            } else if let Some(senders) = exact(true, &condition.sender, Pattern::exact) {
+                at.by_sender.add(&senders, number, words);
             } else if let Some(domains) = exact(true, &condition.sender, Pattern::exact_domain) {
                 at.by_sender_domain.add(&domains, number, words);
             } else {
