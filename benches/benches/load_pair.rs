@@ -19,7 +19,10 @@ fn main() -> ExitCode {
     if !asked_to_measure(std::env::args()) {
         return ExitCode::SUCCESS;
     }
-    match compare(&Arguments::parse().plan(env!("CARGO_TARGET_TMPDIR"))) {
+    let plan = Arguments::parse().plan(env!("CARGO_TARGET_TMPDIR"));
+    // Cargo runs benches in their package; paths are meant from where the script runs, the checkout. Elsewhere they stay as they are.
+    let _ = std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    match compare(&plan) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("load_pair: {error}");

@@ -208,7 +208,7 @@ fn finding(value: &Value) -> Finding {
         };
     };
     let verdict = text("verdict").or_else(|| text("status")).unwrap_or_default();
-    let class = if ["low", "blocked"].contains(&verdict.as_str()) { "change" } else { "" };
+    let class = if ["low", "high", "differs", "blocked"].contains(&verdict.as_str()) { "change" } else { "" };
     let remedy = text("remedy").filter(|_| !class.is_empty());
 
     Finding {
