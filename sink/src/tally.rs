@@ -15,6 +15,7 @@ use crate::body::Arrived;
 use crate::ledger::{Ledger, Seen};
 use crate::notes::{Corruption, Duplicate, Notes, Reorder};
 use crate::order::{Order, Orders, Place};
+use crate::worker::since_ns;
 
 /// Runs that a worker remembers one by one.
 pub(crate) const RUNS_MAX: usize = 32;
@@ -131,7 +132,7 @@ impl RunTally {
         self.counts.bytes += bytes;
         self.last_ns = now_ns;
         self.first_sent_ns = self.first_sent_ns.min(traffic.sent_ns);
-        record_ns(&mut self.latency, now_ns.saturating_sub(traffic.sent_ns));
+        record_ns(&mut self.latency, since_ns(traffic.sent_ns, now_ns));
         let second = usize::try_from(now_ns / NS_PER_SECOND - self.first_second).unwrap_or(usize::MAX);
         let second = second.min(SECONDS_MAX - 1);
         if self.per_second.len() <= second {
@@ -323,6 +324,18 @@ mod tests {
     fn arrived(run: u64, seq: u64) -> Arrived {
         let traffic = TrafficHeader { run: RunId::from_random(run), conn: 0, seq, sent_ns: 5_000, crc: 0 };
         Arrived { bytes: 10, traffic: Some(traffic), crc: 0, connection: 7 }
+    }
+
+    #[test]
+    fn a_time_of_day_is_compared_with_the_time_of_day() {
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+        let minute_ago = now - std::time::Duration::from_secs(60);
+        let mut tally = Tally::new(100, Arc::default());
+        let mut arrived = arrived(1, 0);
+        arrived.traffic.as_mut().unwrap().sent_ns = u64::try_from(minute_ago.as_nanos()).unwrap();
+        tally.record(&arrived, &[1], crate::worker::now_ns());
+        let latency_us = tally.runs[0].latency.max();
+        assert!((60_000_000..3_600_000_000).contains(&latency_us), "{latency_us}");
     }
 
     #[test]

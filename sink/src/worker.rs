@@ -168,7 +168,18 @@ impl Worker {
 
 /// `CLOCK_MONOTONIC` in nanoseconds, the clock that the generator stamps with.
 pub(crate) fn now_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
+    clock_ns(ClockId::Monotonic)
+}
+
+/// How long ago `sent_ns` was. It is a time of [`now_ns`], or in a run of several machines the time of day,
+/// which is far beyond it: then this host's own time of day decides, and the answer is as good as the clocks
+/// agree.
+pub(crate) fn since_ns(sent_ns: u64, now_ns: u64) -> u64 {
+    now_ns.checked_sub(sent_ns).unwrap_or_else(|| clock_ns(ClockId::Realtime).saturating_sub(sent_ns))
+}
+
+fn clock_ns(clock: ClockId) -> u64 {
+    let now = clock_gettime(clock);
     let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
     seconds * 1_000_000_000 + u64::try_from(now.tv_nsec).unwrap_or(0)
 }
