@@ -5,10 +5,13 @@
 //! It never talks to anything but loopback and never leaves a process behind. When a measurement cannot be trusted, or mail was
 //! lost, the record and the exit code say so.
 
+pub mod compare;
 pub mod crash;
+pub mod once;
 pub mod suite;
 pub mod traffic;
 
+pub mod gate;
 pub mod pair;
 pub mod writers;
 
@@ -17,6 +20,7 @@ pub mod table;
 pub mod verdict;
 
 pub mod allocator;
+pub mod counters;
 pub mod error;
 pub mod figures;
 pub mod processes;

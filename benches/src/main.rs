@@ -16,8 +16,9 @@ use benches::promise::Promise;
 use benches::size::body_bytes;
 use benches::stop::Stop;
 use benches::suite::{self, BODY_BYTES, Suite};
-use benches::{crash, floor, table, traffic};
+use benches::{compare, crash, floor, once, table, traffic};
 use clap::{Parser, Subcommand};
+use reports::compare::{Form, Verdict};
 
 const EXAMPLES: &str = "Examples:
   lab                              the quick suite: about three minutes
@@ -26,12 +27,17 @@ const EXAMPLES: &str = "Examples:
   lab --durability written         a 250 that does not wait for the disk
   lab --floor                      what this machine can do at all
   lab --crash-test --rounds 5      kill -9 in the middle of a run, five times
+  lab --compare HEAD~1 HEAD        two versions in turns, judged: did a message get dearer?
+  lab --once --seconds 5           one run and its record, nothing else
 
 Each run leaves results/TIME-SUITE/ with run.json, index.html, histograms and logs.
 The spool lies in the same folder, so --results must be on a disk, not on tmpfs.
 
 Exit codes: 0 all mail accounted for, 1 failed or mail lost or damaged, 2 usage,
-130 interrupted (what was measured is still written).";
+99 a comparison found a regression, 130 interrupted (what was measured is still written).";
+
+/// The code of a threshold that was missed.
+const EXIT_REGRESSION: u8 = 99;
 
 /// Drives real mail through traffic-gen, kumod and sink on loopback, proves that none was lost, and charts it.
 #[derive(Parser)]
@@ -97,6 +103,13 @@ struct LabArguments {
     /// Messages delivered before each crash.
     #[arg(long, default_value_t = 20_000, requires = "crash_test")]
     kill_after: u64,
+
+    /// One run through kumod with a sink of its own; the last line printed is the folder of its record.
+    #[arg(long, conflicts_with_all = ["compare", "crash_test", "floor"])]
+    once: bool,
+
+    #[command(flatten)]
+    compare: compare::flags::Flags,
 }
 
 #[derive(Subcommand)]
@@ -132,14 +145,16 @@ enum FloorProgram {
 
 fn main() -> ExitCode {
     let Arguments { floor_program, lab } = Arguments::parse();
+    let sound = |sound: bool| if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     let result = match floor_program {
-        Some(program) => run_floor_program(program).map(|()| true),
-        None if lab.crash_test => run_crash_test(&lab),
-        None => run_suite(&lab),
+        Some(program) => run_floor_program(program).map(|()| ExitCode::SUCCESS),
+        None if lab.crash_test => run_crash_test(&lab).map(sound),
+        None if lab.compare.is_wanted() => run_comparison(&lab),
+        None if lab.once => run_once(&lab).map(sound),
+        None => run_suite(&lab).map(sound),
     };
     match result {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
+        Ok(code) => code,
         Err(error) => {
             eprintln!("lab: {error}");
             ExitCode::from(error.exit_code())
@@ -192,6 +207,60 @@ fn run_suite(arguments: &LabArguments) -> Result<bool> {
         println!("Mail was lost or damaged; see run.json.");
     }
     finished.error.map_or(Ok(sound), Err)
+}
+
+/// 99 where head is worse; undecided passes, and says so.
+fn run_comparison(arguments: &LabArguments) -> Result<ExitCode> {
+    let stop = Stop::on_signals()?;
+    let common = compare::flags::Common {
+        results: arguments.results.clone(),
+        body_bytes: arguments.body_bytes.clone(),
+        connections: arguments.concurrency,
+        seed: arguments.seed,
+        durability: arguments.durability,
+    };
+    let options = arguments.compare.options(common, &stop)?;
+    let finished = compare::run(&options, &Programs::beside_this()?, &stop)?;
+    print!("{}", finished.comparison.render(Form::Text));
+    println!("{}", finished.folder.join("index.html").display());
+    if let Some(path) = &arguments.compare.markdown {
+        let text = finished.comparison.render(Form::Markdown);
+        std::fs::write(path, text).during(|| format!("write {}", path.display()))?;
+    }
+    if let Some(path) = &arguments.json {
+        write_json(path, &finished.comparison)?;
+    }
+    Ok(match finished.comparison.verdict {
+        Verdict::Ok => ExitCode::SUCCESS,
+        Verdict::Undecided => {
+            eprintln!(
+                "lab: undecided, so nothing failed; --pairs-max allows more pairs, a quieter machine needs fewer"
+            );
+            ExitCode::SUCCESS
+        }
+        Verdict::Regression => ExitCode::from(EXIT_REGRESSION),
+    })
+}
+
+/// True when all mail is accounted for.
+fn run_once(arguments: &LabArguments) -> Result<bool> {
+    let stop = Stop::on_signals()?;
+    let options = once::Options {
+        results: arguments.results.clone(),
+        body_bytes: arguments.body_bytes.first().copied().unwrap_or(BODY_BYTES[0]),
+        duration: Duration::from_secs(arguments.compare.seconds),
+        connections: arguments.concurrency,
+        seed: arguments.seed,
+        durability: arguments.durability,
+        keep_spool: arguments.keep_spool,
+    };
+    let finished = once::record(&options, &Programs::beside_this()?, &stop)?;
+    print!("{}", table::render(&finished.record));
+    if let Some(path) = &arguments.json {
+        write_json(path, &finished.record)?;
+    }
+    println!("{}", finished.folder.display());
+    Ok(finished.is_sound())
 }
 
 /// True when every round passed.

@@ -42,6 +42,8 @@ const OUTPUT_BYTES_MAX: u64 = 64 * 1024;
 #[derive(Debug, Clone)]
 pub struct Programs {
     folder: PathBuf,
+    /// Where it is not in that folder.
+    kumod: Option<PathBuf>,
     /// The laboratory's own executable, which is also the floor.
     pub lab: PathBuf,
 }
@@ -54,12 +56,17 @@ impl Programs {
     pub fn beside_this() -> Result<Self> {
         let lab = std::env::current_exe().during(|| "find this executable".into())?;
         let folder = lab.parent().map_or_else(PathBuf::new, Path::to_path_buf);
-        Ok(Self { folder, lab })
+        Ok(Self { folder, kumod: None, lab })
     }
 
     /// Programs in `folder`; `lab` is the executable that has the floor inside.
     pub fn in_folder(folder: &Path, lab: &Path) -> Self {
-        Self { folder: folder.to_path_buf(), lab: lab.to_path_buf() }
+        Self { folder: folder.to_path_buf(), kumod: None, lab: lab.to_path_buf() }
+    }
+
+    /// The same programs with another kumod.
+    pub fn with_kumod(&self, kumod: &Path) -> Self {
+        Self { kumod: Some(kumod.to_path_buf()), ..self.clone() }
     }
 
     /// The program called `name`.
@@ -67,7 +74,8 @@ impl Programs {
     /// # Errors
     /// [`Error::Operator`] with the remedy when it is not there.
     pub fn find(&self, name: &str) -> Result<PathBuf> {
-        let path = self.folder.join(name);
+        let other = self.kumod.clone().filter(|_| name == "kumod");
+        let path = other.unwrap_or_else(|| self.folder.join(name));
         if path.is_file() {
             return Ok(path);
         }

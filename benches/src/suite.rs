@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reports::machine::Machine;
-use reports::run::{Kind, RECORD_NAME, Record, Run, SCHEMA_VERSION, mmh};
+use reports::run::{Kind, RECORD_NAME, Record, Run, SCHEMA_VERSION, counter, mmh};
 use reports::software::Software;
 
 use crate::error::{During, Error, Result};
@@ -121,7 +121,7 @@ impl Finished {
 /// Only when nothing could be begun or written; a failure on the way is in [`Finished::error`].
 pub fn run(options: &Options, programs: &Programs, stop: &Stop) -> Result<Finished> {
     let started = jiff::Timestamp::now();
-    let folder = make_folder(&options.results, started, options.suite)?;
+    let folder = make_folder(&options.results, started, options.suite.as_str())?;
     let mut lab = Lab::new(options, programs, stop, &folder, started)?;
     let error = lab.measure_all().err();
     lab.clean_up();
@@ -135,17 +135,21 @@ pub fn run(options: &Options, programs: &Programs, stop: &Stop) -> Result<Finish
     Ok(Finished { record, folder, error })
 }
 
+/// The time as it stands in the names of folders, so that they sort by it.
+pub(crate) fn folder_time(started: jiff::Timestamp) -> String {
+    started.strftime("%Y%m%dT%H%M%S%3fZ").to_string().replace('.', "")
+}
+
 /// Makes `RESULTS/TIME-SUITE` and makes sure that it lies on a real disk.
-fn make_folder(results: &Path, started: jiff::Timestamp, suite: Suite) -> Result<PathBuf> {
-    let time = started.strftime("%Y%m%dT%H%M%S%3fZ").to_string().replace('.', "");
-    let folder = results.join(format!("{time}-{}", suite.as_str()));
+pub(crate) fn make_folder(results: &Path, started: jiff::Timestamp, suite: &str) -> Result<PathBuf> {
+    let folder = results.join(format!("{}-{suite}", folder_time(started)));
     std::fs::create_dir_all(&folder).during(|| format!("make {}", folder.display()))?;
     let folder = folder.canonicalize().during(|| format!("find {}", folder.display()))?;
     refuse_memory(&folder, "--results")?;
     Ok(folder)
 }
 
-fn write(record: &Record, folder: &Path) -> Result<()> {
+pub(crate) fn write(record: &Record, folder: &Path) -> Result<()> {
     let path = folder.join(RECORD_NAME);
     record.write(&path).map_err(|error| Error::Peer(error.to_string()))?;
     let page = folder.join("index.html");
@@ -191,7 +195,7 @@ impl<'l> Lab<'l> {
             timing,
             run_prefix: run_prefix(started),
             progress,
-            record: empty_record(options, folder, started, &findings)?,
+            record: empty_record(options.suite.as_str(), Machine::probe(folder), folder, &findings)?,
         })
     }
 
@@ -338,14 +342,15 @@ struct Rounds {
 }
 
 /// Short, and different for each laboratory on this host: milliseconds since 1970 in base 16.
-fn run_prefix(started: jiff::Timestamp) -> String {
+pub(crate) fn run_prefix(started: jiff::Timestamp) -> String {
     format!("{:x}", started.as_millisecond())
 }
 
-fn empty_record(
-    options: &Options,
+/// A record without measurements, begun now, whose run id is the name of its folder.
+pub(crate) fn empty_record(
+    suite: &str,
+    machine: Machine,
     folder: &Path,
-    started: jiff::Timestamp,
     findings: &[tuner::Finding],
 ) -> Result<Record> {
     let checkout = std::env::current_dir().during(|| "find the current folder".into())?;
@@ -356,11 +361,11 @@ fn empty_record(
     Ok(Record {
         schema_version: SCHEMA_VERSION,
         run_id: folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
-        suite: options.suite.as_str().into(),
-        started_utc: started.to_string(),
+        suite: suite.into(),
+        started_utc: jiff::Timestamp::now().to_string(),
         finished_utc: None,
         command: format!("lab {}", command.get(1..).unwrap_or_default().join(" ")).trim_end().into(),
-        machine: Machine::probe(folder),
+        machine,
         software,
         tuner: findings.iter().map(finding).collect(),
         runs: Vec::new(),
@@ -380,7 +385,7 @@ fn finding(finding: &tuner::Finding) -> serde_json::Value {
 }
 
 fn remark_on_steal(run: &mut Run) {
-    let stolen = run.counters.get("steal_s").copied().unwrap_or(0.0);
+    let stolen = run.counters.get(counter::STEAL_S).copied().unwrap_or(0.0);
     let available = run.elapsed_s * run.tier.cpus;
     if available > 0.0 && stolen / available > STEAL_MAX {
         let share = 100.0 * stolen / available;
@@ -397,10 +402,10 @@ mod tests {
     fn stolen_time_is_remarked_above_its_limit() {
         let mut run = Run { elapsed_s: 10.0, ..Run::default() };
         run.tier.cpus = 2.0;
-        run.counters.insert("steal_s".into(), 0.3);
+        run.counters.insert(counter::STEAL_S.into(), 0.3);
         remark_on_steal(&mut run);
         assert!(run.notes.is_empty());
-        run.counters.insert("steal_s".into(), 5.0);
+        run.counters.insert(counter::STEAL_S.into(), 5.0);
         remark_on_steal(&mut run);
         assert!(run.notes[0].contains("25 %"));
     }

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use reports::latency;
-use reports::run::{HlogFiles, Kind, LatencyPair, Processes, Run, Tier, mmh};
+use reports::run::{HlogFiles, Kind, LatencyPair, Processes, Run, Tier, counter, mmh};
 use reports::sample::ProcessSample;
 use serde_json::Value;
 use traffic_gen::audit::{Audit, Ledger, Sent};
 
 use crate::arguments;
+use crate::counters::Moment;
 use crate::error::{During, Error, Result};
 use crate::http;
 use crate::processes::{Launch, Process, Programs};
@@ -217,7 +218,7 @@ struct Before {
     kumod: ProcessSample,
     sink: ProcessSample,
     metrics: Value,
-    steal_s: f64,
+    moment: Moment,
 }
 
 impl Before {
@@ -226,14 +227,9 @@ impl Before {
             kumod: servers.kumod.sample(),
             sink: servers.sink.sample(),
             metrics: http::json(servers.kumod.http()?, "/metrics.json")?,
-            steal_s: steal_s(),
+            moment: Moment::now(),
         })
     }
-}
-
-/// Seconds that the host took from this machine so far, all processors together.
-fn steal_s() -> f64 {
-    reports::machine::Machine::probe_below(Path::new("/"), None).disturbance.steal_s.unwrap_or(0.0)
 }
 
 /// Runs one job from the first connection to the audit.
@@ -315,10 +311,15 @@ fn describe_processes(
         sink: Some(servers.sink.used_since(&before.sink)),
         traffic_gen: Some(generator.used_since(&ProcessSample::default())),
     };
-    run.counters.insert("steal_s".into(), (steal_s() - before.steal_s).max(0.0));
+    let generator_s = run.processes.traffic_gen.map_or(0.0, |used| used.cpu_s);
+    let (kumod, sink) = (servers.kumod.sample(), servers.sink.sample());
+    let servers_s = kumod.cpu_s() - before.kumod.cpu_s() + sink.cpu_s() - before.sink.cpu_s();
+    run.counters.extend(before.moment.until(&Moment::now(), servers_s + generator_s));
     if run.kind != Kind::Kumod {
         return Ok(());
     }
+    let switches = kumod.switches().saturating_sub(before.kumod.switches());
+    run.counters.insert(counter::CONTEXT_SWITCHES.into(), switches as f64);
     let after: Value = http::json(servers.kumod.http()?, "/metrics.json")?;
     let grown = |name| Some((http::metric(&after, name)? - http::metric(&before.metrics, name)?).max(0.0));
     // A counter is a whole number far below 2^53.

@@ -105,11 +105,11 @@ pub(crate) struct Compare {
     /// Runs of the version that is judged.
     #[arg(long, value_name = "PATH", num_args = 1.., requires = "base")]
     pub(crate) head: Vec<PathBuf>,
-    /// Metrics that may fail the comparison: cpu, instructions, syscalls, allocations unless given; mmh and others on demand.
-    #[arg(long, value_name = "METRIC", value_delimiter = ',', value_parser = metric)]
+    /// Metrics that may fail the comparison: cpu_relative, instructions, syscalls, allocations unless given; mmh and others on demand.
+    #[arg(long, value_name = "METRIC", value_delimiter = ',', value_parser = Metric::parse)]
     pub(crate) gate: Vec<&'static Metric>,
     /// Percent by which a cost may grow, or a rate shrink.
-    #[arg(long, value_name = "PERCENT", default_value_t = 2.0, value_parser = percent)]
+    #[arg(long, value_name = "PERCENT", default_value_t = 2.0, value_parser = metrics::parse_percent)]
     pub(crate) limit: f64,
     /// Usable runs in each set without which nothing is decided.
     #[arg(long, value_name = "COUNT", default_value_t = 8)]
@@ -129,10 +129,10 @@ pub(crate) struct History {
     #[command(flatten)]
     pub(crate) paths: Paths,
     /// Metrics to follow.
-    #[arg(long, value_name = "METRIC", value_delimiter = ',', value_parser = metric, default_value = "cpu,mmh")]
+    #[arg(long, value_name = "METRIC", value_delimiter = ',', value_parser = Metric::parse, default_value = "cpu,mmh")]
     pub(crate) metric: Vec<&'static Metric>,
     /// Smaller changes are not told, in percent.
-    #[arg(long, value_name = "PERCENT", default_value_t = 2.0, value_parser = percent)]
+    #[arg(long, value_name = "PERCENT", default_value_t = 2.0, value_parser = metrics::parse_percent)]
     pub(crate) change_min: f64,
     /// All numbers as JSON.
     #[arg(long)]
@@ -162,19 +162,4 @@ pub(crate) enum ExportFormat {
     Prometheus,
     /// A table.
     Markdown,
-}
-
-fn metric(name: &str) -> Result<&'static Metric, String> {
-    Metric::named(name).ok_or_else(|| {
-        let names: Vec<&str> = metrics::ALL.iter().map(|metric| metric.name).collect();
-        format!("no such metric; there are {}", names.join(", "))
-    })
-}
-
-fn percent(text: &str) -> Result<f64, String> {
-    let number = text.strip_suffix('%').unwrap_or(text).trim().parse::<f64>();
-    number
-        .ok()
-        .filter(|percent| (0.0..=1000.0).contains(percent))
-        .ok_or_else(|| "a percentage from 0 to 1000 is expected".to_owned())
 }

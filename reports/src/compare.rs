@@ -9,11 +9,14 @@ mod judge;
 mod pairs;
 mod text;
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use thiserror::Error;
 
 use crate::metrics::{self, Metric};
 use crate::results::Entry;
+use crate::run::{LOAD_PAIR_LABEL, Run};
 use crate::stats::{Bootstrap, SAMPLE_VALUES_MAX, holm};
 
 pub(crate) use pairs::cell_of;
@@ -188,6 +191,7 @@ pub fn compare(base: &[Entry], head: &[Entry], options: &Options) -> Result<Comp
         .iter()
         .flat_map(|cell| metrics::ALL.iter().filter_map(|metric| judge::row(cell, metric, options)))
         .collect();
+    remarks.extend(without_one_clock(&mut rows, base.runs.iter().chain(&head.runs)));
     decide(&mut rows, options);
     if !rows.iter().any(|row| row.is_gate) {
         remarks.push("No metric that was asked for is in both sets: nothing was judged.".to_owned());
@@ -198,6 +202,26 @@ pub fn compare(base: &[Entry], head: &[Entry], options: &Options) -> Result<Comp
     let verdict = overall(&rows, &unsound);
     let thrown_away = base.thrown_away.into_iter().chain(head.thrown_away).collect();
     Ok(Comparison { verdict, rows, thrown_away, unsound, remarks })
+}
+
+/// Processor time in units of generator and sink needs the same two programs in all runs. Where they differ, plain processor
+/// time is judged in its place.
+fn without_one_clock<'r>(rows: &mut [Row], runs: impl Iterator<Item = &'r &'r Run>) -> Option<String> {
+    let clocks: BTreeSet<Option<&String>> = runs.map(|run| run.labels.get(LOAD_PAIR_LABEL)).collect();
+    let is_gate = |rows: &[Row]| rows.iter().any(|row| row.metric == metrics::CPU_RELATIVE && row.is_gate);
+    if clocks.len() < 2 || !is_gate(rows) {
+        return None;
+    }
+    for row in rows {
+        match row.metric {
+            metrics::CPU_RELATIVE => row.is_gate = false,
+            metrics::CPU => row.is_gate = true,
+            _ => {}
+        }
+    }
+    let why = "Generator and sink were not the same programs in all runs, so processor time was judged in µs, which moves with the \
+               load of the host.";
+    Some(why.to_owned())
 }
 
 /// Corrects the probabilities over all gates and judges each.

@@ -39,6 +39,27 @@ impl Metric {
     pub fn named(name: &str) -> Option<&'static Self> {
         ALL.iter().find(|metric| metric.name == name)
     }
+
+    /// The same for a command line.
+    ///
+    /// # Errors
+    /// The names that there are.
+    pub fn parse(name: &str) -> Result<&'static Self, String> {
+        Self::named(name).ok_or_else(|| {
+            let names: Vec<&str> = ALL.iter().map(|metric| metric.name).collect();
+            format!("no such metric; there are {}", names.join(", "))
+        })
+    }
+}
+
+/// A limit of a command line: percent, with or without the sign.
+///
+/// # Errors
+/// What is expected.
+pub fn parse_percent(text: &str) -> Result<f64, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim().parse::<f64>();
+    let percent = number.ok().filter(|percent| (0.0..=1000.0).contains(percent));
+    percent.ok_or_else(|| "a percentage from 0 to 1000 is expected".to_owned())
 }
 
 const fn cost(
@@ -59,9 +80,18 @@ const fn gate(
     Metric { is_gate: true, ..cost(name, title, unit, of) }
 }
 
+/// The name of the processor time of the relay in units of that of generator and sink. On a shared host the same work takes
+/// ten percent more or less time from one minute to the next, for all programs alike; generator and sink, the same
+/// programs in all runs of a comparison, are the clock that slows down with it.
+pub const CPU_RELATIVE: &str = "cpu_relative";
+
+/// The name of the processor time of the relay in microseconds.
+pub const CPU: &str = "cpu";
+
 /// All metrics, in the order in which tables show them.
-pub const ALL: [Metric; 15] = [
-    gate("cpu", "CPU of the relay", "µs/msg", |run| run.cpu_us_per_message(run.processes.kumod)),
+pub const ALL: [Metric; 16] = [
+    gate(CPU_RELATIVE, "CPU of the relay, relative", "×", cpu_relative),
+    cost(CPU, "CPU of the relay", "µs/msg", |run| run.cpu_us_per_message(run.processes.kumod)),
     gate("instructions", "Instructions of the relay", "/msg", |run| counted(run, counter::INSTRUCTIONS)),
     gate("syscalls", "System calls of the relay", "/msg", |run| counted(run, counter::SYSCALLS)),
     gate("allocations", "Allocations of the relay", "/msg", |run| counted(run, counter::ALLOCATIONS)),
@@ -86,6 +116,12 @@ pub const ALL: [Metric; 15] = [
 fn counted(run: &Run, name: &str) -> Option<f64> {
     let count = run.counters.get(name)?;
     (run.delivered > 0).then(|| count / run.delivered as f64)
+}
+
+fn cpu_relative(run: &Run) -> Option<f64> {
+    let used = &run.processes;
+    let pair_s = used.sink?.cpu_s + used.traffic_gen?.cpu_s;
+    (run.delivered > 0 && pair_s > 0.0).then_some(used.kumod?.cpu_s / pair_s)
 }
 
 fn cpu_all(run: &Run) -> Option<f64> {
@@ -123,6 +159,10 @@ mod tests {
             assert_eq!(Metric::named(name).unwrap().of(&run), Some(expected), "{name}");
         }
         assert_eq!(Metric::named("allocations").unwrap().of(&run), None);
+        assert_eq!(Metric::named(CPU_RELATIVE).unwrap().of(&run), None, "without a clock there is no time");
+        run.processes.sink = Some(ProcessUse { cpu_s: 0.01, ..ProcessUse::default() });
+        run.processes.traffic_gen = Some(ProcessUse { cpu_s: 0.015, ..ProcessUse::default() });
+        assert_eq!(Metric::named(CPU_RELATIVE).unwrap().of(&run), Some(2.0));
         assert!(Metric::named("speed").is_none());
         run.delivered = 0;
         assert!(ALL.iter().filter(|metric| metric.name != "memory").all(|metric| metric.of(&run).is_none()));

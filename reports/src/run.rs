@@ -38,6 +38,10 @@ pub const RECORD_NAME: &str = "run.json";
 /// The label that two runs share which were measured one right after the other, to be compared with each other.
 pub const PAIR_LABEL: &str = "pair";
 
+/// The label that names generator and sink by their contents: what is measured in units of their work compares only where it is
+/// the same.
+pub const LOAD_PAIR_LABEL: &str = "load_pair";
+
 /// Everything that is known about one laboratory run: the content of `run.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Record {

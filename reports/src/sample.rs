@@ -37,6 +37,11 @@ impl ProcessSample {
     pub fn cpu_s(&self) -> f64 {
         self.cpu_user_s + self.cpu_system_s
     }
+
+    /// Context switches of threads still alive.
+    pub fn switches(&self) -> u64 {
+        self.switches_voluntary + self.switches_involuntary
+    }
 }
 
 /// Reads [`ProcessSample`]s.

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use reports::results::{Results, Side};
-use reports::run::{Kind, PAIR_LABEL, Record, Run, counter};
+use reports::run::{Kind, LOAD_PAIR_LABEL, PAIR_LABEL, Record, Run, counter};
 use reports::stats::Random;
 use serde_json::{Value, json};
 
@@ -63,7 +63,7 @@ fn a_planted_slowdown_is_a_regression() {
     set(folder.path(), "head", 12, 106.0, |_, _| {});
     let output = compare(folder.path(), &[]);
     assert_eq!(output.status.code(), Some(99), "{}", text(&output));
-    assert!(text(&output).starts_with("regression: CPU of the relay +"), "{}", text(&output));
+    assert!(text(&output).starts_with("regression: CPU of the relay, relative +"), "{}", text(&output));
     assert!(text(&output).contains("12 pairs"));
     let output = compare(folder.path(), &["--limit", "10"]);
     assert_eq!(output.status.code(), Some(0));
@@ -99,6 +99,24 @@ fn the_same_costs_are_ok_and_every_form_says_so() {
     assert!(markdown.starts_with("### ok"), "{markdown}");
     let rows: Vec<&str> = markdown.lines().filter(|line| line.starts_with('|')).collect();
     assert!(rows.iter().all(|row| row.matches('|').count() - row.matches("\\|").count() == 9), "{markdown}");
+}
+
+#[test]
+fn another_generator_or_sink_is_no_clock() {
+    let folder = tempfile::tempdir().unwrap();
+    let label = |name: &'static str| {
+        move |_: usize, record: &mut Record| {
+            record.runs[0].labels.insert(LOAD_PAIR_LABEL.into(), name.into());
+        }
+    };
+    set(folder.path(), "base", 12, 100.0, label("one"));
+    set(folder.path(), "head", 12, 100.0, label("two"));
+    let output = compare(folder.path(), &[]);
+    assert!(text(&output).contains("were not the same programs in all runs"), "{}", text(&output));
+    set(folder.path(), "head", 12, 106.0, label("two"));
+    let output = compare(folder.path(), &[]);
+    assert_eq!(output.status.code(), Some(99), "{}", text(&output));
+    assert!(text(&output).starts_with("regression: CPU of the relay +"), "{}", text(&output));
 }
 
 #[test]
@@ -153,7 +171,11 @@ fn rates_gate_on_demand_and_machines_do_not_mix() {
     assert_eq!(output.status.code(), Some(99), "{}", text(&output));
     let output = compare(folder.path(), &["--gate", "speed"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(complaint(&output).contains("no such metric; there are cpu, "), "{}", complaint(&output));
+    assert!(
+        complaint(&output).contains("no such metric; there are cpu_relative, "),
+        "{}",
+        complaint(&output)
+    );
 
     set(folder.path(), "head", 10, 100.0, |_, record| record.machine.cpu.model = Some("Another".into()));
     let output = compare(folder.path(), &[]);
