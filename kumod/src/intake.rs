@@ -261,8 +261,8 @@ thread_local! {
     static DATES: RefCell<DateCache> = RefCell::new(DateCache::default());
 }
 
-/// The trace header (RFC 5321 4.4), different for each message because it names id and recipient.
-fn received(incoming: &Incoming, id: MessageId, recipient: &str, now: UnixMs) -> Bytes {
+/// The trace header (RFC 5321 4.4), different for each message because it names id and recipient. It stands before the body.
+pub fn received(incoming: &Incoming, id: MessageId, recipient: &str, now: UnixMs) -> Bytes {
     let mut out = Vec::with_capacity(256);
     let id = id.to_string();
     DATES.with_borrow_mut(|dates| {
