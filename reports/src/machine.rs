@@ -1,16 +1,21 @@
 //! Where it ran: processors, memory, disk, system and limits.
 //!
-//! It owns that part of `run.json` and the probing of it from `/proc` and `/sys`. It refuses to guess:
-//! what a file does not say is `null`. Flags are recorded as the kernel states them, although disks are
+//! It owns that part of `run.json` and the probing of it from `/proc` and `/sys`; two small programs are asked what those
+//! do not say about the network. It refuses to guess: what nobody says is `null`. Flags are recorded as the kernel states them, although disks are
 //! known to lie about themselves; the floor beside each number is what tells how the disk really behaves.
 
+mod boot;
 mod cgroup;
 mod cloud;
 mod disk;
 mod key;
+mod limits;
 mod measured;
+mod memory;
 mod network;
 mod probe;
+mod system;
+mod topology;
 
 use std::path::Path;
 
@@ -62,22 +67,70 @@ pub struct Cpu {
     pub governor: Option<String>,
     /// Highest frequency of the first processor, MHz.
     pub mhz_max: Option<u64>,
+    /// Lowest frequency of the first processor, MHz.
+    pub mhz_min: Option<u64>,
+    /// Frequency that the slowest processor ran at when it was looked at, MHz.
+    pub mhz_seen_min: Option<f64>,
+    /// Frequency that the fastest processor ran at when it was looked at, MHz.
+    pub mhz_seen_max: Option<f64>,
+    /// Whether frequencies above the nominal one are allowed.
+    pub boost: Option<bool>,
     /// Whether two threads share a core.
     pub smt: Option<bool>,
     /// Family, as the kernel states it (x86).
     pub family: Option<u64>,
+    /// Number of the model within the family (x86).
+    pub model_number: Option<u64>,
     /// Stepping, as the kernel states it (x86).
     pub stepping: Option<u64>,
     /// Version of the microcode.
     pub microcode: Option<String>,
+    /// Packages with an online processor.
+    pub sockets: Option<u32>,
+    /// Cores with an online processor, of all packages.
+    pub cores: Option<u32>,
+    /// Online processors that the first core makes.
+    pub threads_per_core: Option<u32>,
+    /// Caches that the first processor uses, the nearest first; empty is unknown.
+    pub caches: Vec<Cache>,
     /// Nodes of memory.
     pub numa_nodes: Option<u32>,
+    /// Each of those nodes; empty is unknown.
+    pub numa: Vec<NumaNode>,
+    /// Processors that this process may run on, as the kernel lists them (`0-3,8`).
+    pub allowed: Option<String>,
     /// Vulnerabilities that cost something to guard against: `name: guard`, separated by semicolons.
     pub mitigations: Option<String>,
     /// Processors kept free of other work at boot; empty is none.
     pub isolated: Option<String>,
     /// Of the features that matter to mail (checksums, hashes, wide registers), those that it has.
     pub features: Vec<String>,
+}
+
+/// One cache of a processor.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Cache {
+    /// 1 is the nearest.
+    pub level: Option<u32>,
+    /// `data`, `instruction`, `unified`.
+    pub kind: Option<String>,
+    /// Its size, bytes.
+    pub bytes: Option<u64>,
+    /// Online processors that share it.
+    pub shared_by: Option<u32>,
+}
+
+/// A node of memory and the processors near it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NumaNode {
+    /// Its number.
+    pub node: u32,
+    /// Its processors, as the kernel lists them; empty is none.
+    pub cpus: Option<String>,
+    /// Its memory, bytes.
+    pub memory_bytes: Option<u64>,
 }
 
 /// Memory.
@@ -94,6 +147,12 @@ pub struct Memory {
     pub swap_bytes: Option<u64>,
     /// Mode of transparent huge pages (`always`, `madvise`, `never`).
     pub transparent_huge_pages: Option<String>,
+    /// How hard the kernel tries to make one on a fault (`always`, `defer`, `defer+madvise`, `madvise`, `never`).
+    pub transparent_huge_pages_defrag: Option<String>,
+    /// Size of a huge page set aside, bytes.
+    pub huge_page_bytes: Option<u64>,
+    /// Whether swap lies in compressed memory, in part at least; `None` without swap, too.
+    pub swap_compressed: Option<bool>,
     /// Huge pages set aside.
     pub huge_pages: Option<u64>,
 }
@@ -158,10 +217,14 @@ pub struct System {
     pub clocksource: Option<String>,
     /// `kernel.io_uring_disabled`; 0 is allowed.
     pub io_uring_disabled: Option<u64>,
-    /// What the boot loader told the kernel.
+    /// What the boot loader told the kernel, as far as it bears on speed; the rest may name the machine and is left out.
     pub boot_command_line: Option<String>,
     /// Security modules in use, comma separated.
     pub security_modules: Option<String>,
+    /// The label that a security module put on this process (`unconfined`, `docker-default (enforce)`).
+    pub security_label: Option<String>,
+    /// How this process's system calls are filtered: `none`, `strict`, `filter`.
+    pub seccomp: Option<String>,
 }
 
 /// Whose machine it is; from its firmware tables, without asking the network.
@@ -188,12 +251,28 @@ pub struct Network {
     pub megabits_per_s: Option<u64>,
     /// Queues for receiving.
     pub queues: Option<u32>,
+    /// Queues for sending.
+    pub send_queues: Option<u32>,
+    /// Receiving queues whose packets are passed on to other processors (RPS).
+    pub steered_queues: Option<u32>,
+    /// Sending queues with processors of their own (XPS).
+    pub pinned_send_queues: Option<u32>,
+    /// Entries of the table that steers a connection to the processor that reads it (RFS); 0 is off.
+    pub flow_entries: Option<u64>,
+    /// Packets that wait for the interface.
+    pub send_queue_packets: Option<u64>,
+    /// Nanoseconds for which received packets may be put together before they are passed on; 0 is not at all.
+    pub receive_flush_ns: Option<u64>,
+    /// What the interface does in the kernel's place, by ethtool's names; `None` where ethtool could not be asked.
+    pub offloads: Option<Vec<String>>,
     /// Largest packet, bytes.
     pub mtu_bytes: Option<u64>,
     /// `cubic`, `bbr`.
     pub congestion_control: Option<String>,
     /// The default discipline of queues, such as `fq_codel`.
     pub queue_discipline: Option<String>,
+    /// The discipline that the interface has; `None` where `tc` could not be asked.
+    pub queue_discipline_used: Option<String>,
     /// Microseconds from the generator to the relay and back, where it was measured.
     pub round_trip_us: Option<f64>,
 }
@@ -208,6 +287,14 @@ pub struct Cgroup {
     pub cpu_quota: Option<f64>,
     /// Memory limit, bytes.
     pub memory_max_bytes: Option<u64>,
+    /// Memory from which on it is taken back, bytes (version 2).
+    pub memory_high_bytes: Option<u64>,
+    /// Swap limit, bytes; in version 1 it includes the memory.
+    pub swap_max_bytes: Option<u64>,
+    /// Processes and threads.
+    pub pids_max: Option<u64>,
+    /// Processors of the group, as the kernel lists them.
+    pub cpuset: Option<String>,
 }
 
 /// Resource limits of this process; `None` is unknown, [`u64::MAX`] is unlimited.
@@ -220,6 +307,20 @@ pub struct Limits {
     pub nofile_hard: Option<u64>,
     /// Locked memory, soft, bytes.
     pub memlock_bytes: Option<u64>,
+    /// Locked memory, hard, bytes.
+    pub memlock_hard_bytes: Option<u64>,
+    /// Processes and threads of the user, soft.
+    pub nproc_soft: Option<u64>,
+    /// Processes and threads of the user, hard.
+    pub nproc_hard: Option<u64>,
+    /// Stack, soft, bytes.
+    pub stack_bytes: Option<u64>,
+    /// Address space, soft, bytes.
+    pub address_space_bytes: Option<u64>,
+    /// A file, soft, bytes.
+    pub file_bytes: Option<u64>,
+    /// A core dump, soft, bytes.
+    pub core_bytes: Option<u64>,
 }
 
 /// Whether time stolen by the host and pressure can be seen.
@@ -235,13 +336,15 @@ pub struct Disturbance {
 impl Machine {
     /// Looks at this machine; `spool` is a path that exists, on the disk that the run writes to.
     pub fn probe(spool: &Path) -> Self {
-        Self::probe_below(Path::new("/"), Some(spool))
+        let mut machine = Self::probe_below(Path::new("/"), Some(spool));
+        network::ask(&mut machine.network);
+        machine
     }
 
-    /// The same with another root for `/proc` and `/sys`.
+    /// The same with another root for `/proc` and `/sys`, and without asking other programs.
     pub fn probe_below(root: &Path, spool: Option<&Path>) -> Self {
         let cgroup = cgroup::probe(root);
-        let mut memory = probe::memory(root);
+        let mut memory = memory::probe(root);
         memory.usable_bytes = match (memory.total_bytes, cgroup.memory_max_bytes) {
             (Some(total), Some(limit)) => Some(total.min(limit)),
             (total, limit) => total.or(limit),
@@ -250,11 +353,11 @@ impl Machine {
             cpu: probe::cpu(root, cgroup.cpu_quota),
             memory,
             disk: spool.and_then(|spool| disk::probe(root, spool)),
-            system: probe::system(root),
+            system: system::probe(root),
             host: probe::host(root),
             cloud: cloud::probe(root),
             network: network::probe(root),
-            limits: probe::limits(root),
+            limits: limits::probe(root),
             disturbance: probe::disturbance(root),
             cgroup,
         }

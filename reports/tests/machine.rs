@@ -16,8 +16,10 @@ fn write(root: &Path, path: &str, content: &str) {
 
 /// A small virtual machine with its spool on a partition.
 fn virtual_machine(root: &Path) {
-    write(root, "proc/cpuinfo", "processor\t: 0\nmodel name\t: Made Up 9000\nflags\t\t: fpu hypervisor\n");
-    write(root, "proc/self/status", "Cpus_allowed_list:\t0-3\n");
+    let processors = "processor\t: 0\nmodel\t\t: 143\nmodel name\t: Made Up 9000\ncpu MHz\t\t: 2100.5\nflags\t\t: fpu hypervisor\n\n\
+                      processor\t: 1\ncpu MHz\t\t: 3400.0\n";
+    write(root, "proc/cpuinfo", processors);
+    write(root, "proc/self/status", "Cpus_allowed_list:\t0-3\nSeccomp:\t2\n");
     write(root, "sys/devices/system/cpu/online", "0-7\n");
     write(root, "proc/meminfo", "MemTotal:       8388608 kB\nMemAvailable: 4194304 kB\nSwapTotal: 0 kB\n");
     write(root, "sys/kernel/mm/transparent_hugepage/enabled", "always [madvise] never\n");
@@ -26,6 +28,7 @@ fn virtual_machine(root: &Path) {
     write(root, "proc/stat", "cpu  1 2 3 4 5 6 7 800 0 0\n");
     let limits = "Limit  Soft Limit  Hard Limit  Units\n\
                   Max open files            1024                 524288               files\n\
+                  Max processes             4096                 unlimited            processes\n\
                   Max locked memory         unlimited            unlimited            bytes\n";
     write(root, "proc/self/limits", limits);
     let mounts = "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw,discard\n\
@@ -67,6 +70,107 @@ fn a_virtual_machine_is_described() {
     assert_eq!(disk.size_bytes, Some(1 << 20));
 }
 
+/// Two packages of two cores of two threads, in two nodes.
+#[test]
+fn packages_cores_threads_caches_and_nodes_are_counted() {
+    let root = tempfile::tempdir().unwrap();
+    virtual_machine(root.path());
+    for cpu in 0..8_u32 {
+        let topology = format!("sys/devices/system/cpu/cpu{cpu}/topology");
+        write(root.path(), &format!("{topology}/physical_package_id"), &(cpu / 4).to_string());
+        // Both packages number their cores from 0.
+        write(root.path(), &format!("{topology}/core_id"), &(cpu / 2 % 2).to_string());
+    }
+    for (index, level, kind, size, shared) in [
+        (0, 1, "Data", "48K", "0-1"),
+        (1, 1, "Instruction", "32K", "0-1"),
+        (2, 3, "Unified", "33792K", "0-3"),
+    ] {
+        let cache = format!("sys/devices/system/cpu/cpu0/cache/index{index}");
+        for (name, content) in [
+            ("level", level.to_string()),
+            ("type", kind.into()),
+            ("size", size.into()),
+            ("shared_cpu_list", shared.into()),
+        ] {
+            write(root.path(), &format!("{cache}/{name}"), &content);
+        }
+    }
+    write(root.path(), "sys/devices/system/node/online", "0-1\n");
+    for (node, cpus) in [(0, "0-3\n"), (1, "4-7\n")] {
+        write(root.path(), &format!("sys/devices/system/node/node{node}/cpulist"), cpus);
+        let info = format!("Node {node} MemTotal:  4194304 kB\nNode {node} MemFree: 1 kB\n");
+        write(root.path(), &format!("sys/devices/system/node/node{node}/meminfo"), &info);
+    }
+    let cpu = Machine::probe_below(root.path(), None).cpu;
+    assert_eq!((cpu.sockets, cpu.cores, cpu.threads_per_core), (Some(2), Some(4), Some(2)));
+    assert_eq!(cpu.caches.len(), 3);
+    let last = &cpu.caches[2];
+    assert_eq!((last.level, last.kind.as_deref()), (Some(3), Some("unified")));
+    assert_eq!((last.bytes, last.shared_by), (Some(33 << 20), Some(4)));
+    assert_eq!((cpu.numa_nodes, cpu.numa.len()), (Some(2), 2));
+    assert_eq!((cpu.numa[1].cpus.as_deref(), cpu.numa[1].memory_bytes), (Some("4-7"), Some(4 << 30)));
+    assert_eq!(
+        (cpu.mhz_seen_min, cpu.mhz_seen_max, cpu.model_number),
+        (Some(2100.5), Some(3400.0), Some(143))
+    );
+    assert_eq!(cpu.allowed.as_deref(), Some("0-3"));
+}
+
+#[test]
+fn limits_filters_and_containers_are_seen() {
+    let root = tempfile::tempdir().unwrap();
+    virtual_machine(root.path());
+    write(
+        root.path(),
+        "sys/kernel/mm/transparent_hugepage/defrag",
+        "always defer defer+madvise [madvise] never\n",
+    );
+    write(root.path(), "proc/self/cgroup", "0::/kubepods.slice/kubepods-pod7.slice/a\n");
+    write(root.path(), "proc/self/attr/current", "docker-default (enforce)\n");
+    write(root.path(), "proc/cmdline", "root=/dev/sda1 mitigations=off quiet\n");
+    let machine = Machine::probe_below(root.path(), None);
+    assert_eq!(machine.memory.transparent_huge_pages_defrag.as_deref(), Some("madvise"));
+    assert_eq!((machine.limits.nproc_soft, machine.limits.nproc_hard), (Some(4096), Some(u64::MAX)));
+    assert_eq!(machine.system.container.as_deref(), Some("kubepods"));
+    assert_eq!(machine.system.seccomp.as_deref(), Some("filter"));
+    assert_eq!(machine.system.security_label.as_deref(), Some("docker-default (enforce)"));
+    assert_eq!(machine.system.boot_command_line.as_deref(), Some("mitigations=off"));
+}
+
+#[test]
+fn the_interface_tells_its_queues() {
+    let root = tempfile::tempdir().unwrap();
+    let line = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\neth0 00000000 0 3 0 0 0 00000000 0 0 0\n";
+    write(root.path(), "proc/net/route", line);
+    write(root.path(), "proc/sys/net/core/rps_sock_flow_entries", "32768\n");
+    write(root.path(), "sys/class/net/eth0/tx_queue_len", "1000\n");
+    write(root.path(), "sys/class/net/eth0/queues/rx-0/rps_cpus", "00000000,00000002\n");
+    write(root.path(), "sys/class/net/eth0/queues/rx-1/rps_cpus", "00000000,00000000\n");
+    fs::create_dir_all(root.path().join("sys/class/net/eth0/queues/tx-0")).unwrap();
+    let network = Machine::probe_below(root.path(), None).network;
+    assert_eq!((network.queues, network.steered_queues), (Some(2), Some(1)));
+    assert_eq!((network.send_queues, network.pinned_send_queues), (Some(1), None));
+    assert_eq!((network.flow_entries, network.send_queue_packets), (Some(32_768), Some(1000)));
+    assert_eq!(network.offloads, None, "nobody was asked about another machine");
+}
+
+#[test]
+fn clouds_are_known_by_their_firmware() {
+    let root = tempfile::tempdir().unwrap();
+    write(root.path(), "sys/class/dmi/id/sys_vendor", "Amazon EC2\n");
+    write(root.path(), "sys/class/dmi/id/product_name", "c7i.2xlarge\n");
+    let cloud = Machine::probe_below(root.path(), None).cloud;
+    assert_eq!(
+        (cloud.provider.as_deref(), cloud.instance_type.as_deref()),
+        (Some("aws"), Some("c7i.2xlarge"))
+    );
+    write(root.path(), "sys/class/dmi/id/sys_vendor", "Microsoft Corporation\n");
+    assert_eq!(Machine::probe_below(root.path(), None).cloud.provider, None, "a laptop");
+    write(root.path(), "sys/class/dmi/id/chassis_asset_tag", "7783-7084-3265-9085-8269-3286-77\n");
+    assert_eq!(Machine::probe_below(root.path(), None).cloud.provider.as_deref(), Some("azure"));
+}
+
 #[test]
 fn version_2_groups_limit_the_tier() {
     let root = tempfile::tempdir().unwrap();
@@ -78,9 +182,12 @@ fn version_2_groups_limit_the_tier() {
     write(root.path(), "sys/fs/cgroup/lab/cpu.max", "150000 100000\n");
     write(root.path(), "sys/fs/cgroup/lab/kumod/memory.max", "max\n");
     write(root.path(), "sys/fs/cgroup/lab/memory.max", "2147483648\n");
+    write(root.path(), "sys/fs/cgroup/lab/pids.max", "512\n");
+    write(root.path(), "sys/fs/cgroup/lab/cpuset.cpus.effective", "1-2\n");
     let machine = Machine::probe_below(root.path(), None);
     assert_eq!(machine.cgroup.version, Some(2));
     assert_eq!((machine.tier().cpus, machine.tier().memory_gib), (1.5, 2.0));
+    assert_eq!((machine.cgroup.pids_max, machine.cgroup.cpuset.as_deref()), (Some(512), Some("1-2")));
     assert_eq!(machine.disk, None);
 }
 

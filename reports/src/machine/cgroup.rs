@@ -17,21 +17,36 @@ pub(super) fn probe(root: &Path) -> Cgroup {
     let found = |controller| folders(root, &groups, &mounts, controller);
     let (cpu_v1, memory_v1, unified) = (found("cpu"), found("memory"), found(""));
     if !cpu_v1.is_empty() || !memory_v1.is_empty() {
+        let limited = |file| least(&memory_v1, file).filter(|bytes| *bytes < V1_UNLIMITED_BYTES);
         return Cgroup {
             version: Some(1),
             cpu_quota: tightest(cpu_v1.iter().filter_map(|folder| quota_v1(folder))),
-            memory_max_bytes: memory_v1
-                .iter()
-                .filter_map(|folder| files::number(&folder.join("memory.limit_in_bytes")))
-                .filter(|bytes| *bytes < V1_UNLIMITED_BYTES)
-                .min(),
+            memory_max_bytes: limited("memory.limit_in_bytes"),
+            memory_high_bytes: None,
+            swap_max_bytes: limited("memory.memsw.limit_in_bytes"),
+            pids_max: least(&found("pids"), "pids.max"),
+            cpuset: cpuset(&found("cpuset"), ["cpuset.effective_cpus", "cpuset.cpus"]),
         };
     }
     Cgroup {
         version: (!unified.is_empty()).then_some(2),
         cpu_quota: tightest(unified.iter().filter_map(|folder| quota_v2(folder))),
-        memory_max_bytes: unified.iter().filter_map(|folder| files::number(&folder.join("memory.max"))).min(),
+        memory_max_bytes: least(&unified, "memory.max"),
+        memory_high_bytes: least(&unified, "memory.high"),
+        swap_max_bytes: least(&unified, "memory.swap.max"),
+        pids_max: least(&unified, "pids.max"),
+        cpuset: cpuset(&unified, ["cpuset.cpus.effective", "cpuset.cpus"]),
     }
+}
+
+/// The smallest number that a file of that name says in any of the groups; `max` is none.
+fn least(folders: &[PathBuf], file: &str) -> Option<u64> {
+    folders.iter().filter_map(|folder| files::number(&folder.join(file))).min()
+}
+
+/// What our own group may run on; where it does not say, the group above.
+fn cpuset(folders: &[PathBuf], names: [&str; 2]) -> Option<String> {
+    folders.iter().find_map(|folder| names.iter().find_map(|name| files::line(&folder.join(name))))
 }
 
 /// The folders of our group of a controller ("" is version 2) and of all groups above it.

@@ -1,11 +1,14 @@
-//! Processors, memory, system, limits and disturbance from `/proc` and `/sys`.
+//! Processors, the host's hash and disturbance from `/proc` and `/sys`.
 //!
 //! It owns one function for each part of the record. It refuses nothing; what is missing stays unknown.
 
 use std::path::Path;
 
-use super::{Cpu, Disturbance, Limits, Memory, System};
+use super::{Cpu, Disturbance, topology};
 use crate::files;
+
+/// Numbers of a kernel list that are looked at; Linux knows no machine with more processors.
+const LIST_MAX: u32 = 8192;
 
 pub(super) fn cpu(root: &Path, quota: Option<f64>) -> Cpu {
     let info = files::text(root, "/proc/cpuinfo").unwrap_or_default();
@@ -17,6 +20,7 @@ pub(super) fn cpu(root: &Path, quota: Option<f64>) -> Cpu {
     let online =
         online.or_else(|| u32::try_from(info.matches("processor\t").count()).ok().filter(|n| *n > 0));
     let allowed = affinity.or(online).map(f64::from);
+    let topology = topology::probe(root);
     Cpu {
         model: ["model name", "Model", "Hardware"].iter().find_map(|key| owned(files::field(&info, key))),
         architecture: architecture(root),
@@ -24,15 +28,39 @@ pub(super) fn cpu(root: &Path, quota: Option<f64>) -> Cpu {
         usable: allowed.map(|cpus| quota.map_or(cpus, |quota| quota.min(cpus))),
         governor: files::line(&at(&format!("{first}/cpufreq/scaling_governor"))),
         mhz_max: files::number(&at(&format!("{first}/cpufreq/cpuinfo_max_freq"))).map(|khz| khz / 1000),
+        mhz_min: files::number(&at(&format!("{first}/cpufreq/cpuinfo_min_freq"))).map(|khz| khz / 1000),
+        mhz_seen_min: frequencies(&info).min_by(f64::total_cmp),
+        mhz_seen_max: frequencies(&info).max_by(f64::total_cmp),
+        boost: boost(root),
         smt: files::number(&at("/sys/devices/system/cpu/smt/active")).map(|active| active != 0),
         family: files::field(&info, "cpu family").and_then(|family| family.parse().ok()),
+        model_number: files::field(&info, "model").and_then(|number| number.parse().ok()),
         stepping: files::field(&info, "stepping").and_then(|stepping| stepping.parse().ok()),
         microcode: owned(files::field(&info, "microcode")),
+        sockets: topology.sockets,
+        cores: topology.cores,
+        threads_per_core: topology.threads_per_core,
+        caches: topology::caches(root),
         numa_nodes: files::line(&at("/sys/devices/system/node/online")).and_then(|list| list_count(&list)),
+        numa: topology::numa(root),
+        allowed: owned(files::field(&status, "Cpus_allowed_list")),
         mitigations: mitigations(&at("/sys/devices/system/cpu/vulnerabilities")),
         isolated: files::text(root, "/sys/devices/system/cpu/isolated").map(|list| list.trim().to_owned()),
         features: features(&info),
     }
+}
+
+/// What each processor ran at just now (x86).
+fn frequencies(info: &str) -> impl Iterator<Item = f64> {
+    let of_line = |line: &str| line.strip_prefix("cpu MHz")?.split_once(':')?.1.trim().parse::<f64>().ok();
+    info.lines().filter_map(of_line).filter(|mhz| mhz.is_finite() && *mhz >= 0.0)
+}
+
+/// By the switch of all drivers but one, and by the opposite switch of that one.
+fn boost(root: &Path) -> Option<bool> {
+    let number = |path: &str| files::number(&files::below(root, path));
+    let of_most = number("/sys/devices/system/cpu/cpufreq/boost").map(|on| on != 0);
+    of_most.or_else(|| number("/sys/devices/system/cpu/intel_pstate/no_turbo").map(|off| off == 0))
 }
 
 /// What makes checksums, hashes and copies fast, by the kernel's names on x86 and ARM.
@@ -73,68 +101,6 @@ fn architecture(root: &Path) -> Option<String> {
     files::line(&files::below(root, "/proc/sys/kernel/arch")).or_else(own)
 }
 
-pub(super) fn memory(root: &Path) -> Memory {
-    let info = files::text(root, "/proc/meminfo").unwrap_or_default();
-    let huge_pages = files::line(&files::below(root, "/sys/kernel/mm/transparent_hugepage/enabled"));
-    Memory {
-        total_bytes: files::kibibytes(&info, "MemTotal"),
-        available_bytes: files::kibibytes(&info, "MemAvailable"),
-        usable_bytes: None,
-        swap_bytes: files::kibibytes(&info, "SwapTotal"),
-        transparent_huge_pages: huge_pages.as_deref().and_then(chosen),
-        huge_pages: files::field(&info, "HugePages_Total").and_then(|count| count.parse().ok()),
-    }
-}
-
-pub(super) fn system(root: &Path) -> System {
-    let at = |path: &str| files::below(root, path);
-    let release = files::text(root, "/etc/os-release").unwrap_or_default();
-    let distribution = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
-    let info = files::text(root, "/proc/cpuinfo").unwrap_or_default();
-    let flags = files::field(&info, "flags");
-    let vendor = files::line(&at("/sys/class/dmi/id/sys_vendor"));
-    let product = files::line(&at("/sys/class/dmi/id/product_name"));
-    System {
-        kernel: files::line(&at("/proc/sys/kernel/osrelease")),
-        distribution: distribution.map(|name| name.trim_matches('"').to_owned()),
-        hypervisor: flags.map(|flags| flags.split(' ').any(|flag| flag == "hypervisor")),
-        product: match (vendor, product) {
-            (Some(vendor), Some(product)) => Some(format!("{vendor} {product}")),
-            (vendor, product) => vendor.or(product),
-        },
-        container: container(root),
-        clocksource: files::line(&at("/sys/devices/system/clocksource/clocksource0/current_clocksource")),
-        io_uring_disabled: files::number(&at("/proc/sys/kernel/io_uring_disabled")),
-        boot_command_line: files::line(&at("/proc/cmdline")),
-        security_modules: files::line(&at("/sys/kernel/security/lsm")),
-    }
-}
-
-/// The marks that Docker and Podman leave in the root folder.
-fn container(root: &Path) -> Option<String> {
-    let marks = [("/.dockerenv", "docker"), ("/run/.containerenv", "podman")];
-    marks.iter().find(|(path, _)| files::below(root, path).exists()).map(|(_, name)| (*name).to_owned())
-}
-
-pub(super) fn limits(root: &Path) -> Limits {
-    let text = files::text(root, "/proc/self/limits").unwrap_or_default();
-    let both = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-        let mut values = line.split_ascii_whitespace().map(limit);
-        Some((values.next()??, values.next()??))
-    };
-    let files = both("Max open files");
-    Limits {
-        nofile_soft: files.map(|(soft, _)| soft),
-        nofile_hard: files.map(|(_, hard)| hard),
-        memlock_bytes: both("Max locked memory").map(|(soft, _)| soft),
-    }
-}
-
-fn limit(text: &str) -> Option<u64> {
-    if text == "unlimited" { Some(u64::MAX) } else { text.parse().ok() }
-}
-
 pub(super) fn disturbance(root: &Path) -> Disturbance {
     let stat = files::text(root, "/proc/stat");
     // proc(5): user nice system idle iowait irq softirq steal.
@@ -159,6 +125,18 @@ pub(super) fn chosen(choices: &str) -> Option<String> {
     rest.split_once(']').map(|(word, _)| word.to_owned())
 }
 
+/// The numbers of a kernel list such as `0-3,8`; nothing when it is no list or names more than [`LIST_MAX`].
+pub(super) fn list(list: &str) -> Vec<u32> {
+    if list_count(list).is_none_or(|count| count > LIST_MAX) {
+        return Vec::new();
+    }
+    let ranges = list.trim().split(',').filter_map(|range| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        Some(first.parse().ok()?..=last.parse().ok()?)
+    });
+    ranges.flatten().collect()
+}
+
 /// How many numbers a kernel list such as `0-3,8` names; `None` when it is no list.
 pub(super) fn list_count(list: &str) -> Option<u32> {
     let mut count = 0_u32;
@@ -179,6 +157,8 @@ mod tests {
         for (list, count) in [("0", Some(1)), ("0-3", Some(4)), ("0-1,4,6-7\n", Some(5))] {
             assert_eq!(list_count(list), count, "{list}");
         }
+        assert_eq!(list("0-1,4,6-7\n"), [0, 1, 4, 6, 7]);
+        assert!(list("0-4294967294").is_empty());
         for list in ["", "a", "3-1", "0-4294967295", "1,,2"] {
             assert_eq!(list_count(list), None, "{list}");
         }

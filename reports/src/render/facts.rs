@@ -52,7 +52,7 @@ pub(super) fn all(record: &Record) -> Vec<Facts> {
             .as_ref()
             .map_or_else(|| Facts { title: "Spool disk", rows: vec![("Device", UNKNOWN.to_owned())] }, disk),
     );
-    facts.extend([system(machine), limits(machine), software(record)]);
+    facts.extend([network(machine), system(machine), limits(machine), software(record)]);
     facts
 }
 
@@ -62,10 +62,44 @@ fn processor(cpu: &Cpu) -> Facts {
         ("Architecture", known(cpu.architecture.clone())),
         ("Online", known(cpu.online.map(|cpus| format!("{cpus} logical")))),
         ("Usable here", known(cpu.usable.map(format::short))),
+        ("Made of", known(made_of(cpu))),
+        ("Caches", known(Some(caches(cpu)))),
+        ("Memory nodes", known(cpu.numa_nodes.map(|nodes| nodes.to_string()))),
         ("SMT", yes_no(cpu.smt)),
+        ("Frequency", known(frequency(cpu))),
         ("Governor", known(cpu.governor.clone())),
+        ("Boost", yes_no(cpu.boost)),
     ];
     Facts { title: "Processor", rows }
+}
+
+/// `1 socket, 4 cores, 2 threads each`.
+fn made_of(cpu: &Cpu) -> Option<String> {
+    let count = |number: u32, word: &str| format!("{number} {word}{}", if number == 1 { "" } else { "s" });
+    let (sockets, cores, threads) = (cpu.sockets?, cpu.cores?, cpu.threads_per_core?);
+    Some(format!("{}, {}, {} each", count(sockets, "socket"), count(cores, "core"), count(threads, "thread")))
+}
+
+/// `L1 data 48.0 KiB, L3 33.0 MiB for 8`.
+fn caches(cpu: &Cpu) -> String {
+    let words = cpu.caches.iter().filter_map(|cache| {
+        let kind = cache.kind.as_deref().filter(|kind| *kind != "unified").map(|kind| format!(" {kind}"));
+        let shared = cache.shared_by.filter(|cpus| *cpus > 1).map(|cpus| format!(" for {cpus}"));
+        let (kind, shared) = (kind.unwrap_or_default(), shared.unwrap_or_default());
+        Some(format!("L{}{kind} {}{shared}", cache.level?, format::bytes(cache.bytes?)))
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
+/// What was seen, and the bounds.
+fn frequency(cpu: &Cpu) -> Option<String> {
+    let seen = cpu.mhz_seen_min.zip(cpu.mhz_seen_max).map(|(least, most)| {
+        let (least, most) = (format::whole(least), format::whole(most));
+        if least == most { format!("{least} MHz") } else { format!("{least} to {most} MHz") }
+    });
+    let bounds = cpu.mhz_min.zip(cpu.mhz_max).map(|(least, most)| format!("{least} to {most} MHz allowed"));
+    let words: Vec<String> = [seen, bounds].into_iter().flatten().collect();
+    (!words.is_empty()).then(|| words.join(", "))
 }
 
 fn memory(machine: &Machine) -> Facts {
@@ -83,6 +117,7 @@ fn memory(machine: &Machine) -> Facts {
             )),
         ),
         ("Huge pages", known(memory.transparent_huge_pages.clone())),
+        ("Made on a fault", known(memory.transparent_huge_pages_defrag.clone())),
     ];
     Facts { title: "Memory", rows }
 }
@@ -118,30 +153,64 @@ fn disk(disk: &Disk) -> Facts {
 
 fn system(machine: &Machine) -> Facts {
     let system = &machine.system;
+    let boot = system.boot_command_line.clone();
     let mut rows = vec![
         ("Distribution", known(system.distribution.clone())),
         ("Kernel", known(system.kernel.clone())),
+        (
+            "Booted with",
+            known(boot.map(|line| if line.is_empty() { "nothing about speed".into() } else { line })),
+        ),
         ("Virtual machine", yes_no(system.hypervisor)),
         ("Product", known(system.product.clone())),
         ("Clock source", known(system.clocksource.clone())),
+        ("Security modules", known(system.security_modules.clone())),
+        ("System call filter", known(system.seccomp.clone())),
     ];
     let cloud = &machine.cloud;
     let cloud_words = [cloud.provider.clone(), cloud.instance_type.clone()];
     let cloud_words: Vec<String> = cloud_words.into_iter().flatten().collect();
     rows.push(("Cloud", known(Some(cloud_words.join(" ")))));
-    rows.extend(cloud.price_per_hour.map(|price| ("Price", format!("${} an hour", format::short(price)))));
-    rows.push(("Network", known(machine.network.interface.clone().map(|name| network(&name, machine)))));
+    rows.push((
+        "Price",
+        known(cloud.price_per_hour.map(|price| format!("${} an hour", format::short(price)))),
+    ));
     rows.extend(system.container.clone().map(|container| ("Container", container)));
     Facts { title: "System", rows }
 }
 
-fn network(name: &str, machine: &Machine) -> String {
+fn network(machine: &Machine) -> Facts {
     let network = &machine.network;
     let speed = network.megabits_per_s.map(|speed| format!("{} Mbit/s", format::count(speed)));
     let mtu = network.mtu_bytes.map(|bytes| format!("MTU {bytes}"));
-    let parts =
-        [Some(name.to_owned()), network.driver.clone(), speed, mtu, network.congestion_control.clone()];
-    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    let parts = [network.interface.clone(), network.driver.clone(), speed, mtu];
+    let queues = network.queues.map(|receiving| {
+        let steered = network.steered_queues.filter(|queues| *queues > 0);
+        let steered = steered.map(|queues| format!(" ({queues} steered)")).unwrap_or_default();
+        let sending = network.send_queues.map(|queues| format!(", {queues} sending")).unwrap_or_default();
+        format!("{receiving} receiving{steered}{sending}")
+    });
+    let offloads = network.offloads.as_ref().map(|names| match names.len() {
+        0 => "none".to_owned(),
+        _ => names.join(", "),
+    });
+    let discipline = network.queue_discipline_used.clone().or_else(|| network.queue_discipline.clone());
+    let rows = vec![
+        ("Way out", known(Some(parts.into_iter().flatten().collect::<Vec<_>>().join(", ")))),
+        ("Queues", known(queues)),
+        ("Queue discipline", known(discipline)),
+        ("Congestion control", known(network.congestion_control.clone())),
+        ("Offloads", known(offloads)),
+        (
+            "Round trip",
+            known(
+                network
+                    .round_trip_us
+                    .map(|us| format!("{} between generator and relay", format::latency(us))),
+            ),
+        ),
+    ];
+    Facts { title: "Network", rows }
 }
 
 fn limits(machine: &Machine) -> Facts {
@@ -154,10 +223,13 @@ fn limits(machine: &Machine) -> Facts {
     let rows = vec![
         ("Open files, soft", limit(limits.nofile_soft, format::count)),
         ("Open files, hard", limit(limits.nofile_hard, format::count)),
+        ("Processes", limit(limits.nproc_soft, format::count)),
         ("Locked memory", limit(limits.memlock_bytes, format::bytes)),
         ("Control groups", known(cgroup.version.map(|version| format!("version {version}")))),
         ("CPU quota", group(cgroup.cpu_quota.map(format::short))),
         ("Memory limit", group(cgroup.memory_max_bytes.map(format::bytes))),
+        ("Tasks limit", group(cgroup.pids_max.map(format::count))),
+        ("Allowed CPUs", known(cgroup.cpuset.clone().or_else(|| machine.cpu.allowed.clone()))),
         ("Stolen since boot", known(machine.disturbance.steal_s.map(format::seconds))),
     ];
     Facts { title: "Limits and disturbance", rows }
@@ -176,7 +248,11 @@ fn software(record: &Record) -> Facts {
         ("Commit", known(commit)),
         ("Compiler", known(software.rustc.clone())),
         ("Profile", known(software.profile.clone())),
+        ("Target CPU", known(software.target_cpu.clone())),
+        ("Link-time optimisation", known(software.link_time_optimization.clone())),
         ("Allocator", known(software.allocator.clone())),
+        ("TLS", known(software.tls.clone())),
+        ("Configuration", known(software.config_hash.clone())),
         ("Crates", known(Some(crates.join(", ")))),
     ];
     Facts { title: "Software", rows }
