@@ -5,6 +5,7 @@
 //! known to lie about themselves; the floor beside each number is what tells how the disk really behaves.
 
 mod boot;
+mod ceiling;
 mod cgroup;
 mod cloud;
 mod disk;
@@ -13,6 +14,7 @@ mod limits;
 mod measured;
 mod memory;
 mod network;
+pub(crate) mod numbers;
 mod probe;
 mod system;
 mod topology;
@@ -21,6 +23,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+pub use ceiling::{Ceiling, Resource};
 pub use measured::{DiskMeasured, MEASURED_SYNCS_MAX};
 
 use crate::run::Tier;
@@ -49,6 +52,9 @@ pub struct Machine {
     pub limits: Limits,
     /// What can be observed about disturbance by others.
     pub disturbance: Disturbance,
+    /// What it can do at most, for each size of message that was tried; empty is unknown.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ceilings: Vec<Ceiling>,
 }
 
 /// Processors.
@@ -360,6 +366,7 @@ impl Machine {
             limits: limits::probe(root),
             disturbance: probe::disturbance(root),
             cgroup,
+            ceilings: Vec::new(),
         }
     }
 

@@ -19,7 +19,7 @@ use thiserror::Error;
 
 pub use tier::{Load, Skipped, Tier, TierSource, Workload};
 
-use crate::machine::Machine;
+use crate::machine::{Machine, numbers};
 use crate::sample::ProcessSample;
 use crate::software::Software;
 
@@ -390,15 +390,16 @@ impl Record {
 
     /// Counts are unsigned by type; the measured numbers must be checked.
     fn check(&self, path: &Path) -> Result<(), RecordError> {
-        for (index, run) in self.runs.iter().enumerate() {
-            for (name, value) in measured(run) {
-                if !value.is_finite() || value < 0.0 {
-                    let field = format!("runs[{index}].{name}");
-                    return Err(RecordError::Number { path: path.to_owned(), field, value });
-                }
-            }
+        let of_machine = numbers::of(&self.machine).into_iter();
+        let of_machine = of_machine.map(|(name, value)| (format!("machine.{name}"), value));
+        let of_runs = self.runs.iter().enumerate().flat_map(|(index, run)| {
+            measured(run).into_iter().map(move |(name, value)| (format!("runs[{index}].{name}"), value))
+        });
+        let mut all = of_machine.chain(of_runs);
+        match all.find(|(_, value)| !value.is_finite() || *value < 0.0) {
+            Some((field, value)) => Err(RecordError::Number { path: path.to_owned(), field, value }),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -49,7 +49,7 @@ fn a_record_agrees_with_the_schema() {
 #[test]
 fn broken_records_are_refused_by_both() {
     type Change = fn(&mut Value);
-    let changes: [(&str, Change); 10] = [
+    let changes: [(&str, Change); 11] = [
         ("runs[1]: missing field `body_bytes`", |v| {
             drop(v["runs"][1].as_object_mut().unwrap().remove("body_bytes"))
         }),
@@ -63,6 +63,7 @@ fn broken_records_are_refused_by_both() {
             v["runs"][0]["latency_us"]["end_to_end"]["p99"] = json!(-1.0)
         }),
         ("runs[0].rate_per_second[1]: -7", |v| v["runs"][0]["rate_per_second"][1] = json!(-7.0)),
+        ("machine.ceilings[1].disk_mmh: -2", |v| v["machine"]["ceilings"][1]["disk_mmh"] = json!(-2.0)),
         ("runs[0].shared_cores", |v| v["runs"][0]["shared_cores"] = json!(1)),
     ];
     let (_folder, record) = full();
