@@ -13,20 +13,23 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use reports::machine::Machine;
+use reports::machine::{Ceiling, Machine};
 use rustix::fs::FlockOperation;
 use serde::Serialize;
 
 pub use disk::DiskPoint;
-pub use loopback::LoopbackPoint;
-pub use roofline::{Ceiling, Resource};
+pub use loopback::{LoopbackPoint, round_trip_us};
 
 /// Version of the report; raised when a field changes its meaning or goes.
 pub const SCHEMA_VERSION: u32 = 1;
 /// The JSON schema (draft 2020-12) of the report.
 pub const SCHEMA: &str = include_str!("../schema/measure.schema.json");
-/// Sizes of messages, bytes: a disk's block, and the message that lists of figures are about.
+/// Sizes of messages unless others are asked for, bytes: a disk's block, and the message that lists of figures are about.
 pub const BODY_BYTES: [usize; 2] = [4096, 100_000];
+/// The largest message that can be asked for, bytes; some hundred of them have room in the probe's segments.
+pub const BODY_BYTES_MAX: usize = 1_000_000;
+/// Sizes that can be asked for at once.
+pub const SIZES_MAX: usize = 6;
 /// Appends that are under way at the same time: the batch curve.
 pub const WRITERS: [usize; 4] = [1, 4, 16, 64];
 /// Appends at the same time in the warm-up before a curve, which lasts a quarter of a probe.
@@ -58,6 +61,36 @@ pub enum MeasureError {
     Loopback(#[from] io::Error),
 }
 
+/// What to measure, and for how long.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Sizes of messages, bytes; those beyond [`SIZES_MAX`] and [`BODY_BYTES_MAX`] are left out.
+    pub body_bytes: Vec<usize>,
+    /// Appends that are under way at the same time, a probe for each.
+    pub writers: Vec<usize>,
+    /// Length of each probe, at most [`PROBE_LENGTH_MAX`].
+    pub length: Duration,
+}
+
+impl Plan {
+    /// The usual sizes and the whole batch curve.
+    pub fn usual(length: Duration) -> Self {
+        Self { body_bytes: BODY_BYTES.into(), writers: WRITERS.into(), length }
+    }
+
+    /// What can be measured, without what comes twice.
+    fn checked(&self) -> (Vec<usize>, Vec<usize>, Duration) {
+        let mut sizes: Vec<usize> = Vec::new();
+        for bytes in self.body_bytes.iter().copied().filter(|bytes| (1..=BODY_BYTES_MAX).contains(bytes)) {
+            if !sizes.contains(&bytes) && sizes.len() < SIZES_MAX {
+                sizes.push(bytes);
+            }
+        }
+        let writers = self.writers.iter().copied().filter(|writers| WRITERS.contains(writers)).collect();
+        (sizes, writers, self.length.min(PROBE_LENGTH_MAX))
+    }
+}
+
 /// What was measured.
 #[derive(Debug, Serialize)]
 pub struct Measurement {
@@ -79,19 +112,20 @@ pub struct Measurement {
     pub ceilings: Vec<Ceiling>,
 }
 
-/// Measures, each probe for `length`; `progress` is told the share that is done and what comes next.
+/// Measures as planned; `progress` is told the share that is done and what comes next.
 ///
 /// # Errors
 /// See [`MeasureError`].
 pub fn measure(
     directory: &Path,
-    length: Duration,
+    plan: &Plan,
     progress: &mut dyn FnMut(f64, &str),
 ) -> Result<Measurement, MeasureError> {
     let scratch = Scratch::make(directory)?;
     let machine = Machine::probe(directory);
     let started_utc = jiff::Timestamp::now().to_string();
-    let steps = (BODY_BYTES.len() * (WRITERS.len() + 1) + 1) as f64;
+    let (sizes, writers, length) = plan.checked();
+    let steps = (sizes.len() * (writers.len() + 1) + 1) as f64;
     let mut done = 0.0;
     let mut step = |what: String| {
         progress(done / steps, &what);
@@ -99,11 +133,11 @@ pub fn measure(
     };
     let mut disk = Vec::new();
     let mut loopback = Vec::new();
-    for body_bytes in BODY_BYTES {
+    for body_bytes in sizes {
         let probe = disk::Probe::open(&scratch.path.join(body_bytes.to_string()), body_bytes)?;
         // The first appends meet segments and memory that nobody has touched yet.
         probe.run(WARM_UP_WRITERS, length / 4)?;
-        for writers in WRITERS {
+        for writers in writers.iter().copied() {
             step(format!("disk: {body_bytes} bytes, {writers} at once"));
             disk.push(probe.run(writers, length)?);
         }

@@ -207,7 +207,8 @@ fn the_report_goes_to_a_file_beside_the_table() {
 fn a_short_measurement_follows_its_schema_and_leaves_nothing_behind() {
     let directory = tempfile::tempdir().unwrap();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tuner"));
-    command.args(["measure", "--seconds", "0.02", "--json", "-", "--spool"]).arg(directory.path());
+    command.args(["measure", "--seconds", "0.02", "--body-size", "1000,20000", "--json", "-", "--spool"]);
+    command.arg(directory.path());
     let output = command.output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", told(&output));
     let measured = report(&output);
@@ -219,6 +220,13 @@ fn a_short_measurement_follows_its_schema_and_leaves_nothing_behind() {
     assert!(
         measured["ceilings"].as_array().unwrap().iter().all(|ceiling| ceiling["mmh"].as_f64().unwrap() > 0.0)
     );
+    let sizes: Vec<_> = measured["ceilings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|ceiling| ceiling["body_bytes"].as_u64())
+        .collect();
+    assert_eq!(sizes, [Some(1000), Some(20_000)]);
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
@@ -230,6 +238,14 @@ fn measure_refuses_what_it_cannot_measure() {
     let output = command.args(["measure", "--seconds", "900", "--spool", "/tmp"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(told(&output).contains("900 is not between"), "{}", told(&output));
+    for (sizes, complaint) in
+        [("0", "0 is not between 1 and"), ("2000000", "2000000 is not"), ("1,2,3,4,5,6,7", "at most 6")]
+    {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tuner"));
+        let output = command.args(["measure", "--body-size", sizes, "--spool", "/tmp"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(2));
+        assert!(told(&output).contains(complaint), "{}", told(&output));
+    }
 }
 
 #[test]

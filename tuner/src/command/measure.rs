@@ -6,16 +6,20 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use tuner::measure::{Measurement, PROBE_LENGTH_MAX, measure};
+use tuner::measure::{BODY_BYTES_MAX, Measurement, PROBE_LENGTH_MAX, Plan, SIZES_MAX, measure};
 
 use super::{Common, Failure};
 
 /// How to measure.
 #[derive(Args)]
 pub(crate) struct MeasureArguments {
-    /// Length of each of the eleven probes.
+    /// Length of each probe; there are eleven, or five for each size and one.
     #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
     seconds: f64,
+
+    /// Sizes of messages, up to six: those of the runs that the ceiling is to stand beside. 4096 and 100000 unless given.
+    #[arg(long = "body-size", value_name = "BYTES", value_delimiter = ',')]
+    body_bytes: Vec<usize>,
 }
 
 /// Characters of the bar.
@@ -32,6 +36,18 @@ pub(super) fn run(common: &Common, arguments: &MeasureArguments) -> Result<u8, F
             arguments.seconds
         )));
     }
+    let mut plan = Plan::usual(Duration::from_secs_f64(arguments.seconds));
+    if !arguments.body_bytes.is_empty() {
+        plan.body_bytes.clone_from(&arguments.body_bytes);
+    }
+    if let Some(bytes) = plan.body_bytes.iter().find(|bytes| !(1..=BODY_BYTES_MAX).contains(*bytes)) {
+        return Err(Failure::usage(format!(
+            "--body-size: {bytes} is not between 1 and {BODY_BYTES_MAX} bytes"
+        )));
+    }
+    if plan.body_bytes.len() > SIZES_MAX {
+        return Err(Failure::usage(format!("--body-size: at most {SIZES_MAX} sizes are measured at once")));
+    }
     let directory = directory(common)?;
     let to_terminal = io::stderr().is_terminal();
     let mut progress = |share: f64, what: &str| {
@@ -39,7 +55,7 @@ pub(super) fn run(common: &Common, arguments: &MeasureArguments) -> Result<u8, F
             eprint!("\r\x1b[K{}", bar(share, what));
         }
     };
-    let measured = measure(&directory, Duration::from_secs_f64(arguments.seconds), &mut progress);
+    let measured = measure(&directory, &plan, &mut progress);
     if to_terminal {
         eprint!("\r\x1b[K");
     }

@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
+use reports::latency::{new_histogram, record_ns};
 use serde::Serialize;
 
 use super::processor;
@@ -53,6 +54,32 @@ pub(super) fn run(body_bytes: usize, length: Duration) -> io::Result<LoopbackPoi
     })
 }
 
+/// The median time that a short message and its reply take, one at a time, microseconds: what a step of a dialogue costs
+/// before anybody thinks.
+///
+/// # Errors
+/// What the loopback refuses.
+pub fn round_trip_us(length: Duration) -> io::Result<f64> {
+    let listener = TcpListener::bind(("127.0.0.1", 0))?;
+    let address = listener.local_addr()?;
+    let mut trips = new_histogram();
+    std::thread::scope(|scope| {
+        let mut client = ready(TcpStream::connect_timeout(&address, WAIT_MAX)?)?;
+        let server = ready(listener.accept()?.0)?;
+        scope.spawn(move || serve(server, REPLY.len()));
+        let mut reply = [0; REPLY.len()];
+        let until = Instant::now() + length;
+        while trips.is_empty() || Instant::now() < until {
+            let sent = Instant::now();
+            client.write_all(REPLY)?;
+            client.read_exact(&mut reply)?;
+            record_ns(&mut trips, u64::try_from(sent.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        }
+        Ok::<_, io::Error>(())
+    })?;
+    Ok(trips.value_at_quantile(0.5) as f64)
+}
+
 fn ready(stream: TcpStream) -> io::Result<TcpStream> {
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(WAIT_MAX))?;
@@ -76,4 +103,14 @@ fn send_until(mut stream: TcpStream, body_bytes: usize, until: Instant) -> io::R
 fn serve(mut stream: TcpStream, body_bytes: usize) {
     let mut body = vec![0; body_bytes];
     while stream.read_exact(&mut body).and_then(|()| stream.write_all(REPLY)).is_ok() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_trip_is_measured_even_in_no_time() {
+        assert!(round_trip_us(Duration::ZERO).unwrap() > 0.0);
+    }
 }

@@ -5,7 +5,7 @@
 //! that stores each message durably stays below it, as long as nobody disturbed the probes; how far below is what there is
 //! to gain.
 
-use serde::Serialize;
+use reports::machine::{Ceiling, Resource};
 
 use super::{DiskPoint, LoopbackPoint};
 
@@ -13,46 +13,6 @@ use super::{DiskPoint, LoopbackPoint};
 const CROSSINGS: f64 = 2.0;
 /// Times that its bytes are passed over.
 const PASSES: f64 = 4.0;
-
-/// What sets a ceiling.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Resource {
-    /// Durable writes.
-    Disk,
-    /// Sockets.
-    Loopback,
-    /// Processor time.
-    Processor,
-}
-
-impl Resource {
-    /// In words.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Disk => "disk",
-            Self::Loopback => "loopback",
-            Self::Processor => "processor",
-        }
-    }
-}
-
-/// The ceiling for one size of messages.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Ceiling {
-    /// Size of each message.
-    pub body_bytes: usize,
-    /// Million messages an hour.
-    pub mmh: f64,
-    /// What sets it.
-    pub set_by: Resource,
-    /// Million messages an hour by the disk alone.
-    pub disk_mmh: f64,
-    /// By sockets alone.
-    pub loopback_mmh: f64,
-    /// By processor time alone.
-    pub processor_mmh: f64,
-}
 
 pub(super) fn ceilings(
     disk: &[DiskPoint],
@@ -73,7 +33,7 @@ pub(super) fn ceilings(
         let mmh = |rate: f64| rate * 3600.0 / 1e6;
         let (set_by, least) = rates.into_iter().min_by(|left, right| left.1.total_cmp(&right.1))?;
         Some(Ceiling {
-            body_bytes: sockets.body_bytes,
+            body_bytes: sockets.body_bytes as u64,
             mmh: mmh(least),
             set_by,
             disk_mmh: mmh(rates[0].1),
