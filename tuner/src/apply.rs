@@ -161,6 +161,16 @@ pub struct Done {
     pub recovered: Vec<String>,
 }
 
+/// Takes back what an earlier run began and did not finish, and says so. What a host needs can only be told after that: a
+/// value that is half of a change looks like one that was there.
+///
+/// # Errors
+/// See [`ApplyError`].
+pub fn recover(place: &Place) -> Result<Vec<String>, ApplyError> {
+    let _lock = guard::lock(&place.root)?;
+    undo::recover(&mut HostFiles, place)
+}
+
 /// Makes changes, as a whole or not at all.
 ///
 /// # Errors

@@ -106,6 +106,11 @@ impl Host {
         &self.unit
     }
 
+    /// Release of its kernel, where that can be read.
+    pub fn kernel(&self) -> Option<String> {
+        self.read("proc/sys/kernel/osrelease").ok()
+    }
+
     /// The directory of the spool, where the operator named it.
     pub(crate) fn named_spool(&self) -> Option<&Path> {
         self.spool.as_deref()
@@ -124,7 +129,7 @@ impl Host {
         });
         let machine = Machine::probe_below(&self.root, spool.as_deref());
         let mut facts = Facts {
-            kernel: self.read("proc/sys/kernel/osrelease").ok(),
+            kernel: self.kernel(),
             listening: ports::listening(&self.root),
             machine,
             ..Facts::default()

@@ -38,6 +38,11 @@ pub(crate) fn beside(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.new"))
 }
 
+/// Whether a name is one that [`beside`] gives.
+pub(crate) fn is_beside(name: &str) -> bool {
+    name.starts_with('.') && name.ends_with(".new")
+}
+
 /// Replaces a file, or makes it; after an error the file is as it was.
 pub(crate) fn replace(files: &mut dyn Files, path: &Path, text: &str) -> io::Result<()> {
     let new = beside(path);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::ApplyError;
-use super::files::{FILE_BYTES_MAX, Files, beside, replace};
+use super::files::{FILE_BYTES_MAX, Files, is_beside, replace};
 
 /// Where the journal lies, below the root.
 pub const DIRECTORY: &str = "var/lib/kumod/tuner";
@@ -152,10 +152,13 @@ pub(crate) fn write(files: &mut dyn Files, path: &Path, entry: &Entry) -> Result
     replace(files, path, &(text + "\n")).map_err(|error| ApplyError::file(path, error))
 }
 
-/// Removes what a power cut left of an entry that was being written.
-pub(crate) fn tidy_up(files: &mut dyn Files, path: &Path) {
-    // It is only space: nothing reads it.
-    let _ = files.remove(&beside(path));
+/// Removes what a power cut left of entries that were being written.
+pub(crate) fn tidy_up(files: &mut dyn Files, root: &Path) {
+    let found = std::fs::read_dir(root.join(DIRECTORY)).into_iter().flatten().flatten();
+    for entry in found.filter(|entry| is_beside(&entry.file_name().to_string_lossy())) {
+        // It is only space: nothing reads it.
+        let _ = files.remove(&entry.path());
+    }
 }
 
 fn parse(path: &Path, text: &str) -> Result<Entry, ApplyError> {

@@ -86,13 +86,12 @@ fn put_back_file(
 /// Takes back what an earlier run began and did not finish; returns what was taken back.
 pub(super) fn recover(files: &mut dyn Files, place: &Place) -> Result<Vec<String>, ApplyError> {
     let journal = Journal::read(files, &place.root)?;
-    journal::tidy_up(files, &journal.next_path(""));
+    journal::tidy_up(files, &place.root);
     let unfinished = journal.entries.into_iter().rev();
     let mut told = Vec::new();
     for (path, mut entry) in
         unfinished.filter(|(_, entry)| matches!(entry.state, State::Begun | State::Reverting))
     {
-        journal::tidy_up(files, &path);
         let left = put_back(files, place, &entry, Trust::Checked);
         if !left.is_empty() {
             return Err(ApplyError::Conflict(left));

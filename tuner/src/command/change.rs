@@ -36,15 +36,20 @@ pub(crate) struct RevertArguments {
 }
 
 pub(super) fn apply(common: &Common, arguments: &ApplyArguments) -> Result<u8, Failure> {
-    let seen = Seen::by(common)?;
-    let changes = Changes::of(&seen.findings);
     if arguments.dry_run {
+        let seen = Seen::by(common)?;
         common.tell(&planned(&seen.findings));
         common.tell(&seen.others(common)?);
-        return Ok(if changes.is_empty() { 0 } else { EXIT_CHANGES_NEEDED });
+        return Ok(if Changes::of(&seen.findings).is_empty() { 0 } else { EXIT_CHANGES_NEEDED });
     }
+    let place = place(common, arguments.runtime_only, arguments.force)?;
+    let recovered = apply::recover(&place).map_err(failure)?;
+    for line in &recovered {
+        common.tell(&format!("{line}\n"));
+    }
+    let seen = Seen::by(common)?;
+    let changes = Changes::of(&seen.findings);
     refuse(common, &seen, arguments.force)?;
-    let place = place(common, &seen, arguments.runtime_only, arguments.force)?;
     let done = apply::apply(&place, &changes).map_err(failure)?;
     let mut text = told(&done);
     line(&mut text, &format!("{} changed", done.values.len() + done.files.len()));
@@ -54,13 +59,13 @@ pub(super) fn apply(common: &Common, arguments: &ApplyArguments) -> Result<u8, F
     }
     left_over(&mut text, &seen, &changes);
     common.tell(&text);
-    record(common, &done)?;
+    record(common, &Done { recovered, ..done })?;
     Ok(0)
 }
 
 pub(super) fn verify(common: &Common) -> Result<u8, Failure> {
     let seen = Seen::by(common)?;
-    let place = place(common, &seen, false, false)?;
+    let place = place(common, false, false)?;
     let problems = apply::verify(&place, &seen.findings).map_err(failure)?;
     let mut text = String::new();
     for problem in &problems {
@@ -79,8 +84,7 @@ pub(super) fn verify(common: &Common) -> Result<u8, Failure> {
 }
 
 pub(super) fn revert(common: &Common, arguments: &RevertArguments) -> Result<u8, Failure> {
-    let seen = Seen::by(common)?;
-    let place = place(common, &seen, false, arguments.force)?;
+    let place = place(common, false, arguments.force)?;
     let done = apply::revert(&place).map_err(failure)?;
     let mut text = told(&done);
     line(&mut text, "everything is as it was before tuner");
@@ -89,12 +93,12 @@ pub(super) fn revert(common: &Common, arguments: &RevertArguments) -> Result<u8,
     Ok(0)
 }
 
-fn place(common: &Common, seen: &Seen, runtime_only: bool, force: bool) -> Result<Place, Failure> {
+fn place(common: &Common, runtime_only: bool, force: bool) -> Result<Place, Failure> {
     let host = common.host()?;
     Ok(Place {
         root: host.root().to_owned(),
         unit: host.unit().to_owned(),
-        kernel: seen.facts.kernel.clone(),
+        kernel: host.kernel(),
         runtime_only,
         force,
     })
