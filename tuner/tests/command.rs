@@ -231,6 +231,26 @@ fn a_short_measurement_follows_its_schema_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_look_at_the_running_host_starts_no_process() {
+    let scratch = tempfile::tempdir().unwrap();
+    let log = scratch.path().join("log");
+    let mut command = std::process::Command::new("strace");
+    command.args(["-f", "-qq", "-e", "trace=execve,execveat,fork,vfork,clone,clone3", "-o"]).arg(&log);
+    let output = command.args([env!("CARGO_BIN_EXE_tuner"), "check", "--all"]).output();
+    let calls = fs::read_to_string(&log).unwrap_or_default();
+    if output.is_err() || !calls.contains("execve(") {
+        eprintln!("skipped: strace is missing or may not trace here");
+        return;
+    }
+    assert_eq!(calls.matches("execve").count(), 1, "{calls}");
+    // A thread is no process.
+    let processes =
+        |line: &&str| line.contains("fork(") || (line.contains("clone") && !line.contains("CLONE_THREAD"));
+    let started: Vec<&str> = calls.lines().filter(processes).collect();
+    assert!(started.is_empty(), "{started:?}");
+}
+
+#[test]
 fn measure_refuses_what_it_cannot_measure() {
     let root = host(KERNELS[3]);
     assert_eq!(tuner(&root, &["measure"]).status.code(), Some(2));
