@@ -113,10 +113,34 @@ fn kubernetes_schemas_take_the_manifests() {
 #[test]
 fn compose_takes_the_file() {
     let Some(program) = tool("docker-compose") else { return };
-    let (_directory, path) = in_file("compose.yaml", &export(&host(KERNELS[3]), "compose"));
-    let mut command = Command::new(program);
-    let output = command.arg("-f").arg(&path).args(["config", "-q"]).env("IMAGE", "kumod").output().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+    for only in ONLY {
+        let (_directory, path) = in_file("compose.yaml", &compose(only));
+        let mut command = Command::new(&program);
+        command.arg("-f").arg(&path).args(["config", "-q"]).env("IMAGE", "kumod");
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{only:?}: {}", told(&output));
+    }
+}
+
+#[test]
+fn the_schema_of_compose_takes_the_file() {
+    let Some(program) = tool("check-jsonschema") else { return };
+    let schema = ["--builtin-schema", "vendor.compose-spec"];
+    for only in ONLY {
+        let (_directory, path) = in_file("compose.yaml", &compose(only));
+        let output = run(&program, &schema, &path);
+        assert_eq!(output.status.code(), Some(0), "{only:?}: {}", told(&output));
+    }
+    let (_directory, path) = in_file("compose.yaml", &compose(&[]).replace("sysctls:", "sysctl:"));
+    assert_eq!(run(&program, &schema, &path).status.code(), Some(1), "the schema sees nothing");
+}
+
+/// Everything, and nothing that a container may set for itself.
+const ONLY: [&[&str]; 2] = [&[], &["--only", "vm"]];
+
+fn compose(only: &[&str]) -> String {
+    let output = tuner(&host(KERNELS[3]), &[&["export", "--format", "compose"], only].concat());
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// Runs the script on the real kernel in a network namespace, with an `/etc` and settings of the host of its own.

@@ -16,6 +16,9 @@ const SAFE: [(&str, &str); 5] = [
 
 /// Settings of the host as comments.
 fn for_the_host(content: &Content) -> String {
+    if content.of_scope(Scope::Host).next().is_none() {
+        return String::new();
+    }
     let mut text = String::from("# Only the host can set these, for all its containers:\n");
     for setting in content.of_scope(Scope::Host) {
         writeln!(text, "#   sysctl -w {}='{}'", setting.key, setting.value)
@@ -44,8 +47,11 @@ pub(super) fn compose(content: &Content) -> String {
     let Content { nofile, memlock_bytes, service, .. } = content;
     let mut text = for_the_host(content);
     let image = "${IMAGE:?the image of the service}";
-    write!(text, "services:\n  {service}:\n    image: \"{image}\"\n    sysctls:\n")
-        .expect("a String takes every write");
+    write!(text, "services:\n  {service}:\n    image: \"{image}\"\n").expect("a String takes every write");
+    // Compose refuses a key without a value.
+    if content.of_scope(Scope::NetworkNamespace).next().is_some() {
+        text.push_str("    sysctls:\n");
+    }
     for setting in content.of_scope(Scope::NetworkNamespace) {
         writeln!(text, "      {}: \"{}\"", setting.key, setting.value).expect("a String takes every write");
     }
