@@ -8,6 +8,8 @@ pub(crate) mod drop_in;
 pub(crate) mod files;
 mod guard;
 pub mod journal;
+pub(crate) mod kernel;
+pub mod trial;
 mod undo;
 
 use std::io;
@@ -77,6 +79,13 @@ pub struct Place {
     pub runtime_only: bool,
     /// Whether to replace a file that somebody else wrote or edited, and to take back what somebody else has changed.
     pub force: bool,
+}
+
+impl Place {
+    /// Whether the values are those of a kernel, not files of a tree.
+    pub(crate) fn is_running_host(&self) -> bool {
+        self.root == Path::new("/")
+    }
 }
 
 /// Why nothing was changed, or everything put back.
@@ -262,7 +271,8 @@ fn plan_files(
 ) -> Result<(), ApplyError> {
     let mut sysctls = Settings::new();
     for (_, earlier) in journal.in_force().iter().rev() {
-        sysctls.extend(earlier.values.iter().map(|value| (value.key.clone(), value.after.clone())));
+        let kept = earlier.values.iter().filter(|value| value.is_sysctl());
+        sysctls.extend(kept.map(|value| (value.key.clone(), value.after.clone())));
     }
     let unit_file = format!("etc/systemd/system/{}.d/{UNIT_FILE}", place.unit);
     let drop_ins = [
@@ -327,17 +337,7 @@ fn make(files: &mut dyn Files, place: &Place, entry: &Entry) -> Result<(), Apply
         let path = place.root.join(&file.path);
         replace(files, &path, &file.after).map_err(|error| ApplyError::file(&path, error))?;
     }
-    for value in &entry.values {
-        let path = place.root.join(&value.path);
-        let wrong = |error| ApplyError::file(&path, error);
-        files.set(&path, &format!("{}\n", value.after)).map_err(wrong)?;
-        let found = normal(&files.read(&path).map_err(wrong)?.unwrap_or_default());
-        if found != value.after {
-            let (key, given) = (value.key.clone(), value.after.clone());
-            return Err(ApplyError::ReadBack { key, given, found });
-        }
-    }
-    Ok(())
+    entry.values.iter().try_for_each(|value| kernel::give(files, place, value))
 }
 
 /// Puts everything back and says what failed.

@@ -6,7 +6,7 @@
 //!
 //! Reading order: [`rule`] what is wanted, [`sizing`] of how large a host, [`facts`] what is there and [`host`] how it is
 //! read, [`finding`] how the two compare, [`conflicts`] who else has a say, [`apply`] how it is changed; apart from them [`measure`], what the machine
-//! can do.
+//! can do, and [`ab`], what a change is worth here.
 
 pub mod rule;
 pub mod sizing;
@@ -21,6 +21,7 @@ pub mod report;
 pub mod table;
 pub mod wishes;
 
+pub mod ab;
 pub mod apply;
 pub mod measure;
 

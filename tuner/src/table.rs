@@ -60,6 +60,17 @@ fn row(finding: &Finding) -> [String; 5] {
     [key, cut(&finding.current), cut(&finding.wanted), finding.verdict.to_string(), finding.brief.clone()]
 }
 
+/// Rows of cells in columns, the first row above the others; each ends with a line break.
+pub fn columns<const COUNT: usize>(rows: &[[String; COUNT]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; COUNT] = std::array::from_fn(width);
+    let mut text = String::new();
+    for row in rows {
+        line(&mut text, row, &widths, None);
+    }
+    text
+}
+
 /// Text from the host as it may be shown.
 pub fn harmless(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
@@ -84,7 +95,12 @@ const fn paint(verdict: Verdict) -> &'static str {
     }
 }
 
-fn line(text: &mut String, cells: &[String; 5], widths: &[usize; 5], colour: Option<&str>) {
+fn line<const COUNT: usize>(
+    text: &mut String,
+    cells: &[String; COUNT],
+    widths: &[usize; COUNT],
+    colour: Option<&str>,
+) {
     let start = text.len();
     for (index, (cell, width)) in cells.iter().zip(widths).enumerate() {
         let colour = colour.filter(|_| index == 3);

@@ -83,6 +83,13 @@ pub struct ValueChange {
     pub after: String,
 }
 
+impl ValueChange {
+    /// Whether a line of sysctl.d can give it.
+    pub(crate) fn is_sysctl(&self) -> bool {
+        self.path.starts_with("proc/sys")
+    }
+}
+
 impl Entry {
     /// A change that begins.
     pub(crate) fn begin(at_utc: String, kernel: Option<&str>) -> Self {

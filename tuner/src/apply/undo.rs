@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use super::files::{Files, beside, remove_if_there, replace};
 use super::journal::{self, Entry, Journal, State};
+use super::kernel::{give_back, shown};
 use super::{ApplyError, Done, Place};
-use crate::facts::normal;
 use crate::finding::Finding;
 
 /// What may be put back although it is not as tuner set it.
@@ -28,7 +28,7 @@ pub(super) fn put_back(files: &mut dyn Files, place: &Place, entry: &Entry, trus
     let mut left = Vec::new();
     for value in entry.values.iter().rev() {
         let path = place.root.join(&value.path);
-        left.extend(put_back_value(files, &path, value, trust != Trust::Checked).err());
+        left.extend(put_back_value(files, place, &path, value, trust != Trust::Checked).err());
     }
     for file in entry.files.iter().rev() {
         let path = place.root.join(&file.path);
@@ -43,6 +43,7 @@ pub(super) fn put_back(files: &mut dyn Files, place: &Place, entry: &Entry, trus
 
 fn put_back_value(
     files: &mut dyn Files,
+    place: &Place,
     path: &Path,
     value: &journal::ValueChange,
     force: bool,
@@ -52,10 +53,10 @@ fn put_back_value(
     if found == value.before {
         return Ok(());
     }
-    let found = normal(&found);
+    let found = shown(&found);
     // Nothing is what a process that ended within the write to a tree leaves; the kernel takes a write as a whole.
-    if force || found == value.after || found.is_empty() || found == normal(&value.before) {
-        return files.set(path, &value.before).map_err(wrong);
+    if force || found == value.after || found.is_empty() || found == shown(&value.before) {
+        return give_back(files, place, path, &value.before).map_err(wrong);
     }
     Err(format!("{} is {found} by now, not {} as tuner set it", value.key, value.after))
 }
@@ -87,14 +88,15 @@ fn put_back_file(
 pub(super) fn recover(files: &mut dyn Files, place: &Place) -> Result<Vec<String>, ApplyError> {
     let journal = Journal::read(files, &place.root)?;
     journal::tidy_up(files, &place.root);
-    let unfinished = journal.entries.into_iter().rev();
+    let newest_first = journal.entries.into_iter().rev();
     let mut told = Vec::new();
     for (path, mut entry) in
-        unfinished.filter(|(_, entry)| matches!(entry.state, State::Begun | State::Reverting))
+        newest_first.filter(|(_, entry)| matches!(entry.state, State::Begun | State::Reverting))
     {
-        let left = put_back(files, place, &entry, Trust::Checked);
+        let trust = if place.force { Trust::Everything } else { Trust::Checked };
+        let left = put_back(files, place, &entry, trust);
         if !left.is_empty() {
-            return Err(ApplyError::Conflict(left));
+            return Err(unfinished(&entry, left));
         }
         let reverting = entry.state == State::Reverting;
         entry.state = if reverting { State::Reverted } else { State::RolledBack };
@@ -102,6 +104,15 @@ pub(super) fn recover(files: &mut dyn Files, place: &Place) -> Result<Vec<String
         told.push(format!("the change begun {} was not finished; it was taken back", entry.at_utc));
     }
     Ok(told)
+}
+
+fn unfinished(entry: &Entry, mut left: Vec<String>) -> ApplyError {
+    left.push(format!(
+        "the change begun {} was not finished, and what is told above was changed by somebody else since: put it back by hand, \
+         or take it back all the same with `tuner revert --force`",
+        entry.at_utc
+    ));
+    ApplyError::Conflict(left)
 }
 
 pub(super) fn revert(files: &mut dyn Files, place: &Place) -> Result<Done, ApplyError> {
@@ -129,7 +140,7 @@ pub(super) fn revert(files: &mut dyn Files, place: &Place) -> Result<Done, Apply
         entry.state = State::Reverted;
         journal::write(files, &path, &entry)?;
         let values = entry.values.into_iter();
-        done.values.extend(values.map(|value| (value.key, value.after, normal(&value.before))));
+        done.values.extend(values.map(|value| (value.key, value.after, shown(&value.before))));
         done.files.extend(entry.files.into_iter().map(|file| file.path));
     }
     Ok(done)
@@ -163,7 +174,7 @@ fn foreign(
                 now.insert(path.clone(), found);
             }
             let shape = |text: &Option<String>| {
-                text.as_deref().map(|text| if is_value { normal(text) } else { text.into() })
+                text.as_deref().map(|text| if is_value { shown(text) } else { text.into() })
             };
             let found = shape(&now[path]);
             if found != shape(&after) && found != shape(&before) {
@@ -210,7 +221,7 @@ pub(super) fn verify(
             }
             let path = place.root.join(&value.path);
             let found = files.read(&path).map_err(|error| ApplyError::file(&path, error))?;
-            let found = normal(&found.unwrap_or_default());
+            let found = shown(&found.unwrap_or_default());
             // Somebody may have gone further in the same direction; then the rule has nothing to ask for.
             let asks =
                 findings.iter().any(|finding| finding.key == value.key && finding.verdict.asks_for_change());

@@ -4,7 +4,7 @@
 
 use clap::Args;
 use tuner::apply::{self, ApplyError, Changes, Done, Place};
-use tuner::finding::Reach;
+use tuner::finding::{Finding, Reach};
 
 use super::look::{Seen, line, planned};
 use super::{
@@ -43,7 +43,7 @@ pub(super) fn apply(common: &Common, arguments: &ApplyArguments) -> Result<u8, F
         return Ok(if Changes::of(&seen.findings).is_empty() { 0 } else { EXIT_CHANGES_NEEDED });
     }
     let place = place(common, arguments.runtime_only, arguments.force)?;
-    let recovered = apply::recover(&place).map_err(failure)?;
+    let recovered = apply::recover(&Place { force: false, ..place.clone() }).map_err(failure)?;
     for line in &recovered {
         common.tell(&format!("{line}\n"));
     }
@@ -93,7 +93,7 @@ pub(super) fn revert(common: &Common, arguments: &RevertArguments) -> Result<u8,
     Ok(0)
 }
 
-fn place(common: &Common, runtime_only: bool, force: bool) -> Result<Place, Failure> {
+pub(super) fn place(common: &Common, runtime_only: bool, force: bool) -> Result<Place, Failure> {
     let host = common.host()?;
     Ok(Place {
         root: host.root().to_owned(),
@@ -106,35 +106,51 @@ fn place(common: &Common, runtime_only: bool, force: bool) -> Result<Place, Fail
 
 /// What stands in the way, before anything is touched.
 fn refuse(common: &Common, seen: &Seen, force: bool) -> Result<(), Failure> {
+    refused_wishes(seen)?;
+    unreachable_here(&apply::out_of_reach(&seen.findings), "apply")?;
+    if force { Ok(()) } else { conflicting(common, seen) }
+}
+
+/// Wishes that would make something worse.
+pub(super) fn refused_wishes(seen: &Seen) -> Result<(), Failure> {
     let wishes: Vec<String> = seen
         .refused()
         .map(|(finding, wish)| format!("{} = {} is refused: {}", finding.key, wish.value, wish.reason))
         .collect();
-    if !wishes.is_empty() {
-        return Err(Failure::new(EXIT_CONFLICT, wishes.join("\n") + "\nnothing was changed"));
+    if wishes.is_empty() {
+        return Ok(());
     }
-    let beyond = apply::out_of_reach(&seen.findings);
-    if !beyond.is_empty() {
-        let mut text = String::from("nothing was changed, because this is not for this process to change:\n");
-        for finding in &beyond {
-            line(&mut text, &format!("  {}: {}", finding.key, finding.remedy.as_deref().unwrap_or_default()));
-        }
-        let keys: Vec<&str> = beyond.iter().map(|finding| finding.key.as_str()).collect();
-        let root = beyond.iter().any(|finding| finding.reach == Reach::Root);
-        let how = if root { "run it as root" } else { "have the host do that" };
-        text += &format!("{how}, or do the rest with: tuner apply --skip {}", keys.join(","));
-        return Err(Failure::new(EXIT_NOT_PERMITTED, text));
+    Err(Failure::new(EXIT_CONFLICT, wishes.join("\n") + "\nnothing was changed"))
+}
+
+/// Settings that this process may not change, with what whoever may has to do.
+pub(super) fn unreachable_here(beyond: &[&Finding], verb: &str) -> Result<(), Failure> {
+    if beyond.is_empty() {
+        return Ok(());
     }
-    if !force && !seen.conflicts.is_empty() {
-        let others = seen.others(common)?;
-        return Err(Failure::new(
-            EXIT_CONFLICT,
-            format!(
-                "{others}nothing was changed: take those lines out, or --force and live with it until the next boot"
-            ),
-        ));
+    let mut text = String::from("nothing was changed, because this is not for this process to change:\n");
+    for finding in beyond {
+        line(&mut text, &format!("  {}: {}", finding.key, finding.remedy.as_deref().unwrap_or_default()));
     }
-    Ok(())
+    let keys: Vec<&str> = beyond.iter().map(|finding| finding.key.as_str()).collect();
+    let root = beyond.iter().any(|finding| matches!(finding.reach, Reach::Root | Reach::Hand));
+    let how = if root { "run it as root" } else { "have the host do that" };
+    text += &format!("{how}, or do the rest with: tuner {verb} --skip {}", keys.join(","));
+    Err(Failure::new(EXIT_NOT_PERMITTED, text))
+}
+
+/// Files that would win at boot.
+pub(super) fn conflicting(common: &Common, seen: &Seen) -> Result<(), Failure> {
+    if seen.conflicts.is_empty() {
+        return Ok(());
+    }
+    let others = seen.others(common)?;
+    Err(Failure::new(
+        EXIT_CONFLICT,
+        format!(
+            "{others}nothing was changed: take those lines out, or --force and live with it until the next boot"
+        ),
+    ))
 }
 
 fn told(done: &Done) -> String {
@@ -171,7 +187,7 @@ fn record(common: &Common, done: &Done) -> Result<(), Failure> {
     common.record(&serde_json::json!({"values": values, "files": done.files, "recovered": done.recovered}))
 }
 
-fn failure(error: ApplyError) -> Failure {
+pub(super) fn failure(error: ApplyError) -> Failure {
     let code = match &error {
         ApplyError::ReadBack { .. } => EXIT_VERIFY_FAILED,
         ApplyError::Conflict(_) => EXIT_CONFLICT,

@@ -105,7 +105,8 @@ impl Seen {
         Ok(Self::of(&host, facts, question, findings))
     }
 
-    fn of(host: &tuner::Host, facts: Facts, question: Question, findings: Vec<Finding>) -> Self {
+    /// What came out of these findings.
+    pub(super) fn of(host: &tuner::Host, facts: Facts, question: Question, findings: Vec<Finding>) -> Self {
         let conflicts = conflicts::of(host.root(), &findings, &facts, &question);
         Self { facts, question, findings, conflicts }
     }

@@ -2,6 +2,7 @@
 //!
 //! Refuses flags that contradict each other before anything is read. Errors name what was given, the rule and the remedy.
 
+mod ab;
 mod change;
 mod look;
 mod measure;
@@ -25,6 +26,8 @@ pub(crate) const EXIT_VERIFY_FAILED: u8 = 4;
 pub(crate) const EXIT_CONFLICT: u8 = 5;
 /// Only root, or the host of this container, can do it.
 pub(crate) const EXIT_NOT_PERMITTED: u8 = 6;
+/// A comparison was interrupted, and everything put back.
+pub(crate) const EXIT_INTERRUPTED: u8 = 130;
 
 /// Checks and applies what a host needs that sends and receives mail in volume, and never makes a setting worse.
 #[derive(Parser)]
@@ -120,6 +123,8 @@ enum Verb {
     },
     /// Measure disk, loopback and processors, and the ceiling that follows; about half a minute.
     Measure(measure::MeasureArguments),
+    /// Measure with and without a change, pair by pair, and keep it only where a gain is proved.
+    Ab(ab::AbArguments),
     /// Write what is wanted in the words of another tool.
     Export {
         /// sysctl.d, systemd, ansible, docker, compose, k8s, tuned or script.
@@ -136,6 +141,9 @@ enum Verb {
         /// That of `measure` instead.
         #[arg(long)]
         measure: bool,
+        /// That of `ab` instead.
+        #[arg(long, conflicts_with = "measure")]
+        ab: bool,
     },
 }
 
@@ -158,6 +166,7 @@ const EXAMPLES: &str = "Examples:
   tuner revert                            put back what was there before
   tuner export --format ansible           the same for other hosts, as a playbook
   tuner measure --spool /var/spool/kumod  what this machine can do at most
+  tuner ab --keys net.ipv4                is it worth it here? the lab measures, proof keeps it
   tuner check --json -                    the same as JSON, for a script
   tuner check --pid $(pidof kumod)        with the limits of the running daemon
   tuner explain net.core.somaxconn        one setting, with its source
@@ -169,7 +178,7 @@ counters can show are \"not needed\" until they do.
 
 Exit codes: 0 nothing to change, 1 failed, 2 usage, 3 changes needed, 4 what was applied does not
 hold, 5 conflict (another file wins at boot, a change by hand, a wish that would make something
-worse), 6 only root or the host of this container can do it.";
+worse), 6 only root or the host of this container can do it, 130 a comparison was interrupted.";
 
 /// Why a verb did not do its work, and the code to end with.
 pub(crate) struct Failure {
@@ -205,8 +214,13 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         Some(Verb::Export { format }) => look::export(common, format),
         Some(Verb::Profile { what: ProfileVerb::List }) => look::profiles(),
         Some(Verb::Profile { what: ProfileVerb::Show { name } }) => look::profile(common, &name),
-        Some(Verb::Schema { measure }) => {
-            output::say(if measure { tuner::measure::SCHEMA } else { tuner::report::SCHEMA });
+        Some(Verb::Ab(ab)) => ab::run(common, &ab),
+        Some(Verb::Schema { measure, ab }) => {
+            output::say(match (measure, ab) {
+                (true, _) => tuner::measure::SCHEMA,
+                (_, true) => tuner::ab::SCHEMA,
+                _ => tuner::report::SCHEMA,
+            });
             Ok(0)
         }
     };

@@ -76,11 +76,12 @@ fn read_wishes(path: &Path) -> std::io::Result<String> {
 }
 
 /// `net.core` holds `net.core.somaxconn`.
-fn is_within(key: &str, name: &str) -> bool {
+pub(super) fn is_within(key: &str, name: &str) -> bool {
     key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-fn known_key(name: &str) -> Result<(), Failure> {
+/// Refuses a name that no rule's key lies within.
+pub(super) fn known_key(name: &str) -> Result<(), Failure> {
     let known = rule::built_in().iter().any(|rule| is_within(&rule.key, name));
     if known { Ok(()) } else { Err(unknown_key(name)) }
 }
