@@ -13,6 +13,7 @@ use traffic_gen::audit::{Audit, Ledger};
 
 use crate::error::{During, Error, Result};
 use crate::http;
+use crate::placement::Placement;
 use crate::processes::Programs;
 use crate::progress::Progress;
 use crate::promise::Promise;
@@ -116,7 +117,8 @@ fn one(
 ) -> Result<Round> {
     let prefix = format!("{:x}", jiff::Timestamp::now().as_millisecond());
     let (run_prefix, durability) = (prefix.as_str(), plan.durability);
-    let around = Surroundings { programs, folder, run_prefix, tier: Tier::default(), durability, stop };
+    let (tier, placement) = (Tier::default(), &Placement::default());
+    let around = Surroundings { programs, folder, run_prefix, tier, placement, durability, stop };
     let spool = folder.join("spool");
     let servers = traffic::start_servers(&around, &spool)?;
     let job = Job {

@@ -23,6 +23,7 @@ pub mod allocator;
 pub mod counters;
 pub mod error;
 pub mod figures;
+pub mod placement;
 pub mod processes;
 pub mod progress;
 pub mod promise;

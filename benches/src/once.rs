@@ -10,6 +10,7 @@ use reports::machine::Machine;
 use reports::run::{Kind, Run, Tier};
 
 use crate::error::{During, Result};
+use crate::placement::Placement;
 use crate::processes::Programs;
 use crate::progress::Progress;
 use crate::promise::Promise;
@@ -110,6 +111,7 @@ pub fn run(plan: &Plan<'_>, stop: &Stop, progress: &Progress) -> Result<Run> {
         folder: plan.folder,
         run_prefix: &suite::run_prefix(jiff::Timestamp::now()),
         tier: plan.tier,
+        placement: &Placement::default(),
         durability: plan.durability,
         stop,
     };

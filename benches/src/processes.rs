@@ -89,6 +89,8 @@ impl Programs {
 pub struct Launch {
     /// What messages and log files call it.
     pub name: &'static str,
+    /// In front of the executable: a program with arguments that starts it in its own place; usually nothing.
+    pub before: Vec<OsString>,
     /// The executable.
     pub program: PathBuf,
     /// Its arguments.
@@ -130,8 +132,10 @@ impl Process {
         let log = launch.log_folder.join(format!("{}.log", launch.name));
         let file = File::options().create(true).append(true).open(&log);
         let file = file.during(|| format!("write {}", log.display()))?;
-        let mut command = Command::new(&launch.program);
+        let mut words = launch.before.iter().map(OsString::as_os_str).chain([launch.program.as_os_str()]);
+        let mut command = Command::new(words.next().unwrap_or_default());
         command
+            .args(words)
             .args(&launch.arguments)
             .envs(launch.environment.iter().copied())
             .stdin(Stdio::null())
@@ -363,7 +367,8 @@ mod tests {
     fn launch(folder: &Path, script: &str) -> Launch {
         let arguments = arguments!["-c", script];
         let log_folder = folder.to_path_buf();
-        Launch { name: "script", program: "/bin/sh".into(), arguments, environment: &[], log_folder }
+        let (name, program, before) = ("script", "/bin/sh".into(), Vec::new());
+        Launch { name, before, program, arguments, environment: &[], log_folder }
     }
 
     #[test]
@@ -395,6 +400,15 @@ mod tests {
         let status = tool.wait(Duration::from_secs(60), &Stop::default(), || Ok(())).unwrap();
         assert_eq!(status.code(), Some(3));
         assert_eq!(tool.output().unwrap(), "result\n");
+    }
+
+    #[test]
+    fn what_stands_in_front_starts_the_program() {
+        let folder = tempfile::tempdir().unwrap();
+        let before = arguments!["/usr/bin/env", "PLACE=core 1"];
+        let mut tool = Process::start(&Launch { before, ..launch(folder.path(), "echo $PLACE") }).unwrap();
+        assert!(tool.wait(Duration::from_secs(60), &Stop::default(), || Ok(())).unwrap().success());
+        assert_eq!(tool.output().unwrap(), "core 1\n");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use reports::software::Software;
 
 use crate::error::{During, Error, Result};
 use crate::floor::{self, measure::Plan};
+use crate::placement::Placement;
 use crate::processes::Programs;
 use crate::progress::Progress;
 use crate::promise::Promise;
@@ -164,6 +165,7 @@ struct Lab<'l> {
     folder: &'l Path,
     timing: Timing,
     run_prefix: String,
+    placement: Placement,
     progress: Progress,
     record: Record,
 }
@@ -194,6 +196,7 @@ impl<'l> Lab<'l> {
             folder,
             timing,
             run_prefix: run_prefix(started),
+            placement: Placement::default(),
             progress,
             record: empty_record(options.suite.as_str(), Machine::probe(folder), folder, &findings)?,
         })
@@ -234,6 +237,7 @@ impl<'l> Lab<'l> {
             folder: self.folder,
             run_prefix: &self.run_prefix,
             tier: self.record.machine.tier(),
+            placement: &self.placement,
             durability: self.options.durability,
             stop: self.stop,
         }
@@ -292,7 +296,7 @@ impl<'l> Lab<'l> {
         let folder = self.floor_folder();
         std::fs::create_dir_all(&folder).during(|| format!("make {}", folder.display()))?;
         let plan = Plan { body_bytes, duration: self.timing.floor, messages_max: u64::MAX, folder };
-        let outcome = floor::measure::measure(self.programs, &plan, self.stop, || Ok(()))?;
+        let outcome = floor::measure::measure(self.programs, &plan, &self.placement, self.stop, || Ok(()))?;
         self.progress.detail(&format!("round {round}: {:.1} MMH", mmh(outcome.delivered, outcome.elapsed_s)));
         let rate = mmh(outcome.delivered, outcome.elapsed_s);
         Ok(Run {
@@ -307,7 +311,7 @@ impl<'l> Lab<'l> {
             elapsed_s: outcome.elapsed_s,
             mmh_accepted: rate,
             mmh_delivered: rate,
-            shared_cores: true,
+            shared_cores: self.placement.shared_cores,
             processes: outcome.processes,
             barriers: Some(outcome.barriers),
             spool_backend: Some("threads".into()),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use reports::latency;
-use reports::run::{HlogFiles, Kind, LatencyPair, Processes, Run, Tier, counter, mmh};
+use reports::run::{HlogFiles, Kind, LatencyPair, Processes, Run, Tier, Workload, counter, mmh};
 use reports::sample::ProcessSample;
 use serde_json::Value;
 use traffic_gen::audit::{Audit, Ledger, Sent};
@@ -17,6 +17,7 @@ use crate::arguments;
 use crate::counters::Moment;
 use crate::error::{During, Error, Result};
 use crate::http;
+use crate::placement::Placement;
 use crate::processes::{Launch, Process, Programs};
 use crate::progress::Progress;
 use crate::promise::Promise;
@@ -32,6 +33,8 @@ pub const DRAIN_IDLE_MAX: Duration = Duration::from_secs(30);
 pub const GENERATOR_EXTRA_MAX: Duration = Duration::from_secs(90);
 /// How often sink is asked while mail drains.
 const DRAIN_TICK: Duration = Duration::from_millis(100);
+/// The end of the name of traffic-gen's histogram.
+const INJECT_HLOG: &str = "inject.hlog";
 /// How often sink's counter is read while traffic-gen works.
 const RATE_TICK: Duration = Duration::from_secs(1);
 
@@ -96,10 +99,19 @@ pub struct Surroundings<'s> {
     pub run_prefix: &'s str,
     /// What the relay was given.
     pub tier: Tier,
+    /// Where the programs run.
+    pub placement: &'s Placement,
     /// What its 250 promises.
     pub durability: Promise,
     /// The operator's wish to stop.
     pub stop: &'s Stop,
+}
+
+impl Surroundings<'_> {
+    /// The name of a job's file in the folder.
+    fn file_name(&self, job: &Job, ending: &str) -> String {
+        format!("{}{}.{ending}", self.placement.series, job.name)
+    }
 }
 
 /// Starts sink, and kumod in front of it with a spool of its own.
@@ -119,6 +131,7 @@ pub fn start_servers(around: &Surroundings<'_>, spool: &Path) -> Result<Servers>
 pub fn start_sink(around: &Surroundings<'_>) -> Result<Process> {
     let launch = Launch {
         name: "sink",
+        before: around.placement.load.clone(),
         program: around.programs.find("sink")?,
         arguments: arguments!["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"],
         environment: &[],
@@ -138,6 +151,7 @@ pub fn start_kumod(around: &Surroundings<'_>, spool: &Path, sink: &Process) -> R
     arguments.extend(arguments!["--smtp-port", sink_port, "--durability", around.durability.name()]);
     let launch = Launch {
         name: "kumod",
+        before: around.placement.relay.clone(),
         program: around.programs.find("kumod")?,
         arguments,
         environment: &[],
@@ -166,8 +180,8 @@ impl Generator {
             Kind::Direct => servers.sink.smtp()?,
             _ => servers.kumod.smtp()?,
         };
-        let report = around.folder.join(format!("{}.traffic-gen.json", job.name));
-        let hdr = around.folder.join(inject_hlog(job));
+        let report = around.folder.join(around.file_name(job, "traffic-gen.json"));
+        let hdr = around.folder.join(around.file_name(job, INJECT_HLOG));
         let run_id = format!("{}-{}", around.run_prefix, job.name);
         let mut arguments = arguments!["--target", target.to_string(), "--run-id", run_id];
         arguments.extend(arguments!["--concurrency", job.connections.to_string()]);
@@ -186,6 +200,7 @@ impl Generator {
         };
         let launch = Launch {
             name: "traffic-gen",
+            before: around.placement.load.clone(),
             program: around.programs.find("traffic-gen")?,
             arguments,
             environment: &[],
@@ -207,10 +222,6 @@ impl Generator {
         let text = std::fs::read_to_string(&self.report).during(|| format!("read {path}"))?;
         serde_json::from_str(&text).map_err(|error| Error::Peer(format!("{path}: {error}")))
     }
-}
-
-fn inject_hlog(job: &Job) -> String {
-    format!("{}.inject.hlog", job.name)
 }
 
 /// What all processes had used when the measurement began.
@@ -264,7 +275,7 @@ pub fn measure(
     run.notes.extend(reasons.map(|reason| format!("traffic-gen was the limit: {reason}.")));
     run.rate_per_second = rate.finish();
     describe_processes(&mut run, servers, &mut generator.process, &before)?;
-    fetch_hlog(&mut run, around, servers, &sent.run_id, &job.name)?;
+    fetch_hlog(&mut run, around, servers, &sent.run_id, job)?;
     Ok(run)
 }
 
@@ -272,11 +283,14 @@ fn summarize(job: &Job, around: &Surroundings<'_>, sent: &Sent, ledger: &Ledger)
     let audit = Audit::of(sent, ledger);
     let (first_ns, last_ns) = (sent.first_sent_ns.unwrap_or(0), ledger.last_ns.unwrap_or(0));
     let elapsed_s = last_ns.saturating_sub(first_ns) as f64 / 1e9;
-    let inject = around.folder.join(inject_hlog(job)).is_file().then(|| inject_hlog(job));
+    let inject = around.file_name(job, INJECT_HLOG);
+    let inject = around.folder.join(&inject).is_file().then_some(inject);
     Run {
         name: job.name.clone(),
         kind: job.kind,
         tier: around.tier,
+        tier_source: around.placement.tier_source,
+        workload: Workload { load_cpus: around.placement.load_cpus.map(f64::from), ..Workload::default() },
         body_bytes: job.body_bytes,
         durability: (job.kind == Kind::Kumod).then(|| around.durability.name().into()),
         messages: sent.sent + sent.failed + sent.unknown,
@@ -291,8 +305,7 @@ fn summarize(job: &Job, around: &Surroundings<'_>, sent: &Sent, ledger: &Ledger)
         mmh_accepted: sent.mmh_observed,
         mmh_delivered: mmh(audit.delivered, elapsed_s),
         latency_us: LatencyPair { inject: sent.latency_us, end_to_end: None },
-        // Nothing is pinned: the scheduler may put all three on any core that the laboratory has.
-        shared_cores: true,
+        shared_cores: around.placement.shared_cores,
         connections: sent.connections.or(Some(job.connections as u64)),
         hlog: HlogFiles { inject, end_to_end: None },
         notes: audit.remarks,
@@ -379,7 +392,7 @@ fn fetch_hlog(
     around: &Surroundings<'_>,
     servers: &Servers,
     run_id: &str,
-    name: &str,
+    job: &Job,
 ) -> Result<()> {
     if run.delivered == 0 {
         return Ok(());
@@ -388,7 +401,7 @@ fn fetch_hlog(
     let intervals = latency::parse_hlog(text.as_bytes())
         .map_err(|error| Error::Peer(format!("sink, /hlog/{run_id}: {error}")))?;
     run.latency_us.end_to_end = Some(latency::summary(&latency::merge(&intervals)));
-    let file = format!("{name}.end-to-end.hlog");
+    let file = around.file_name(job, "end-to-end.hlog");
     std::fs::write(around.folder.join(&file), text).during(|| format!("write {file}"))?;
     run.hlog.end_to_end = Some(file);
     Ok(())

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use benches::floor::LOG_BYTES;
 use benches::floor::measure::{Outcome, Plan, measure};
+use benches::placement::Placement;
 use benches::processes::Programs;
 use benches::stop::Stop;
 
@@ -21,7 +22,7 @@ fn run(folder: PathBuf, body_bytes: u64, messages_max: u64) -> Outcome {
     let lab = Path::new(env!("CARGO_BIN_EXE_lab"));
     let programs = Programs::in_folder(lab.parent().unwrap(), lab);
     let plan = Plan { body_bytes, duration: Duration::from_secs(600), messages_max, folder };
-    measure(&programs, &plan, &Stop::default(), || Ok(())).unwrap()
+    measure(&programs, &plan, &Placement::default(), &Stop::default(), || Ok(())).unwrap()
 }
 
 #[test]
@@ -48,7 +49,7 @@ fn the_operator_can_interrupt_it() {
     let plan = Plan { body_bytes, duration, messages_max: u64::MAX, folder: folder.path().to_path_buf() };
     let stop = Stop::default();
     let asked = stop.clone();
-    let result = measure(&programs, &plan, &stop, || {
+    let result = measure(&programs, &plan, &Placement::default(), &stop, || {
         asked.request();
         Ok(())
     });

@@ -3,6 +3,7 @@
 //! It owns the order of starting and ending, and the arithmetic. The three end by themselves, generator first; one that
 //! fails takes the others down with it, because their handles are dropped.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use serde::de::DeserializeOwned;
 use super::INBOUND_CONNECTIONS;
 use crate::arguments;
 use crate::error::{Error, Result};
+use crate::placement::Placement;
 use crate::processes::{Launch, Process, Programs};
 use crate::stop::Stop;
 
@@ -75,29 +77,32 @@ struct Sunk {
 pub fn measure(
     programs: &Programs,
     plan: &Plan,
+    placement: &Placement,
     stop: &Stop,
     mut tick: impl FnMut() -> Result<()>,
 ) -> Result<Outcome> {
-    let launch = |name, arguments| Launch {
+    let launch = |name, before: &[OsString], arguments| Launch {
         name,
+        before: before.to_vec(),
         program: programs.lab.clone(),
         arguments,
         environment: &HUGE_PAGES,
         log_folder: plan.folder.clone(),
     };
-    let mut sink = Process::start_server(&launch("floor-sink", arguments!["floor-sink"]), stop)?;
+    let mut sink =
+        Process::start_server(&launch("floor-sink", &placement.load, arguments!["floor-sink"]), stop)?;
     let body_bytes = plan.body_bytes.to_string();
     let log = plan.folder.join("floor.log-ring");
     let sink_address = sink.smtp()?.to_string();
     let arguments =
         arguments!["floor-relay", "--sink", sink_address, "--log", log, "--body-bytes", &body_bytes];
-    let mut relay = Process::start_server(&launch("floor-relay", arguments), stop)?;
+    let mut relay = Process::start_server(&launch("floor-relay", &placement.floor_relay, arguments), stop)?;
     let (relay_first, sink_first) = (relay.sample(), sink.sample());
     let mut arguments = arguments!["floor-generator", "--target", relay.smtp()?.to_string()];
     arguments.extend(arguments!["--body-bytes", &body_bytes, "--messages", plan.messages_max.to_string()]);
     arguments.extend(arguments!["--duration-ms", plan.duration.as_millis().to_string()]);
     arguments.extend(arguments!["--connections", INBOUND_CONNECTIONS.to_string()]);
-    let mut generator = Process::start(&launch("floor-generator", arguments))?;
+    let mut generator = Process::start(&launch("floor-generator", &placement.load, arguments))?;
 
     let limit = plan.duration + DRAIN_WAIT_MAX;
     let generated: Generated = finish(&mut generator, limit, stop, || {

@@ -300,7 +300,8 @@ impl<'p> Field<'p> {
 
     fn taskset(&self, name: &'static str, arguments: Vec<std::ffi::OsString>) -> Launch {
         let log_folder = self.folder.to_path_buf();
-        Launch { name, program: "taskset".into(), arguments, environment: &[], log_folder }
+        let before = Vec::new();
+        Launch { name, before, program: "taskset".into(), arguments, environment: &[], log_folder }
     }
 }
 
