@@ -4,53 +4,21 @@
 
 use std::hint::black_box;
 
+use benches::micro::bodies::{Body, Pass};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use smtp::data::{self, BodyRules, Unstuffer};
-
-/// Lines of 76 characters, every tenth beginning with a dot.
-fn body(bytes: usize) -> Vec<u8> {
-    let lines =
-        (0..).map(|line| if line % 10 == 0 { ".".to_owned() + &"y".repeat(75) } else { "x".repeat(76) });
-    let text: String = lines.take(bytes / 78).map(|line| line + "\r\n").collect();
-    text.into_bytes()
-}
-
-fn unstuff(mut stuffed: &[u8]) -> usize {
-    let mut unstuffer = Unstuffer::new();
-    let mut steps = 0;
-    while !stuffed.is_empty() {
-        let (consumed, part) = unstuffer.step(stuffed);
-        black_box(part);
-        steps += 1;
-        if consumed == 0 {
-            break;
-        }
-        stuffed = &stuffed[consumed..];
-    }
-    steps
-}
 
 fn passes(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("data_check");
     for bytes in [1_000, 100_000] {
-        let body = body(bytes);
-        let mut stuffed = Vec::new();
-        data::stuff(&[&body], &mut stuffed);
-        group.throughput(Throughput::Bytes(body.len() as u64));
+        let mut body = Body::of(bytes);
+        group.throughput(Throughput::Bytes(body.plain().len() as u64));
         let id = |name| BenchmarkId::new(name, bytes);
-        group.bench_function(id("check"), |bencher| {
-            let rules = BodyRules::default();
-            bencher.iter(|| data::check(black_box(&body), &rules).is_ok());
+        for (name, pass) in [("check", Pass::Check), ("unstuff", Pass::Unstuff), ("stuff", Pass::Stuff)] {
+            group.bench_function(id(name), |bencher| bencher.iter(|| body.pass(pass)));
+        }
+        group.bench_function(id("crc32c"), |bencher| {
+            bencher.iter(|| crc32c::crc32c(black_box(body.plain())));
         });
-        group.bench_function(id("unstuff"), |bencher| bencher.iter(|| unstuff(black_box(&stuffed))));
-        group.bench_function(id("stuff"), |bencher| {
-            let mut out = Vec::with_capacity(stuffed.len());
-            bencher.iter(|| {
-                out.clear();
-                data::stuff(&[black_box(&body)], &mut out);
-            });
-        });
-        group.bench_function(id("crc32c"), |bencher| bencher.iter(|| crc32c::crc32c(black_box(&body))));
     }
     group.finish();
 }

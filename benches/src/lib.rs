@@ -12,6 +12,7 @@ pub mod suite;
 pub mod traffic;
 
 pub mod gate;
+pub mod micro;
 pub mod pair;
 pub mod writers;
 

@@ -4,7 +4,7 @@
 //! the rounds; so a disk that is slower for a minute does not decide. What was not measured is neither reached nor missed.
 
 use reports::run::Latency;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::plan::Contender;
 use super::run::Cell;
@@ -23,7 +23,7 @@ const SMALL_BYTES: u64 = 1_000;
 const LARGE_BYTES: u64 = 100_000;
 
 /// Median of the rounds, and their extremes.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
     /// The middle one; of an even number, the mean of the two in the middle.
     pub median: f64,
