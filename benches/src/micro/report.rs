@@ -127,7 +127,8 @@ impl Table {
             ));
         }
         for (reason, names) in self.reasons() {
-            let of = if names.len() == self.costs.len() {
+            // A reason of the host is that of nearly every row, and naming them all would be noise.
+            let of = if 2 * names.len() > self.costs.len() {
                 String::new()
             } else {
                 format!(" of {}", names.join(", "))
@@ -175,8 +176,12 @@ mod tests {
 
     #[test]
     fn what_is_unknown_has_a_reason_below_the_table() {
-        let costs =
-            vec![row("known", Ok(1234.0)), row("lost", Err("no counter")), row("gone", Err("no counter"))];
+        let costs = vec![
+            row("known", Ok(1234.0)),
+            row("lost", Err("no counter")),
+            row("other", Ok(1.0)),
+            row("gone", Err("no counter")),
+        ];
         let text = Table { heading: "On some machine.\n".into(), costs }.markdown();
         assert!(text.starts_with("On some machine.\n\n| operation |"), "{text}");
         assert!(text.contains("| known | something | 250 | 125 to 500 | 3.00 | 64.5 | 1234 |\n"), "{text}");
