@@ -349,7 +349,7 @@ impl Machine {
 
     /// The same with another root for `/proc` and `/sys`, and without asking other programs.
     pub fn probe_below(root: &Path, spool: Option<&Path>) -> Self {
-        let cgroup = cgroup::probe(root);
+        let cgroup = cgroup::probe(root, "self");
         let mut memory = memory::probe(root);
         memory.usable_bytes = match (memory.total_bytes, cgroup.memory_max_bytes) {
             (Some(total), Some(limit)) => Some(total.min(limit)),

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use reports::machine::Machine;
+use reports::machine::{Cgroup, Machine};
 
 fn write(root: &Path, path: &str, content: &str) {
     let path = root.join(path);
@@ -209,6 +209,23 @@ fn version_1_groups_limit_the_tier() {
     let machine = Machine::probe_below(root.path(), None);
     assert_eq!(machine.cgroup.version, Some(1));
     assert_eq!((machine.tier().cpus, machine.tier().memory_gib), (0.5, 1.0));
+}
+
+#[test]
+fn another_process_and_a_branch_of_the_hierarchy_are_found() {
+    let root = tempfile::tempdir().unwrap();
+    write(root.path(), "proc/7/cgroup", "5:cpu:/docker/id/tier\n");
+    // Of the whole hierarchy only the branch /docker/id is mounted here.
+    let mounts = "30 1 0:30 /docker/id /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu\n";
+    write(root.path(), "proc/self/mountinfo", mounts);
+    write(root.path(), "sys/fs/cgroup/cpu/tier/cpu.cfs_quota_us", "150000\n");
+    write(root.path(), "sys/fs/cgroup/cpu/tier/cpu.cfs_period_us", "100000\n");
+    let found = Cgroup::of_process(root.path(), "7");
+    assert_eq!((found.version, found.cpu_quota, found.memory_max_bytes), (Some(1), Some(1.5), None));
+    let folders = ["sys/fs/cgroup/cpu/tier", "sys/fs/cgroup/cpu"].map(|folder| root.path().join(folder));
+    assert_eq!(Cgroup::folders(root.path(), "7", "cpu"), folders);
+    assert!(Cgroup::folders(root.path(), "7", "").is_empty());
+    assert_eq!(Cgroup::of_process(root.path(), "8"), Cgroup::default());
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! Limits of the control groups that hold this process, version 1, 2 and both at once.
+//! Limits of the control groups that hold a process, version 1, 2 and both at once.
 //!
-//! It owns the search: from the group of this process up to the mounted root, the tightest limit counts.
+//! It owns the search: from the group of the process up to the mounted root, the tightest limit counts.
 //! It refuses nothing; where no group is known the version is unknown.
 
 use std::path::{Path, PathBuf};
@@ -11,10 +11,23 @@ use crate::files;
 /// A version 1 limit of this size or more means none (the kernel's own maximum, rounded to pages).
 const V1_UNLIMITED_BYTES: u64 = 1 << 62;
 
-pub(super) fn probe(root: &Path) -> Cgroup {
-    let groups = files::text(root, "/proc/self/cgroup").unwrap_or_default();
-    let mounts = files::text(root, "/proc/self/mountinfo").unwrap_or_default();
-    let found = |controller| folders(root, &groups, &mounts, controller);
+impl Cgroup {
+    /// The limits in force for a process; `process` is its number or `self`, `root` is `/` but in tests.
+    pub fn of_process(root: &Path, process: &str) -> Self {
+        probe(root, process)
+    }
+
+    /// The folders of the group that holds a process and of all groups above it, from the inside out. `controller` is
+    /// `cpu`, `cpuset`, `memory`, or the empty word for version 2. Nothing where there is no such group.
+    pub fn folders(root: &Path, process: &str, controller: &str) -> Vec<PathBuf> {
+        let groups = files::text(root, &format!("/proc/{process}/cgroup")).unwrap_or_default();
+        let mounts = files::text(root, "/proc/self/mountinfo").unwrap_or_default();
+        folders(root, &groups, &mounts, controller)
+    }
+}
+
+pub(super) fn probe(root: &Path, process: &str) -> Cgroup {
+    let found = |controller| Cgroup::folders(root, process, controller);
     let (cpu_v1, memory_v1, unified) = (found("cpu"), found("memory"), found(""));
     if !cpu_v1.is_empty() || !memory_v1.is_empty() {
         let limited = |file| least(&memory_v1, file).filter(|bytes| *bytes < V1_UNLIMITED_BYTES);
@@ -54,10 +67,14 @@ fn folders(root: &Path, groups: &str, mounts: &str, controller: &str) -> Vec<Pat
     let Some(group) = groups.lines().find_map(|line| group_of(line, controller)) else {
         return Vec::new();
     };
-    let Some(mount) = mounts.lines().find_map(|line| mount_of(line, controller)) else {
+    let Some(Mount { root: mounted, place }) = mounts.lines().find_map(|line| mount_of(line, controller))
+    else {
         return Vec::new();
     };
-    let top = files::below(root, &mount);
+    let top = files::below(root, place);
+    // A container may see only its own branch of the hierarchy and be told the name of its group from the trunk on.
+    let below = group.strip_prefix(mounted.trim_end_matches('/'));
+    let group = below.filter(|rest| rest.is_empty() || rest.starts_with('/')).unwrap_or(group);
     let own = top.join(group.trim_start_matches('/'));
     // In a namespace the group may point above the mounted root; then only the root can be seen.
     let seen = if own.is_dir() && !group.contains("..") { own } else { top.clone() };
@@ -71,8 +88,15 @@ fn group_of<'l>(line: &'l str, controller: &str) -> Option<&'l str> {
     controllers.split(',').any(|name| name == controller).then(|| fields.next())?
 }
 
-/// Where the hierarchy of a controller is mounted, by a line of mountinfo (proc(5)).
-fn mount_of(line: &str, controller: &str) -> Option<String> {
+/// A line of mountinfo (proc(5)).
+struct Mount<'l> {
+    /// Which folder of the hierarchy stands at the place.
+    root: &'l str,
+    place: &'l str,
+}
+
+/// Where the hierarchy of a controller is mounted.
+fn mount_of<'l>(line: &'l str, controller: &str) -> Option<Mount<'l>> {
     let (mount, rest) = line.split_once(" - ")?;
     let mut rest = rest.split(' ');
     let (filesystem, options) = (rest.next()?, rest.nth(1).unwrap_or(""));
@@ -80,7 +104,8 @@ fn mount_of(line: &str, controller: &str) -> Option<String> {
         "" => filesystem == "cgroup2",
         name => filesystem == "cgroup" && options.split(',').any(|option| option == name),
     };
-    is_it.then(|| mount.split(' ').nth(4).map(str::to_owned))?
+    let mut fields = mount.split(' ').skip(3);
+    is_it.then(|| Some(Mount { root: fields.next()?, place: fields.next()? }))?
 }
 
 fn quota_v1(folder: &Path) -> Option<f64> {
