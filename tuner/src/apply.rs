@@ -251,6 +251,7 @@ fn plan_values(
     for (key, after) in &changes.sysctls {
         let path = PathBuf::from(format!("proc/sys/{}", key.replace('.', "/")));
         let full = place.root.join(&path);
+        guard::refuse_kernel_of_another_root(place, &path)?;
         let before = files.read(&full).map_err(|error| ApplyError::file(&full, error))?;
         let missing = || ApplyError::file(&full, io::ErrorKind::NotFound.into());
         let before = before.ok_or_else(missing)?;

@@ -162,6 +162,39 @@ fn a_link_at_the_place_of_the_drop_in_is_refused() {
 }
 
 #[test]
+fn a_tree_that_shows_the_kernel_of_this_host_is_not_written() {
+    // A link in an image that leads to the directory of another host.
+    let root = host(KERNELS[3]);
+    let elsewhere = tempfile::tempdir().unwrap();
+    fs::rename(root.path().join("proc/sys"), elsewhere.path().join("sys")).unwrap();
+    symlink(elsewhere.path().join("sys"), root.path().join("proc/sys")).unwrap();
+    let before = everything(root.path());
+    let output = tuner(&root, &["apply", "--only", "net.ipv4.tcp_mtu_probing"]);
+    assert_eq!(output.status.code(), Some(5), "{}", told(&output));
+    assert!(told(&output).contains("leads out of"), "{}", told(&output));
+    assert_eq!(everything(root.path()), before);
+    // The real /proc, mounted in an image to work in it.
+    if !can_unshare("--mount") {
+        return;
+    }
+    let root = host(KERNELS[3]);
+    let (tree, program) = (root.path().display(), env!("CARGO_BIN_EXE_tuner"));
+    let script = format!(
+        "mount --bind /proc {tree}/proc || exit 77
+        echo 0 > {tree}/proc/sys/net/ipv4/tcp_mtu_probing || exit 77
+        {program} apply --only net.ipv4.tcp_mtu_probing --root {tree}; code=$?
+        test \"$(cat /proc/sys/net/ipv4/tcp_mtu_probing)\" = 0 || exit 1; exit $code"
+    );
+    let output = Command::new("unshare").args(["--net", "--mount", "sh", "-c", &script]).output().unwrap();
+    if output.status.code() == Some(77) {
+        eprintln!("skipped: {}", told(&output));
+        return;
+    }
+    assert_eq!(output.status.code(), Some(5), "{}", told(&output));
+    assert!(told(&output).contains("is a setting of the kernel that runs here"), "{}", told(&output));
+}
+
+#[test]
 fn a_corrupt_journal_stops_everything() {
     let root = host(KERNELS[3]);
     tuner(&root, &["apply"]);

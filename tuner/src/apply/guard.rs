@@ -1,4 +1,4 @@
-//! What is refused before anything is written: a second tuner, links, paths that leave the root.
+//! What is refused before anything is written: a second tuner, links, paths that leave the root, a kernel that is not the root's.
 
 use std::fs::{self, File};
 use std::io;
@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 
-use super::ApplyError;
 use super::files::Files;
 use super::journal::DIRECTORY;
+use super::{ApplyError, Place};
+
+/// `statfs` names proc and sysfs so (linux/magic.h).
+const KERNEL_FILE_SYSTEMS: [u64; 2] = [0x9fa0, 0x6265_6572];
 
 /// Holds the root for one tuner, until it is dropped or the process ends. A root that has no journal yet is held by its
 /// own directory.
@@ -40,6 +43,28 @@ pub(super) fn refuse_links(root: &Path, path: &str) -> Result<(), ApplyError> {
         "{} leads out of {}: tuner changes nothing there",
         parent.display(),
         root.display()
+    )]))
+}
+
+/// A value of a tree that is in truth one of this host's kernel: a link out of the tree, or a mounted /proc or /sys.
+pub(super) fn refuse_kernel_of_another_root(place: &Place, path: &Path) -> Result<(), ApplyError> {
+    if place.is_running_host() {
+        return Ok(());
+    }
+    refuse_links(&place.root, &path.to_string_lossy())?;
+    let full = place.root.join(path);
+    let kind = match rustix::fs::statfs(&full) {
+        Ok(system) => system.f_type,
+        // What is not there is told by whoever reads it.
+        Err(_) => return Ok(()),
+    };
+    if !KERNEL_FILE_SYSTEMS.iter().any(|known| u64::try_from(kind).is_ok_and(|kind| kind == *known)) {
+        return Ok(());
+    }
+    Err(ApplyError::Conflict(vec![format!(
+        "{} is a setting of the kernel that runs here, not a file of the tree {}: unmount it there first, or leave out --root",
+        full.display(),
+        place.root.display()
     )]))
 }
 

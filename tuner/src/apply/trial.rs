@@ -51,6 +51,7 @@ impl Trial {
         let mut entry = Entry::begin(jiff::Timestamp::now().to_string(), place.kernel.as_deref());
         for setting in settings {
             let full = place.root.join(&setting.path);
+            guard::refuse_kernel_of_another_root(place, &setting.path)?;
             let before = files.read(&full).map_err(|error| ApplyError::file(&full, error))?;
             let missing = || ApplyError::file(&full, std::io::ErrorKind::NotFound.into());
             let before = before.ok_or_else(missing)?;
