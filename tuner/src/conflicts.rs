@@ -225,6 +225,16 @@ mod tests {
         write(root, "etc/tuned/active_profile", "");
         write(root, "etc/cloud/cloud.cfg.d/90.cfg", "runcmd:\n - sysctl -w net.core.somaxconn=99\n");
         assert_eq!(winner(root).unwrap(), "etc/cloud/cloud.cfg.d/90.cfg:2 99");
+        write(root, "etc/cloud/cloud.cfg.d/90.cfg", "");
+        write(root, "etc/sysconfig/saptune", "NOTE_APPLY_ORDER=\"1410736 mail\"\n");
+        write(
+            root,
+            "var/lib/saptune/working/notes/mail",
+            "[version]\n1\n[sysctl]\nnet.core.somaxconn = 64\n",
+        );
+        assert_eq!(winner(root).unwrap(), "var/lib/saptune/working/notes/mail:4 64");
+        assert!(programs(root)[0].contains("saptune is active"));
+        write(root, "etc/sysconfig/saptune", "NOTE_APPLY_ORDER=\"\"\n");
         write(root, "proc/77/comm", "bpftune\n");
         assert!(programs(root)[0].contains("bpftune"));
     }

@@ -21,6 +21,10 @@ pub struct Facts {
     pub listening: BTreeSet<u16>,
     /// Processors, memory, disk.
     pub machine: Machine,
+    /// The process whose limits were read, where it is not this one.
+    pub process: Option<u32>,
+    /// Hard limits by the key of their rule; `u64::MAX` is none.
+    pub hard_limits: BTreeMap<String, u64>,
 }
 
 impl Facts {

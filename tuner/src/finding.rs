@@ -14,7 +14,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::facts::{Facts, Observed, Reading};
-use crate::rule::{Rule, Scope, Wanted};
+use crate::rule::{Read, Rule, Scope, Wanted};
 use crate::sizing::{Sizing, profiles};
 use compare::{Context, compare, in_words, range, with_values};
 
@@ -184,7 +184,7 @@ pub fn judge(rule: &Rule, facts: &Facts, question: &Question) -> Finding {
         }
     }
     wish::weigh(&mut finding, rule, observed, question, context);
-    finding.remedy = remedy(&finding, rule);
+    finding.remedy = remedy(&finding, rule, facts);
     finding
 }
 
@@ -341,7 +341,7 @@ fn reach(rule: &Rule, reading: &Reading, facts: &Facts) -> Reach {
     }
 }
 
-fn remedy(finding: &Finding, rule: &Rule) -> Option<String> {
+fn remedy(finding: &Finding, rule: &Rule, facts: &Facts) -> Option<String> {
     let wanted = finding.target.as_deref().unwrap_or(&finding.wanted);
     if finding.verdict == Verdict::Blocked {
         return rule.remedy.clone();
@@ -350,7 +350,15 @@ fn remedy(finding: &Finding, rule: &Rule) -> Option<String> {
         return None;
     }
     if let Some(remedy) = &rule.remedy {
-        return Some(remedy.replace("{wanted}", wanted));
+        let remedy = remedy.replace("{wanted}", wanted);
+        return Some(match (&rule.read, facts.process) {
+            (Read::Limits { option, .. }, Some(id)) => {
+                format!(
+                    "Now, as root: prlimit --pid {id} --{option}={wanted}:{wanted}. For its next start: {remedy}"
+                )
+            }
+            _ => remedy,
+        });
     }
     let key = &rule.key;
     let lasting =

@@ -130,6 +130,7 @@ impl Host {
         let machine = Machine::probe_below(&self.root, spool.as_deref());
         let mut facts = Facts {
             kernel: self.kernel(),
+            process: self.process,
             listening: ports::listening(&self.root),
             machine,
             ..Facts::default()
@@ -137,7 +138,11 @@ impl Host {
         for rule in built_in() {
             let observed = match &rule.read {
                 Read::Sysctl => self.sysctl(&rule.key),
-                Read::Limits { row, column } => self.limit(row, *column),
+                Read::Limits { row, column, .. } => {
+                    let (observed, hard) = self.limit(row, *column);
+                    facts.hard_limits.extend(hard.map(|hard| (rule.key.clone(), hard)));
+                    observed
+                }
                 Read::Unit(line) => units::observe(self, line),
                 Read::Fact(fact) => devices::observe(self, *fact, &facts.machine),
             };
@@ -165,22 +170,24 @@ impl Host {
         }
     }
 
-    fn limit(&self, row: &str, column: LimitColumn) -> Observed {
+    /// The value that the rule is about, and the hard limit.
+    fn limit(&self, row: &str, column: LimitColumn) -> (Observed, Option<u64>) {
         let path = self.process.map_or_else(|| "self".to_owned(), |id| id.to_string());
         let path = format!("proc/{path}/limits");
         let text = match self.read(&path) {
             Ok(text) => text,
-            Err(error) => return Observed::Unknown(error),
+            Err(error) => return (Observed::Unknown(error), None),
         };
         let values = text.lines().find_map(|line| line.strip_prefix(row));
         let mut values = values.map(str::split_whitespace).into_iter().flatten();
         let (Some(soft), Some(hard)) = (values.next(), values.next()) else {
-            return Observed::Unknown(format!("/{path} has no row `{row}` with two values"));
+            return (Observed::Unknown(format!("/{path} has no row `{row}` with two values")), None);
         };
         let value = if column == LimitColumn::Soft { soft } else { hard };
         let whose = self.process.map(|id| format!(" (process {id})")).unwrap_or_default();
         let shown = format!("soft {soft}, hard {hard}{whose}");
-        Observed::Value(Reading { value: value.to_owned(), shown, writable: false })
+        let number = if hard == "unlimited" { Some(u64::MAX) } else { hard.parse().ok() };
+        (Observed::Value(Reading { value: value.to_owned(), shown, writable: false }), number)
     }
 
     /// A small file below the root, without white space at its end.

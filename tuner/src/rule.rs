@@ -66,6 +66,8 @@ pub enum Read {
         row: String,
         /// Which of its two values the rule is about.
         column: LimitColumn,
+        /// The option of prlimit that sets it.
+        option: String,
     },
     /// A line of the service's unit and its drop-ins, such as `LimitNOFILE`.
     Unit(String),

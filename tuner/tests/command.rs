@@ -204,6 +204,28 @@ fn the_report_goes_to_a_file_beside_the_table() {
 }
 
 #[test]
+fn a_terminal_gets_colour_unless_it_is_refused() {
+    let root = host(KERNELS[3]);
+    let on_terminal = |variables: &[(&str, &str)]| {
+        let tuner = format!("{} check --root {}", env!("CARGO_BIN_EXE_tuner"), root.path().display());
+        let mut command = std::process::Command::new("script");
+        command.args(["-qec", &tuner, "/dev/null"]).env_remove("NO_COLOR").env("TERM", "xterm");
+        command.envs(variables.iter().copied()).stdin(std::process::Stdio::null()).output()
+    };
+    let Ok(output) = on_terminal(&[]) else {
+        eprintln!("skipped: script (bsdutils) is not installed");
+        return;
+    };
+    assert!(told(&output).contains("\x1b[31mlow"), "{}", told(&output));
+    for refusal in [("NO_COLOR", "1"), ("TERM", "dumb")] {
+        let output = on_terminal(&[refusal]).unwrap();
+        assert!(told(&output).contains("  low") && !told(&output).contains('\x1b'), "{}", told(&output));
+    }
+    let output = on_terminal(&[("NO_COLOR", "")]).unwrap();
+    assert!(told(&output).contains("\x1b[31mlow"), "an empty NO_COLOR asks for nothing");
+}
+
+#[test]
 fn a_short_measurement_follows_its_schema_and_leaves_nothing_behind() {
     let directory = tempfile::tempdir().unwrap();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tuner"));

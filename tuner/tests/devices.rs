@@ -110,3 +110,43 @@ fn a_control_group_sizes_the_host() {
     assert_eq!(report["sizing"]["ram_bytes"], 1_073_741_824_u64);
     assert_eq!(finding(&report, "cgroup.memory_max")["current"], "1073741824");
 }
+
+#[test]
+fn what_apply_does_not_write_is_left_to_a_person_with_the_command() {
+    let root = host(KERNELS[3]);
+    let limits = fs::read_to_string(root.path().join("proc/self/limits")).unwrap();
+    let memlock = "Max locked memory         65536                unlimited            bytes     \n";
+    let limits: String =
+        limits.lines().filter(|line| !line.contains("locked")).map(|line| format!("{line}\n")).collect();
+    write(&root, "proc/4711/limits", &(limits.replace("31204  ", "100    ") + memlock));
+    let plan = told(&tuner(&root, &["plan", "--pid", "4711", "--only", "RLIMIT_NOFILE"]));
+    assert!(plan.contains("  reaches:  the process; to be changed by hand\n"), "{plan}");
+    let output =
+        tuner(&root, &["apply", "--pid", "4711", "--only", "RLIMIT_NOFILE,RLIMIT_NPROC,RLIMIT_MEMLOCK"]);
+    assert_eq!(output.status.code(), Some(0));
+    let text = told(&output);
+    assert!(text.starts_with("0 changed\n"), "{text}");
+    for (key, option) in
+        [("RLIMIT_NOFILE", "nofile=1048576:1048576"), ("RLIMIT_MEMLOCK", "memlock=67108864:67108864")]
+    {
+        let line =
+            format!("left to you: {key}: Now, as root: prlimit --pid 4711 --{option}. For its next start: ");
+        assert!(text.contains(&line), "{line}\n{text}");
+    }
+}
+
+#[test]
+fn a_unit_without_a_line_has_the_kernels_limit_of_threads() {
+    let root = host(KERNELS[3]);
+    write(&root, "lib/systemd/system/kumod.service", "[Service]\nExecStart=/bin/true\n");
+    let threads = |root: &TempDir| {
+        let report = report(&tuner(root, &["--json", "-"]));
+        let finding = finding(&report, "unit.LimitNPROC");
+        [finding["current"].as_str().unwrap(), finding["verdict"].as_str().unwrap()].map(str::to_owned)
+    };
+    assert_eq!(threads(&root), ["31384 (the kernel's default)", "kept"]);
+    set(&root, "kernel.threads-max", "4000");
+    assert_eq!(threads(&root), ["2000 (the kernel's default)", "low"]);
+    assert_eq!(tuner(&root, &["apply", "--only", "unit.LimitNPROC"]).status.code(), Some(0));
+    assert_eq!(threads(&root)[1], "ok");
+}

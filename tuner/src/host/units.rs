@@ -19,6 +19,9 @@ const BUILT_IN: [(&str, &str); 2] = [("LimitNOFILE", "1024:524288"), ("LimitMEML
 /// Share of all tasks that a service gets that says nothing, percent.
 const TASKS_PERCENT: u64 = 15;
 
+/// Threads that the kernel allows, where that cannot be read.
+const THREADS_UNKNOWN: u64 = 32_768;
+
 pub(super) fn observe(host: &Host, line: &str) -> Observed {
     let Some(unit) = find(host.root(), &format!("system/{}", host.unit())) else { return Observed::Absent };
     let drop_ins = sorted_drop_ins(host.root(), &format!("system/{}.d", host.unit()));
@@ -40,14 +43,23 @@ fn manager_default(host: &Host, line: &str) -> (String, String) {
     if let Some(found) = last_value(files, "Manager", &format!("Default{line}")) {
         return found;
     }
+    if line == "LimitNPROC" {
+        // systemd passes on what the kernel gave it.
+        let threads = number(host, "proc/sys/kernel/threads-max").unwrap_or(THREADS_UNKNOWN);
+        return ((threads / 2).to_string(), "the kernel's default".into());
+    }
     let built_in = BUILT_IN.iter().find(|(name, _)| *name == line).map(|(_, value)| (*value).to_owned());
     (built_in.unwrap_or_else(|| tasks_default(host)), "systemd's default".into())
 }
 
+fn number(host: &Host, path: &str) -> Option<u64> {
+    host.read(path).ok()?.parse().ok()
+}
+
 fn tasks_default(host: &Host) -> String {
-    let number = |path| host.read(path).ok().and_then(|text| text.parse::<u64>().ok());
+    let number = |path| number(host, path);
     let all = [number("proc/sys/kernel/pid_max"), number("proc/sys/kernel/threads-max")];
-    let all = all.into_iter().flatten().min().unwrap_or(32_768);
+    let all = all.into_iter().flatten().min().unwrap_or(THREADS_UNKNOWN);
     (all * TASKS_PERCENT / 100).to_string()
 }
 
