@@ -22,6 +22,9 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The machine has not got what is needed; no system call failed.
+    #[error("host: {0}")]
+    Unable(String),
     /// SIGINT or SIGTERM arrived; whatever was measured until then has been written.
     #[error("interrupted")]
     Interrupted,
@@ -33,7 +36,7 @@ impl Error {
         match self {
             Self::Interrupted => 130,
             Self::Operator(_) => 2,
-            Self::Peer(_) | Self::Host { .. } => 1,
+            Self::Peer(_) | Self::Host { .. } | Self::Unable(_) => 1,
         }
     }
 }

@@ -21,6 +21,7 @@ pub mod table;
 pub mod verdict;
 
 pub mod allocator;
+pub mod cgroup;
 pub mod counters;
 pub mod error;
 pub mod figures;

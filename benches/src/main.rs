@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use benches::cgroup::enter::Seat;
 use benches::error::{During, Error, Result};
 use benches::processes::Programs;
 use benches::promise::Promise;
@@ -44,7 +45,7 @@ const EXIT_REGRESSION: u8 = 99;
 #[command(name = "lab", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 struct Arguments {
     #[command(subcommand)]
-    floor_program: Option<FloorProgram>,
+    program: Option<HiddenProgram>,
 
     #[command(flatten)]
     lab: LabArguments,
@@ -113,7 +114,7 @@ struct LabArguments {
 }
 
 #[derive(Subcommand)]
-enum FloorProgram {
+enum HiddenProgram {
     /// Sends.
     #[command(name = "floor-generator", hide = true)]
     Generator {
@@ -141,13 +142,16 @@ enum FloorProgram {
     /// Swallows.
     #[command(name = "floor-sink", hide = true)]
     Sink,
+    /// Goes to its place and becomes another program.
+    #[command(name = "enter", hide = true)]
+    Enter(Seat),
 }
 
 fn main() -> ExitCode {
-    let Arguments { floor_program, lab } = Arguments::parse();
+    let Arguments { program, lab } = Arguments::parse();
     let sound = |sound: bool| if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE };
-    let result = match floor_program {
-        Some(program) => run_floor_program(program).map(|()| ExitCode::SUCCESS),
+    let result = match program {
+        Some(program) => run_hidden_program(program).map(|()| ExitCode::SUCCESS),
         None if lab.crash_test => run_crash_test(&lab).map(sound),
         None if lab.compare.is_wanted() => run_comparison(&lab),
         None if lab.once => run_once(&lab).map(sound),
@@ -162,14 +166,15 @@ fn main() -> ExitCode {
     }
 }
 
-fn run_floor_program(program: FloorProgram) -> Result<()> {
+fn run_hidden_program(program: HiddenProgram) -> Result<()> {
     floor::end_with_parent()?;
     match program {
-        FloorProgram::Sink => floor::sink::run(),
-        FloorProgram::Relay { sink, log, body_bytes } => {
+        HiddenProgram::Enter(seat) => seat.enter().map(|never| match never {}),
+        HiddenProgram::Sink => floor::sink::run(),
+        HiddenProgram::Relay { sink, log, body_bytes } => {
             floor::relay::run(&floor::relay::Plan { sink, log, body_bytes })
         }
-        FloorProgram::Generator { target, body_bytes, duration_ms, messages, connections } => {
+        HiddenProgram::Generator { target, body_bytes, duration_ms, messages, connections } => {
             floor::generator::run(&floor::generator::Plan {
                 target,
                 body_bytes,

@@ -212,6 +212,11 @@ impl Process {
         Error::Peer(format!("{} {how}; its log is {log}, the end of it:\n{}", self.name, words.join("\n")))
     }
 
+    /// Its number, also after its end.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Where it takes mail.
     ///
     /// # Errors

@@ -1,0 +1,235 @@
+//! What the kernel says is in force for a process, and what its group has gone through.
+//!
+//! It owns the proof that a limit holds: quota, processors and memory are read from the files of the group in which the kernel
+//! says the process is, and compared with what was asked for. It refuses what differs, in either direction, with both numbers.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use reports::machine::Cgroup;
+
+use super::Limits;
+use super::cores::Cores;
+use crate::error::{Error, Result};
+
+/// The kernel keeps quotas in microseconds of a period and memory in pages; nothing may differ by more than this part.
+const DIFFERENCE_MAX: f64 = 0.001;
+
+/// The limits of a process as they were read back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct InForce {
+    /// 1 or 2.
+    pub version: u32,
+    /// Processors' worth of time.
+    pub cpus: f64,
+    /// The processors that it may use.
+    pub cores: Cores,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+    /// The lines of `/proc/PID/cgroup` for our controllers, joined by spaces.
+    pub groups: String,
+    cpu: PathBuf,
+    memory: PathBuf,
+}
+
+/// What a group has gone through since it was made; `None` where its kernel does not count it.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Usage {
+    /// Seconds that its threads stood still because the quota of a period was used up.
+    pub throttled_s: Option<f64>,
+    /// Times that the memory limit was met, and pages were given back or refused.
+    pub memory_limit_hits: Option<u64>,
+    /// The most memory that it had, bytes, page cache included.
+    pub memory_peak_bytes: Option<u64>,
+    /// Processes that were killed because nothing could be given back.
+    pub killed: Option<u64>,
+}
+
+impl InForce {
+    /// Reads what is in force for a process and makes sure that it is what was asked for. `root` is `/` but in tests.
+    ///
+    /// # Errors
+    /// [`Error::Unable`] with the limit that does not hold.
+    pub fn verify(root: &Path, process: u32, asked: &Limits) -> Result<Self> {
+        let name = process.to_string();
+        let found = Cgroup::of_process(root, &name);
+        let fail = |what: &str, found: String, asked: String| {
+            Error::Unable(format!(
+                "process {process} is not under the limit that was set: {what} is {found}, {asked} was asked for; does \
+                 someone else manage the control groups of this host?"
+            ))
+        };
+        let none = || "without a limit".to_owned();
+        let cpus = found.cpu_quota.filter(|quota| is_near(*quota, asked.cpus));
+        let cpus = cpus.ok_or_else(|| {
+            fail(
+                "its CPU quota",
+                found.cpu_quota.map_or_else(none, |quota| quota.to_string()),
+                asked.cpus.to_string(),
+            )
+        })?;
+        let memory = found.memory_max_bytes.filter(|bytes| is_near(*bytes as f64, asked.memory_bytes as f64));
+        let memory_bytes = memory.ok_or_else(|| {
+            let found = found.memory_max_bytes.map_or_else(none, |bytes| format!("{bytes} bytes"));
+            fail("its memory", found, format!("{} bytes", asked.memory_bytes))
+        })?;
+        let cores = cores_of(root, process).unwrap_or_default();
+        if cores != asked.cores {
+            return Err(fail(
+                "the list of its processors",
+                format!("\"{cores}\""),
+                format!("\"{}\"", asked.cores),
+            ));
+        }
+        let version = found.version.unwrap_or(2);
+        let folder = |controller: &str| {
+            let controller = if version == 2 { "" } else { controller };
+            Cgroup::folders(root, &name, controller).into_iter().next().unwrap_or_default()
+        };
+        let groups = groups_of(root, process, version);
+        Ok(Self { version, cpus, cores, memory_bytes, groups, cpu: folder("cpu"), memory: folder("memory") })
+    }
+
+    /// What the group has gone through so far. It can still be asked when the process has ended, as long as the group is there.
+    pub fn usage(&self) -> Usage {
+        let number =
+            |folder: &Path, file: &str| fs::read_to_string(folder.join(file)).ok()?.trim().parse().ok();
+        if self.version == 1 {
+            return Usage {
+                throttled_s: word(&self.cpu, "cpu.stat", "throttled_time").map(|ns| ns as f64 / 1e9),
+                memory_limit_hits: number(&self.memory, "memory.failcnt"),
+                memory_peak_bytes: number(&self.memory, "memory.max_usage_in_bytes"),
+                killed: word(&self.memory, "memory.oom_control", "oom_kill"),
+            };
+        }
+        Usage {
+            throttled_s: word(&self.cpu, "cpu.stat", "throttled_usec").map(|us| us as f64 / 1e6),
+            memory_limit_hits: word(&self.memory, "memory.events", "max"),
+            memory_peak_bytes: number(&self.memory, "memory.peak"),
+            killed: word(&self.memory, "memory.events", "oom_kill"),
+        }
+    }
+}
+
+fn is_near(found: f64, asked: f64) -> bool {
+    (found - asked).abs() <= asked * DIFFERENCE_MAX
+}
+
+/// The processors that the kernel lets a process use.
+fn cores_of(root: &Path, process: u32) -> Option<Cores> {
+    let status = fs::read_to_string(root.join(format!("proc/{process}/status"))).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?.trim().parse().ok()
+}
+
+fn groups_of(root: &Path, process: u32, version: u32) -> String {
+    let text = fs::read_to_string(root.join(format!("proc/{process}/cgroup"))).unwrap_or_default();
+    let is_ours = |line: &&str| {
+        let controllers = line.split(':').nth(1).unwrap_or_default();
+        if version == 2 {
+            controllers.is_empty()
+        } else {
+            controllers.split(',').any(|name| super::limiter::CONTROLLERS.contains(&name))
+        }
+    };
+    text.lines().filter(is_ours).collect::<Vec<_>>().join(" ")
+}
+
+/// The number behind a word in a file of words and numbers.
+fn word(folder: &Path, file: &str, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(folder.join(file)).ok()?;
+    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+    use crate::cgroup::fake::{self, write};
+
+    fn asked() -> Limits {
+        Limits { cpus: 0.5, cores: "1".parse().unwrap(), memory_bytes: 1 << 30 }
+    }
+
+    fn limited_1(root: &Path) {
+        fake::version_1(root);
+        write(root, "proc/9/cgroup", "4:pids:/\n3:cpu,cpuacct:/own/t\n2:cpuset:/t\n1:memory:/own/t\n0::/\n");
+        write(root, "proc/9/status", "Name:\tkumod\nCpus_allowed_list:\t1\n");
+        write(root, "sys/fs/cgroup/cpu/own/t/cpu.cfs_quota_us", "50000\n");
+        write(root, "sys/fs/cgroup/cpu/own/t/cpu.cfs_period_us", "100000\n");
+        write(root, "sys/fs/cgroup/cpu/own/t/cpu.stat", "nr_throttled 3\nthrottled_time 1500000000\n");
+        write(root, "sys/fs/cgroup/memory/own/t/memory.limit_in_bytes", "1073741824\n");
+        write(root, "sys/fs/cgroup/memory/own/t/memory.failcnt", "12\n");
+        write(root, "sys/fs/cgroup/memory/own/t/memory.max_usage_in_bytes", "1048576\n");
+        write(
+            root,
+            "sys/fs/cgroup/memory/own/t/memory.oom_control",
+            "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n",
+        );
+    }
+
+    #[test]
+    fn version_1_is_read_back() {
+        let root = tempfile::tempdir().unwrap();
+        limited_1(root.path());
+        let found = InForce::verify(root.path(), 9, &asked()).unwrap();
+        assert_eq!((found.version, found.cpus, found.memory_bytes), (1, 0.5, 1 << 30));
+        assert_eq!(found.groups, "3:cpu,cpuacct:/own/t 2:cpuset:/t 1:memory:/own/t");
+        let expected = Usage {
+            throttled_s: Some(1.5),
+            memory_limit_hits: Some(12),
+            memory_peak_bytes: Some(1 << 20),
+            killed: Some(1),
+        };
+        assert_eq!(found.usage(), expected);
+    }
+
+    #[test]
+    fn version_2_is_read_back() {
+        let root = tempfile::tempdir().unwrap();
+        fake::version_2(root.path(), "cpuset cpu memory");
+        write(root.path(), "proc/9/cgroup", "0::/own/t\n");
+        write(root.path(), "proc/9/status", "Cpus_allowed_list:\t1\n");
+        let file =
+            |name: &str, content: &str| write(root.path(), &format!("sys/fs/cgroup/own/t/{name}"), content);
+        file("cpu.max", "50000 100000\n");
+        file("memory.max", "1073741824\n");
+        file("cpu.stat", "usage_usec 9\nthrottled_usec 250000\n");
+        file("memory.events", "low 0\nmax 7\noom 2\noom_kill 2\noom_group_kill 0\n");
+        let found = InForce::verify(root.path(), 9, &asked()).unwrap();
+        assert_eq!((found.version, found.groups.as_str()), (2, "0::/own/t"));
+        let expected = Usage {
+            throttled_s: Some(0.25),
+            memory_limit_hits: Some(7),
+            memory_peak_bytes: None,
+            killed: Some(2),
+        };
+        assert_eq!(found.usage(), expected);
+    }
+
+    #[test]
+    fn a_limit_that_does_not_hold_is_an_error_with_both_numbers() {
+        let cases: [(&str, &str, &[&str]); 5] = [
+            (
+                "sys/fs/cgroup/cpu/own/t/cpu.cfs_quota_us",
+                "-1\n",
+                &["CPU quota", "without a limit", "0.5 was"],
+            ),
+            // A group above ours that is tighter is in force too.
+            (
+                "sys/fs/cgroup/memory/own/memory.limit_in_bytes",
+                "1000\n",
+                &["memory", "1000 bytes", "1073741824"],
+            ),
+            ("proc/9/status", "Cpus_allowed_list:\t0-1\n", &["processors", "\"0-1\"", "\"1\" was asked for"]),
+            ("proc/9/status", "", &["processors", "\"\""]),
+            ("proc/9/cgroup", "0::/\n", &["CPU quota"]),
+        ];
+        for (path, content, words) in cases {
+            let root = tempfile::tempdir().unwrap();
+            limited_1(root.path());
+            write(root.path(), path, content);
+            let error = InForce::verify(root.path(), 9, &asked()).unwrap_err().to_string();
+            assert!(words.iter().all(|word| error.contains(word)), "{error}");
+        }
+    }
+}
