@@ -18,6 +18,7 @@ pub mod writers;
 
 pub mod floor;
 pub mod table;
+pub mod tiers;
 pub mod verdict;
 
 pub mod allocator;

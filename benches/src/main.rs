@@ -17,6 +17,7 @@ use benches::promise::Promise;
 use benches::size::body_bytes;
 use benches::stop::Stop;
 use benches::suite::{self, BODY_BYTES, Suite};
+use benches::tiers::flags::TierFlags;
 use benches::{compare, crash, floor, once, table, traffic};
 use clap::{Parser, Subcommand};
 use reports::compare::{Form, Verdict};
@@ -27,6 +28,7 @@ const EXAMPLES: &str = "Examples:
   lab --body-size 100k             one body size
   lab --durability written         a 250 that does not wait for the disk
   lab --floor                      what this machine can do at all
+  lab --tiers 0.5x1,1x2,2x4        kumod alone under limits of CPUs x GiB; as root or with systemd
   lab --crash-test --rounds 5      kill -9 in the middle of a run, five times
   lab --compare HEAD~1 HEAD        two versions in turns, judged: did a message get dearer?
   lab --once --seconds 5           one run and its record, nothing else
@@ -88,6 +90,9 @@ struct LabArguments {
     /// Write the record (or the rounds of the crash test) to FILE as well.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+
+    #[command(flatten)]
+    tiers: TierFlags,
 
     /// Kill kumod with SIGKILL in the middle of a run, restart it, drain, audit.
     #[arg(long)]
@@ -200,6 +205,7 @@ fn run_suite(arguments: &LabArguments) -> Result<bool> {
         keep_spool: arguments.keep_spool,
         durability: arguments.durability,
         floor_only: arguments.floor,
+        tiers: arguments.tiers.clone(),
     };
     let finished = suite::run(&options, &Programs::beside_this()?, &stop)?;
     print!("{}", table::render(&finished.record));

@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reports::machine::Machine;
-use reports::run::{Kind, RECORD_NAME, Record, Run, SCHEMA_VERSION, counter, mmh};
+use reports::run::{Kind, RECORD_NAME, Record, Run, SCHEMA_VERSION, Tier, counter, mmh};
 use reports::software::Software;
 
+use crate::cgroup::{Account, InForce};
 use crate::error::{During, Error, Result};
 use crate::floor::{self, measure::Plan};
 use crate::placement::Placement;
@@ -21,61 +22,20 @@ use crate::promise::Promise;
 use crate::scratch::refuse_memory;
 use crate::size::size_label;
 use crate::stop::Stop;
+use crate::tiers::flags::TierFlags;
+use crate::tiers::series::Tiers;
 use crate::traffic::{self, Amount, Job, Servers, Surroundings};
 use crate::verdict;
 
-/// Body sizes of both suites.
+pub use timing::Suite;
+use timing::Timing;
+
+mod timing;
+
+/// Body sizes of every suite.
 pub const BODY_BYTES: [u64; 3] = [1_000, 10_000, 100_000];
 /// Above this share of stolen processor time a remark is due.
 const STEAL_MAX: f64 = 0.02;
-
-/// How thorough.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Suite {
-    /// About three minutes.
-    Quick,
-    /// About seven minutes; longer runs.
-    Full,
-}
-
-impl Suite {
-    /// The word in the record.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Quick => "quick",
-            Self::Full => "full",
-        }
-    }
-
-    /// How long each part runs.
-    fn timing(self) -> Timing {
-        let seconds = Duration::from_secs;
-        match self {
-            Self::Quick => Timing {
-                rounds: 3,
-                warm_up: seconds(2),
-                floor: seconds(6),
-                direct: seconds(6),
-                kumod: seconds(6),
-            },
-            Self::Full => Timing {
-                rounds: 3,
-                warm_up: seconds(5),
-                floor: seconds(10),
-                direct: seconds(10),
-                kumod: seconds(20),
-            },
-        }
-    }
-}
-
-struct Timing {
-    rounds: u32,
-    warm_up: Duration,
-    floor: Duration,
-    direct: Duration,
-    kumod: Duration,
-}
 
 /// What the operator asked for.
 #[derive(Debug, Clone)]
@@ -96,6 +56,8 @@ pub struct Options {
     pub durability: Promise,
     /// Measure the floor and nothing else.
     pub floor_only: bool,
+    /// Limits to measure under, and the price of the machine.
+    pub tiers: TierFlags,
 }
 
 /// What a suite left behind.
@@ -122,9 +84,10 @@ impl Finished {
 /// Only when nothing could be begun or written; a failure on the way is in [`Finished::error`].
 pub fn run(options: &Options, programs: &Programs, stop: &Stop) -> Result<Finished> {
     let started = jiff::Timestamp::now();
+    let tiers = Tiers::prepare(&options.tiers.tiers)?;
     let folder = make_folder(&options.results, started, options.suite.as_str())?;
-    let mut lab = Lab::new(options, programs, stop, &folder, started)?;
-    let error = lab.measure_all().err();
+    let mut lab = Lab::new(options, programs, stop, &folder, tiers.as_ref(), started)?;
+    let error = lab.measure_all(tiers.as_ref()).err();
     lab.clean_up();
     let mut record = lab.record;
     record.finished_utc = Some(jiff::Timestamp::now().to_string());
@@ -158,16 +121,23 @@ pub(crate) fn write(record: &Record, folder: &Path) -> Result<()> {
         .during(|| format!("write {}", page.display()))
 }
 
-struct Lab<'l> {
+/// A laboratory at work. What it measures next, and where, is in `tier`, `placement` and what is known of the limits.
+pub(crate) struct Lab<'l> {
     options: &'l Options,
-    programs: &'l Programs,
+    pub(crate) programs: &'l Programs,
     stop: &'l Stop,
     folder: &'l Path,
     timing: Timing,
     run_prefix: String,
-    placement: Placement,
-    progress: Progress,
-    record: Record,
+    /// What the relay is given.
+    pub(crate) tier: Tier,
+    pub(crate) placement: Placement,
+    /// What was read back for the relay under measurement.
+    in_force: Option<InForce>,
+    /// Where the kernel counts what happens to the relay's group, as far as that is known.
+    pub(crate) account: Option<Account>,
+    pub(crate) progress: Progress,
+    pub(crate) record: Record,
 }
 
 impl<'l> Lab<'l> {
@@ -176,19 +146,28 @@ impl<'l> Lab<'l> {
         programs: &'l Programs,
         stop: &'l Stop,
         folder: &'l Path,
+        tiers: Option<&Tiers>,
         started: jiff::Timestamp,
     ) -> Result<Self> {
-        let timing = options.suite.timing();
+        let timing = options.suite.timing(!options.tiers.tiers.is_empty());
         let sizes = u32::try_from(options.body_bytes.len()).unwrap_or(u32::MAX);
         let steps = if options.floor_only { timing.rounds } else { 1 + timing.rounds * 3 } * sizes;
         let findings = tuner::check(&tuner::Host::running());
-        let mut progress = Progress::new(steps + u32::from(!options.floor_only));
+        let series = tiers.map_or(1, Tiers::count);
+        let mut progress = Progress::new((steps + u32::from(!options.floor_only)) * series);
         // Reasons and remedies follow the table after an empty line; `tuner explain` tells them to who wants to know.
         let table = tuner::table::render(&findings);
         progress.remark(table.split("\n\n").next().unwrap_or_default().trim_end());
         if tuner::changes_needed(&findings) {
             progress.remark("`tuner check` says what to change, and why.\n");
         }
+        if tiers.is_some() {
+            let minutes = (timing.estimate(sizes) * series).as_secs().div_ceil(60);
+            progress.remark(&format!("{series} tiers, {sizes} body sizes: about {minutes} minutes."));
+        }
+        let mut machine = Machine::probe(folder);
+        machine.cloud.price_per_hour = options.tiers.price_per_hour;
+        let record = empty_record(options.suite.as_str(), machine, folder, &findings)?;
         Ok(Self {
             options,
             programs,
@@ -196,13 +175,26 @@ impl<'l> Lab<'l> {
             folder,
             timing,
             run_prefix: run_prefix(started),
+            tier: record.machine.tier(),
             placement: Placement::default(),
+            in_force: None,
+            account: None,
             progress,
-            record: empty_record(options.suite.as_str(), Machine::probe(folder), folder, &findings)?,
+            record,
         })
     }
 
-    fn measure_all(&mut self) -> Result<()> {
+    fn measure_all(&mut self, tiers: Option<&Tiers>) -> Result<()> {
+        let result = match tiers {
+            Some(tiers) => tiers.measure(self),
+            None => self.measure_series(),
+        };
+        self.progress.finish_line();
+        result
+    }
+
+    /// All body sizes, where the programs are placed now. When it returns, the programs are gone.
+    pub(crate) fn measure_series(&mut self) -> Result<()> {
         let mut servers = if self.options.floor_only { None } else { Some(self.start_servers()?) };
         for body_bytes in self.options.body_bytes.clone() {
             let rounds = self.measure_size(body_bytes, servers.as_mut());
@@ -218,17 +210,28 @@ impl<'l> Lab<'l> {
             kumod.stop()?;
             sink.stop()?;
         }
-        self.progress.finish_line();
         Ok(())
     }
 
     fn start_servers(&mut self) -> Result<Servers> {
-        self.progress.step("start sink and kumod, prepare the spool");
-        traffic::start_servers(&self.surroundings(), &self.spool())
+        let step = self.step_name("start sink and kumod, prepare the spool");
+        self.progress.step(step);
+        let servers = traffic::start_servers(&self.surroundings(), &self.spool())?;
+        self.in_force = self.placement.verify(servers.kumod.id())?;
+        if let Some(found) = &self.in_force {
+            self.account = Some(found.account.clone());
+        }
+        Ok(servers)
     }
 
     fn spool(&self) -> PathBuf {
-        self.folder.join("spool")
+        self.folder.join(self.placement.named("spool"))
+    }
+
+    /// The name of a step, with the tier in front where there are several.
+    fn step_name(&self, step: &str) -> String {
+        let series = &self.placement.series;
+        if series.is_empty() { step.to_owned() } else { format!("{series}, {step}") }
     }
 
     fn surroundings(&self) -> Surroundings<'_> {
@@ -236,7 +239,7 @@ impl<'l> Lab<'l> {
             programs: self.programs,
             folder: self.folder,
             run_prefix: &self.run_prefix,
-            tier: self.record.machine.tier(),
+            tier: self.tier,
             placement: &self.placement,
             durability: self.options.durability,
             stop: self.stop,
@@ -258,7 +261,8 @@ impl<'l> Lab<'l> {
 
     fn warm_up(&mut self, body_bytes: u64, servers: &mut Servers) -> Result<()> {
         let label = size_label(body_bytes);
-        self.progress.step(format!("{label}: warm up"));
+        let step = self.step_name(&format!("{label}: warm up"));
+        self.progress.step(step);
         let job = self.job(Kind::Kumod, body_bytes, format!("warm-up-{label}"), self.timing.warm_up);
         traffic::measure(&self.surroundings(), &job, servers, &self.progress).map(|_| ())
     }
@@ -272,16 +276,22 @@ impl<'l> Lab<'l> {
         runs: &mut Vec<Run>,
     ) -> Result<()> {
         let (label, rounds) = (size_label(body_bytes), self.timing.rounds);
-        self.progress.step(format!("{label}: floor, round {round} of {rounds}"));
+        let step = self.step_name(&format!("{label}: floor, round {round} of {rounds}"));
+        self.progress.step(step);
         runs.push(self.floor(body_bytes, round)?);
         let Some(servers) = servers else { return Ok(()) };
         for (kind, duration) in [(Kind::Kumod, self.timing.kumod), (Kind::Direct, self.timing.direct)] {
             let word = if kind == Kind::Direct { "direct into sink" } else { "kumod" };
-            self.progress.step(format!("{label}: {word}, round {round} of {rounds}"));
+            let step = self.step_name(&format!("{label}: {word}, round {round} of {rounds}"));
+            self.progress.step(step);
             let job = self.job(kind, body_bytes, format!("{}-{label}-{round}", kind.as_str()), duration);
+            let before = self.account.as_ref().map(Account::usage);
             let mut run = traffic::measure(&self.surroundings(), &job, servers, &self.progress)?;
-            remark_on_steal(&mut run);
-            run.name = format!("{}-{label}", kind.as_str());
+            if let (Some(in_force), Some(before), Kind::Kumod) = (&self.in_force, before, kind) {
+                in_force.describe(&mut run, &before);
+            }
+            remark_on_steal(&mut run, self.record.machine.cpu.online.map_or(1.0, f64::from));
+            run.name = self.placement.named(&format!("{}-{label}", kind.as_str()));
             runs.push(run);
         }
         Ok(())
@@ -299,10 +309,10 @@ impl<'l> Lab<'l> {
         let outcome = floor::measure::measure(self.programs, &plan, &self.placement, self.stop, || Ok(()))?;
         self.progress.detail(&format!("round {round}: {:.1} MMH", mmh(outcome.delivered, outcome.elapsed_s)));
         let rate = mmh(outcome.delivered, outcome.elapsed_s);
-        Ok(Run {
-            name: format!("floor-{}", size_label(body_bytes)),
+        let mut run = Run {
+            name: self.placement.named(&format!("floor-{}", size_label(body_bytes))),
             kind: Kind::Floor,
-            tier: self.record.machine.tier(),
+            tier: self.tier,
             body_bytes,
             durability: Some("commit".into()),
             messages: outcome.sent,
@@ -311,13 +321,14 @@ impl<'l> Lab<'l> {
             elapsed_s: outcome.elapsed_s,
             mmh_accepted: rate,
             mmh_delivered: rate,
-            shared_cores: self.placement.shared_cores,
             processes: outcome.processes,
             barriers: Some(outcome.barriers),
             spool_backend: Some("threads".into()),
             connections: Some(floor::INBOUND_CONNECTIONS as u64),
             ..Run::default()
-        })
+        };
+        self.placement.describe(&mut run);
+        Ok(run)
     }
 
     fn floor_folder(&self) -> PathBuf {
@@ -326,16 +337,31 @@ impl<'l> Lab<'l> {
 
     /// Removes the large files. A failure is a remark, not an error: the numbers are good all the same.
     fn clean_up(&mut self) {
-        let mut folders = vec![self.floor_folder(), self.folder.join("maillog")];
+        self.remove_spool();
+        for folder in [self.floor_folder(), self.folder.join("maillog")] {
+            self.remove(&folder);
+        }
+    }
+
+    /// Removes the spool of the series, unless it was asked for.
+    pub(crate) fn remove_spool(&mut self) {
         if !self.options.keep_spool {
-            folders.push(self.spool());
+            self.remove(&self.spool());
         }
-        for folder in folders.iter().filter(|folder| folder.exists()) {
-            if let Err(error) = std::fs::remove_dir_all(folder) {
-                let shown = folder.display();
-                self.record.notes.push(format!("{shown} could not be removed: {error}."));
-            }
+    }
+
+    fn remove(&mut self, folder: &Path) {
+        if folder.exists()
+            && let Err(error) = std::fs::remove_dir_all(folder)
+        {
+            self.remark(format!("{} could not be removed: {error}.", folder.display()));
         }
+    }
+
+    /// A sentence for the record and for who watches.
+    pub(crate) fn remark(&mut self, sentence: String) {
+        self.progress.remark(&sentence);
+        self.record.notes.push(sentence);
     }
 }
 
@@ -388,9 +414,10 @@ fn finding(finding: &tuner::Finding) -> serde_json::Value {
     value
 }
 
-fn remark_on_steal(run: &mut Run) {
+/// `processors` are those of the machine: the host takes from all of them, whatever the relay was given.
+fn remark_on_steal(run: &mut Run, processors: f64) {
     let stolen = run.counters.get(counter::STEAL_S).copied().unwrap_or(0.0);
-    let available = run.elapsed_s * run.tier.cpus;
+    let available = run.elapsed_s * processors;
     if available > 0.0 && stolen / available > STEAL_MAX {
         let share = 100.0 * stolen / available;
         run.notes.push(format!("The host took {share:.0} % of the processor time away during this round."));
@@ -405,12 +432,11 @@ mod tests {
     #[test]
     fn stolen_time_is_remarked_above_its_limit() {
         let mut run = Run { elapsed_s: 10.0, ..Run::default() };
-        run.tier.cpus = 2.0;
         run.counters.insert(counter::STEAL_S.into(), 0.3);
-        remark_on_steal(&mut run);
+        remark_on_steal(&mut run, 2.0);
         assert!(run.notes.is_empty());
         run.counters.insert(counter::STEAL_S.into(), 5.0);
-        remark_on_steal(&mut run);
+        remark_on_steal(&mut run, 2.0);
         assert!(run.notes[0].contains("25 %"));
     }
 

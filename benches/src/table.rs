@@ -1,11 +1,11 @@
 //! The table that ends a suite.
 //!
-//! It owns the layout: one line for each body size and kind, numbers right-aligned, units in the head. It prints what the
-//! record says and nothing else; a value that was not measured is a dash.
+//! It owns the layout: one line for each body size and kind, numbers right-aligned, units in the head; where there are limited tiers,
+//! one such table for each. It prints what the record says and nothing else; a value that was not measured is a dash.
 
 use std::collections::BTreeSet;
 
-use reports::run::{Kind, Record, Run};
+use reports::run::{Kind, Record, Run, Skipped, Tier, TierSource};
 
 use crate::promise::Promise;
 use crate::size::size_label;
@@ -26,15 +26,54 @@ const HEAD: [&str; 11] = [
 
 /// The whole table, with a line of explanation for each mark in it; ends with a line break.
 pub fn render(record: &Record) -> String {
-    let mut runs: Vec<&Run> = record.runs.iter().collect();
-    runs.sort_by_key(|run| (run.body_bytes, order(run.kind)));
+    let mut text = String::new();
+    for tier in tiers(record) {
+        let mut runs: Vec<&Run> = record.runs.iter().filter(|run| run.tier == tier).collect();
+        runs.sort_by_key(|run| (run.body_bytes, order(run.kind)));
+        text.push_str(&heading(tier, &runs));
+        text.push_str(&one(&runs));
+    }
+    for Skipped { tier, reason } in &record.skipped {
+        text.push_str(&format!("{}: skipped, {reason}.\n", name(*tier)));
+    }
+    promises(&record.runs, &mut text);
+    text
+}
+
+/// In the order of the record, without those that have no run.
+fn tiers(record: &Record) -> Vec<Tier> {
+    let mut tiers: Vec<Tier> = Vec::new();
+    for run in &record.runs {
+        if !tiers.contains(&run.tier) {
+            tiers.push(run.tier);
+        }
+    }
+    tiers
+}
+
+fn name(tier: Tier) -> String {
+    let word = if tier.cpus == 1.0 { "CPU" } else { "CPUs" };
+    format!("{} {word}, {} GiB", tier.cpus, tier.memory_gib)
+}
+
+/// The line above the table of a limited tier; nothing where the tier is the machine.
+fn heading(tier: Tier, runs: &[&Run]) -> String {
+    let relayed = || runs.iter().filter(|run| run.kind != Kind::Direct);
+    if !relayed().any(|run| run.tier_source == TierSource::Cgroup) {
+        return String::new();
+    }
+    let shared = if relayed().any(|run| run.shared_cores) { ", shared cores" } else { "" };
+    format!("{}, {}{shared}\n", name(tier), TierSource::Cgroup.remark())
+}
+
+fn one(runs: &[&Run]) -> String {
     let rows: Vec<[String; 11]> = runs.iter().map(|run| row(run)).collect();
     let widths: [usize; 11] = std::array::from_fn(|column| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.chain([HEAD[column].len()]).max().unwrap_or(0)
     });
     let mut text = line(&HEAD.map(String::from), &widths);
-    for (row, run) in rows.iter().zip(&runs) {
+    for (row, run) in rows.iter().zip(runs) {
         text.push_str(&line(row, &widths));
         if let Some(limit) = run.limited_by {
             let limit = limit.as_str();
@@ -44,12 +83,11 @@ pub fn render(record: &Record) -> String {
             ));
         }
     }
-    promises(&runs, &mut text);
     text
 }
 
 /// What a 250 of kumod meant in these runs.
-fn promises(runs: &[&Run], text: &mut String) {
+fn promises(runs: &[Run], text: &mut String) {
     let of_kumod = runs.iter().filter(|run| run.kind == Kind::Kumod);
     let names: BTreeSet<&str> = of_kumod.filter_map(|run| run.durability.as_deref()).collect();
     for name in names {
@@ -174,5 +212,33 @@ body  through   MMH  of floor  direct is  p50 ms  p99 ms  CPU us/msg  lost  doub
 A 250 of kumod, durability commit: the message is on stable storage and survives a power cut.
 ";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn each_limited_tier_has_its_table() {
+        let tier = |cpus, memory_gib| Tier { cpus, memory_gib };
+        let run = |kind, tier, mmh_delivered, shared_cores| {
+            let tier_source = TierSource::Cgroup;
+            Run { kind, tier, tier_source, body_bytes: 1000, mmh_delivered, shared_cores, ..Run::default() }
+        };
+        let (half, whole) = (tier(0.5, 1.0), tier(1.0, 2.0));
+        let mut record = record(vec![
+            run(Kind::Floor, half, 9.0, false),
+            run(Kind::Kumod, half, 3.0, false),
+            run(Kind::Kumod, whole, 5.0, true),
+        ]);
+        let reason = "needs 16 CPUs, 1 here".into();
+        record.skipped.push(Skipped { tier: tier(16.0, 64.0), reason });
+        let text = render(&record);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            (lines[0], lines[4]),
+            ("0.5 CPUs, 1 GiB, cgroup-limited", "1 CPU, 2 GiB, cgroup-limited, shared cores")
+        );
+        assert!(
+            lines[2].contains("kumod") && lines[2].contains("3.0") && lines[3].contains("floor"),
+            "{text}"
+        );
+        assert_eq!(lines[7], "16 CPUs, 64 GiB: skipped, needs 16 CPUs, 1 here.");
     }
 }

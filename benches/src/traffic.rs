@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use reports::latency;
-use reports::run::{HlogFiles, Kind, LatencyPair, Processes, Run, Tier, Workload, counter, mmh};
+use reports::run::{HlogFiles, Kind, LatencyPair, Processes, Run, Tier, counter, mmh};
 use reports::sample::ProcessSample;
 use serde_json::Value;
 use traffic_gen::audit::{Audit, Ledger, Sent};
@@ -110,7 +110,7 @@ pub struct Surroundings<'s> {
 impl Surroundings<'_> {
     /// The name of a job's file in the folder.
     fn file_name(&self, job: &Job, ending: &str) -> String {
-        format!("{}{}.{ending}", self.placement.series, job.name)
+        format!("{}.{ending}", self.placement.named(&job.name))
     }
 }
 
@@ -285,12 +285,10 @@ fn summarize(job: &Job, around: &Surroundings<'_>, sent: &Sent, ledger: &Ledger)
     let elapsed_s = last_ns.saturating_sub(first_ns) as f64 / 1e9;
     let inject = around.file_name(job, INJECT_HLOG);
     let inject = around.folder.join(&inject).is_file().then_some(inject);
-    Run {
-        name: job.name.clone(),
+    let mut run = Run {
+        name: around.placement.named(&job.name),
         kind: job.kind,
         tier: around.tier,
-        tier_source: around.placement.tier_source,
-        workload: Workload { load_cpus: around.placement.load_cpus.map(f64::from), ..Workload::default() },
         body_bytes: job.body_bytes,
         durability: (job.kind == Kind::Kumod).then(|| around.durability.name().into()),
         messages: sent.sent + sent.failed + sent.unknown,
@@ -305,12 +303,13 @@ fn summarize(job: &Job, around: &Surroundings<'_>, sent: &Sent, ledger: &Ledger)
         mmh_accepted: sent.mmh_observed,
         mmh_delivered: mmh(audit.delivered, elapsed_s),
         latency_us: LatencyPair { inject: sent.latency_us, end_to_end: None },
-        shared_cores: around.placement.shared_cores,
         connections: sent.connections.or(Some(job.connections as u64)),
         hlog: HlogFiles { inject, end_to_end: None },
         notes: audit.remarks,
         ..Run::default()
-    }
+    };
+    around.placement.describe(&mut run);
+    run
 }
 
 fn describe_processes(

@@ -39,15 +39,21 @@ fn join(rates: &[f64]) -> String {
     words.join(", ")
 }
 
-/// Fills `floor_ratio`, `direct_ratio` and `limited_by` of the kumod runs from the floor and direct runs of the same body size.
+/// Fills `floor_ratio`, `direct_ratio` and `limited_by` of the kumod runs from the floor and direct runs of the same body size and tier.
 pub fn relate(runs: &mut [Run]) {
     let others: Vec<Run> = runs.iter().filter(|run| run.kind != Kind::Kumod).cloned().collect();
     for run in runs.iter_mut().filter(|run| run.kind == Kind::Kumod) {
-        let of = |kind| others.iter().find(|other| other.kind == kind && other.body_bytes == run.body_bytes);
-        run.floor_ratio = of(Kind::Floor).and_then(|floor| ratio(run.mmh_delivered, floor.mmh_delivered));
-        run.direct_ratio = of(Kind::Direct).and_then(|direct| ratio(direct.mmh_delivered, run.mmh_delivered));
+        let of = |kind| others.iter().find(|other| other.kind == kind && is_beside(other, run));
+        let (floor, direct) = (of(Kind::Floor), of(Kind::Direct));
+        run.floor_ratio = floor.and_then(|floor| ratio(run.mmh_delivered, floor.mmh_delivered));
+        run.direct_ratio = direct.and_then(|direct| ratio(direct.mmh_delivered, run.mmh_delivered));
         run.limited_by = run.direct_ratio.filter(|ratio| *ratio < HEADROOM_MIN).map(|_| dearer(run));
     }
+}
+
+/// Whether both were measured in one series, at one body size.
+fn is_beside(other: &Run, run: &Run) -> bool {
+    other.body_bytes == run.body_bytes && other.tier == run.tier
 }
 
 fn ratio(part: f64, whole: f64) -> Option<f64> {
@@ -129,11 +135,13 @@ mod tests {
     }
 
     #[test]
-    fn other_body_sizes_are_not_compared() {
+    fn other_body_sizes_and_tiers_are_not_compared() {
         let mut floor = run(Kind::Floor, 20.0);
         floor.body_bytes = 7;
-        let mut runs = vec![floor, run(Kind::Kumod, 10.0)];
+        let mut smaller = run(Kind::Direct, 20.0);
+        smaller.tier.cpus = 0.5;
+        let mut runs = vec![floor, smaller, run(Kind::Kumod, 10.0)];
         relate(&mut runs);
-        assert_eq!((runs[1].floor_ratio, runs[1].direct_ratio), (None, None));
+        assert_eq!((runs[2].floor_ratio, runs[2].direct_ratio), (None, None));
     }
 }

@@ -63,7 +63,7 @@ fn a_process_is_limited_from_its_first_instruction_on() {
     assert_eq!((found.cpus, found.memory_bytes), (0.5, 64 << 20));
     assert_eq!(found.cores, limits.cores);
     assert!(found.groups.contains("kumod-lab-") && found.groups.contains("-first"), "{}", found.groups);
-    assert_eq!(found.usage().killed, Some(0));
+    assert_eq!(found.account.usage().killed, Some(0));
     let tighter = Limits { cpus: 0.25, ..limits };
     assert!(InForce::verify(Path::new("/"), process.id(), &tighter).is_err());
     // A living laboratory's groups are not left over.
@@ -88,7 +88,7 @@ fn who_takes_more_memory_than_it_may_is_killed_and_counted() {
     assert!(!status.success());
     // It may be gone before it could be looked at.
     if let Ok(found) = found {
-        assert_eq!(found.usage().killed, Some(1));
+        assert_eq!(found.account.usage().killed, Some(1));
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::enter::Seat;
-use super::{GROUP_PREFIX, Limits, PERIOD_US};
+use super::{Account, GROUP_PREFIX, Limits, PERIOD_US};
 use crate::error::{During, Result};
 use crate::stop::Stop;
 
@@ -21,6 +21,7 @@ const REMOVE_PAUSE: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub struct Group {
     folders: Vec<PathBuf>,
+    account: Account,
 }
 
 impl Group {
@@ -32,7 +33,8 @@ impl Group {
         name: &str,
         limits: &Limits,
     ) -> Result<Self> {
-        let mut group = Self { folders: Vec::new() };
+        let account = Account { version: 1, cpu: cpu.join(name), memory: memory.join(name) };
+        let mut group = Self { folders: Vec::new(), account };
         let folder = group.make(cpuset, name)?;
         // A set without memory nodes takes no process.
         let nodes = fs::read_to_string(cpuset.join("cpuset.effective_mems"))
@@ -61,7 +63,8 @@ impl Group {
                 set(parent, "cgroup.subtree_control", &format!("+{controller}"))?;
             }
         }
-        let mut group = Self { folders: Vec::new() };
+        let account = Account { version: 2, cpu: parent.join(name), memory: parent.join(name) };
+        let mut group = Self { folders: Vec::new(), account };
         let folder = group.make(parent, name)?;
         set(&folder, "cpuset.cpus", &limits.cores.to_string())?;
         set(&folder, "cpu.max", &format!("{} {PERIOD_US}", limits.quota_us()))?;
@@ -77,6 +80,11 @@ impl Group {
         fs::create_dir(&folder).during(|| format!("make the control group {}", folder.display()))?;
         self.folders.push(folder.clone());
         Ok(folder)
+    }
+
+    /// Where it is counted what happens to this group.
+    pub fn account(&self) -> Account {
+        self.account.clone()
     }
 
     /// A place in this group.

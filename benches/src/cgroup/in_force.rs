@@ -1,25 +1,29 @@
-//! What the kernel says is in force for a process, and what its group has gone through.
+//! What the kernel says is in force for a process.
 //!
 //! It owns the proof that a limit holds: quota, processors and memory are read from the files of the group in which the kernel
 //! says the process is, and compared with what was asked for. It refuses what differs, in either direction, with both numbers.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use reports::machine::Cgroup;
+use reports::run::{Run, counter};
 
-use super::Limits;
 use super::cores::Cores;
+use super::{Account, Limits, Usage};
 use crate::error::{Error, Result};
 
 /// The kernel keeps quotas in microseconds of a period and memory in pages; nothing may differ by more than this part.
 const DIFFERENCE_MAX: f64 = 0.001;
 
+/// The label of a run that names the control groups of the relay.
+const GROUPS_LABEL: &str = "cgroup";
+/// The label of a run that lists the processors of the relay.
+const CORES_LABEL: &str = "relay_cores";
+
 /// The limits of a process as they were read back.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InForce {
-    /// 1 or 2.
-    pub version: u32,
     /// Processors' worth of time.
     pub cpus: f64,
     /// The processors that it may use.
@@ -28,21 +32,8 @@ pub struct InForce {
     pub memory_bytes: u64,
     /// The lines of `/proc/PID/cgroup` for our controllers, joined by spaces.
     pub groups: String,
-    cpu: PathBuf,
-    memory: PathBuf,
-}
-
-/// What a group has gone through since it was made; `None` where its kernel does not count it.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub struct Usage {
-    /// Seconds that its threads stood still because the quota of a period was used up.
-    pub throttled_s: Option<f64>,
-    /// Times that the memory limit was met, and pages were given back or refused.
-    pub memory_limit_hits: Option<u64>,
-    /// The most memory that it had, bytes, page cache included.
-    pub memory_peak_bytes: Option<u64>,
-    /// Processes that were killed because nothing could be given back.
-    pub killed: Option<u64>,
+    /// Where its group is counted.
+    pub account: Account,
 }
 
 impl InForce {
@@ -86,28 +77,28 @@ impl InForce {
             let controller = if version == 2 { "" } else { controller };
             Cgroup::folders(root, &name, controller).into_iter().next().unwrap_or_default()
         };
-        let groups = groups_of(root, process, version);
-        Ok(Self { version, cpus, cores, memory_bytes, groups, cpu: folder("cpu"), memory: folder("memory") })
+        let account = Account { version, cpu: folder("cpu"), memory: folder("memory") };
+        Ok(Self { cpus, cores, memory_bytes, groups: groups_of(root, process, version), account })
     }
 
-    /// What the group has gone through so far. It can still be asked when the process has ended, as long as the group is there.
-    pub fn usage(&self) -> Usage {
-        let number =
-            |folder: &Path, file: &str| fs::read_to_string(folder.join(file)).ok()?.trim().parse().ok();
-        if self.version == 1 {
-            return Usage {
-                throttled_s: word(&self.cpu, "cpu.stat", "throttled_time").map(|ns| ns as f64 / 1e9),
-                memory_limit_hits: number(&self.memory, "memory.failcnt"),
-                memory_peak_bytes: number(&self.memory, "memory.max_usage_in_bytes"),
-                killed: word(&self.memory, "memory.oom_control", "oom_kill"),
-            };
-        }
-        Usage {
-            throttled_s: word(&self.cpu, "cpu.stat", "throttled_usec").map(|us| us as f64 / 1e6),
-            memory_limit_hits: word(&self.memory, "memory.events", "max"),
-            memory_peak_bytes: number(&self.memory, "memory.peak"),
-            killed: word(&self.memory, "memory.events", "oom_kill"),
-        }
+    /// Writes into a run of the relay what held for it, and what its group went through since `before`.
+    pub fn describe(&self, run: &mut Run, before: &Usage) {
+        run.labels.insert(GROUPS_LABEL.into(), self.groups.clone());
+        run.labels.insert(CORES_LABEL.into(), self.cores.to_string());
+        let now = self.account.usage();
+        let hits = now.memory_limit_hits.zip(before.memory_limit_hits);
+        let counts = [
+            (counter::CGROUP_CPUS, Some(self.cpus)),
+            (counter::CGROUP_MEMORY_BYTES, Some(self.memory_bytes as f64)),
+            (counter::CGROUP_MEMORY_PEAK_BYTES, now.memory_peak_bytes.map(|bytes| bytes as f64)),
+            (counter::CGROUP_MEMORY_LIMIT_HITS, hits.map(|(now, before)| now.saturating_sub(before) as f64)),
+            (
+                counter::CGROUP_THROTTLED_S,
+                now.throttled_s.zip(before.throttled_s).map(|(now, before)| (now - before).max(0.0)),
+            ),
+        ];
+        let known = counts.into_iter().filter_map(|(name, count)| Some((name.to_owned(), count?)));
+        run.counters.extend(known);
     }
 }
 
@@ -132,12 +123,6 @@ fn groups_of(root: &Path, process: u32, version: u32) -> String {
         }
     };
     text.lines().filter(is_ours).collect::<Vec<_>>().join(" ")
-}
-
-/// The number behind a word in a file of words and numbers.
-fn word(folder: &Path, file: &str, name: &str) -> Option<u64> {
-    let text = fs::read_to_string(folder.join(file)).ok()?;
-    text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
 }
 
 #[cfg(test)]
@@ -172,7 +157,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         limited_1(root.path());
         let found = InForce::verify(root.path(), 9, &asked()).unwrap();
-        assert_eq!((found.version, found.cpus, found.memory_bytes), (1, 0.5, 1 << 30));
+        assert_eq!((found.account.version, found.cpus, found.memory_bytes), (1, 0.5, 1 << 30));
         assert_eq!(found.groups, "3:cpu,cpuacct:/own/t 2:cpuset:/t 1:memory:/own/t");
         let expected = Usage {
             throttled_s: Some(1.5),
@@ -180,7 +165,17 @@ mod tests {
             memory_peak_bytes: Some(1 << 20),
             killed: Some(1),
         };
-        assert_eq!(found.usage(), expected);
+        assert_eq!(found.account.usage(), expected);
+        let mut run = Run::default();
+        found.describe(
+            &mut run,
+            &Usage { throttled_s: Some(0.5), memory_limit_hits: Some(12), ..Usage::default() },
+        );
+        assert_eq!((run.labels["relay_cores"].as_str(), run.counters["cgroup_cpus"]), ("1", 0.5));
+        assert_eq!(
+            (run.counters["cgroup_throttled_s"], run.counters["cgroup_memory_limit_hits"]),
+            (1.0, 0.0)
+        );
     }
 
     #[test]
@@ -196,14 +191,14 @@ mod tests {
         file("cpu.stat", "usage_usec 9\nthrottled_usec 250000\n");
         file("memory.events", "low 0\nmax 7\noom 2\noom_kill 2\noom_group_kill 0\n");
         let found = InForce::verify(root.path(), 9, &asked()).unwrap();
-        assert_eq!((found.version, found.groups.as_str()), (2, "0::/own/t"));
+        assert_eq!((found.account.version, found.groups.as_str()), (2, "0::/own/t"));
         let expected = Usage {
             throttled_s: Some(0.25),
             memory_limit_hits: Some(7),
             memory_peak_bytes: None,
             killed: Some(2),
         };
-        assert_eq!(found.usage(), expected);
+        assert_eq!(found.account.usage(), expected);
     }
 
     #[test]

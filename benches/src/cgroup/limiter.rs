@@ -13,7 +13,7 @@ use rustix::fs::{Access, access};
 
 use super::group::Group;
 use super::systemd::{Manager, scope};
-use super::{GROUP_PREFIX, Limits};
+use super::{Account, GROUP_PREFIX, Limits};
 use crate::arguments;
 use crate::cgroup::enter::Seat;
 use crate::error::{Error, Result};
@@ -113,6 +113,13 @@ pub struct Place {
     pub before: Vec<std::ffi::OsString>,
     /// The group that we made; `None` where systemd makes it.
     pub group: Option<Group>,
+}
+
+impl Place {
+    /// Where it is counted what happens here; `None` where the group is not ours and a process has to be asked.
+    pub fn account(&self) -> Option<Account> {
+        self.group.as_ref().map(Group::account)
+    }
 }
 
 /// Version 1, below the groups that hold this process, so that every limit on us holds for what we start.

@@ -8,11 +8,13 @@
 pub mod cores;
 pub mod enter;
 
+pub use account::{Account, Usage};
 pub use group::{Group, remove_leftovers};
-pub use in_force::{InForce, Usage};
+pub use in_force::InForce;
 pub use limiter::{Limiter, Place};
 pub use systemd::Manager;
 
+mod account;
 mod group;
 mod in_force;
 mod limiter;

@@ -97,6 +97,7 @@ pub fn measure(
     let arguments =
         arguments!["floor-relay", "--sink", sink_address, "--log", log, "--body-bytes", &body_bytes];
     let mut relay = Process::start_server(&launch("floor-relay", &placement.floor_relay, arguments), stop)?;
+    placement.verify(relay.id())?;
     let (relay_first, sink_first) = (relay.sample(), sink.sample());
     let mut arguments = arguments!["floor-generator", "--target", relay.smtp()?.to_string()];
     arguments.extend(arguments!["--body-bytes", &body_bytes, "--messages", plan.messages_max.to_string()]);

@@ -18,3 +18,13 @@ pub const INSTRUCTIONS: &str = "instructions";
 pub const ALLOCATIONS: &str = "allocations";
 /// Context switches of the relay.
 pub const CONTEXT_SWITCHES: &str = "context_switches";
+/// Processors' worth of time that the relay's control group allowed.
+pub const CGROUP_CPUS: &str = "cgroup_cpus";
+/// Bytes of memory that the relay's control group allowed.
+pub const CGROUP_MEMORY_BYTES: &str = "cgroup_memory_bytes";
+/// The most bytes of memory that the relay's control group had by the end of the run, page cache included.
+pub const CGROUP_MEMORY_PEAK_BYTES: &str = "cgroup_memory_peak_bytes";
+/// Times that the relay's control group was at its memory limit during the run.
+pub const CGROUP_MEMORY_LIMIT_HITS: &str = "cgroup_memory_limit_hits";
+/// Seconds that threads of the relay stood still during the run because the group's share of time was used up.
+pub const CGROUP_THROTTLED_S: &str = "cgroup_throttled_s";
