@@ -142,6 +142,22 @@ impl Deferred {
     }
 }
 
+impl Deferred {
+    /// The envelope of a message that is not in the log yet.
+    pub(crate) fn read_envelope(&self, id: Id) -> Option<Bytes> {
+        let held = self.held();
+        let of = |held: &HeldTransaction| {
+            let mut envelopes = held.transaction.envelopes.iter();
+            envelopes.find(|envelope| envelope.id == id).map(|envelope| envelope.bytes.clone())
+        };
+        match held.messages.get(&id) {
+            Some(body) => held.transactions.get(body).and_then(of),
+            // What is on its way to the disk is no longer listed by message; it is little.
+            None => held.transactions.values().filter(|held| held.writing).find_map(of),
+        }
+    }
+}
+
 impl Held {
     fn delete(&mut self, id: Id, body: Id) {
         self.messages.remove(&id);

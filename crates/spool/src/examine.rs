@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::disk::{DAMAGED_DIR, Disk, Entry, File, HostDisk, read_through};
 use crate::error::{OpenError, ReadError};
-use crate::format::{RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader};
+use crate::format::{Kind, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader};
 use crate::index::Index;
 use crate::inspect::ReadOnly;
 use crate::lock::{Lock, holder};
@@ -237,7 +237,7 @@ impl Examination {
         let mut record = vec![0; RECORD_HEADER_BYTES + place.payload_bytes as usize];
         let what = match read_through(&*segment.file, &mut record, offset) {
             Ok(filled) if filled < record.len() => "the file ends too early",
-            Ok(_) => match verify(&record, id, place, segment.seed) {
+            Ok(_) => match verify(&record, Kind::Body, id, place, segment.seed) {
                 Ok(()) => return Ok(Bytes::from(record).slice(RECORD_HEADER_BYTES..)),
                 Err(what) => what,
             },

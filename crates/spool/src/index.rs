@@ -344,6 +344,15 @@ impl Index {
         self.bodies.get(id).map(|body| body.place)
     }
 
+    /// Where a living body or a message's newest envelope lies; records of other kinds are not looked up by id.
+    pub(crate) fn place_of(&self, kind: Kind, id: Id) -> Option<Place> {
+        match kind {
+            Kind::Body => self.body_place(id),
+            Kind::Envelope => self.messages.get(id).map(|message| message.place),
+            _ => None,
+        }
+    }
+
     pub(crate) fn add_body(&mut self, id: Id, place: Place) {
         self.bodies.insert(Body { id, place, envelopes: 0 });
         self.hold(place);

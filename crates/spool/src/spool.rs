@@ -149,6 +149,15 @@ impl Spool {
         read_body(&self.inner.shared, id)
     }
 
+    /// Reads a message's newest envelope back and verifies it, as [`Spool::read_body`] does a body. Defined for messages whose
+    /// append, or whose last rewrite, was acknowledged.
+    ///
+    /// # Errors
+    /// As [`Spool::read_body`].
+    pub fn read_envelope(&self, id: Id) -> Result<Bytes, ReadError> {
+        read_envelope(&self.inner.shared, id)
+    }
+
     /// Compacts everything that is worth it now, without the budget, and removes spare segments beyond those that are kept
     /// ready. Blocks until it is done; appends go on meanwhile, slowed by the disk. One at a time: a second call waits for
     /// nothing and answers [`AppendError::Busy`].
@@ -291,11 +300,24 @@ pub(crate) fn read_body(shared: &Shared, id: Id) -> Result<Bytes, ReadError> {
     {
         return Ok(body);
     }
+    read_record(shared, Kind::Body, id)
+}
+
+pub(crate) fn read_envelope(shared: &Shared, id: Id) -> Result<Bytes, ReadError> {
+    if shared.settings.durability == Durability::Deferred
+        && let Some(envelope) = shared.deferred.read_envelope(id)
+    {
+        return Ok(envelope);
+    }
+    read_record(shared, Kind::Envelope, id)
+}
+
+fn read_record(shared: &Shared, kind: Kind, id: Id) -> Result<Bytes, ReadError> {
     let mut attempts = 0;
     loop {
         attempts += 1;
         let index = shared.index();
-        let place = index.body_place(id).ok_or(ReadError::NotFound(id))?;
+        let place = index.place_of(kind, id).ok_or(ReadError::NotFound(id))?;
         let segment = index.segment(place.segment).ok_or(ReadError::NotFound(id))?;
         let (file, seed, generation) = (Arc::clone(&segment.file), segment.seed, segment.header.generation);
         drop(index);
@@ -303,15 +325,15 @@ pub(crate) fn read_body(shared: &Shared, id: Id) -> Result<Bytes, ReadError> {
         let offset = u64::from(place.offset);
         let what = match read_through(&*file, &mut record, offset) {
             Ok(filled) if filled < record.len() => "the file ends too early",
-            Ok(_) => match verify(&record, id, place, seed) {
+            Ok(_) => match verify(&record, kind, id, place, seed) {
                 Ok(()) => return Ok(Bytes::from(record).slice(RECORD_HEADER_BYTES..)),
                 Err(what) => what,
             },
             Err(source) => return Err(ReadError::Host { id, segment: place.segment, offset, source }),
         };
-        if attempts >= READ_ATTEMPTS_MAX || shared.index().body_place(id) == Some(place) {
+        if attempts >= READ_ATTEMPTS_MAX || shared.index().place_of(kind, id) == Some(place) {
             add(&shared.counters.damaged, 1);
-            tracing::error!(body = %id, segment = place.segment, offset, what, "a body is damaged");
+            tracing::error!(%id, ?kind, segment = place.segment, offset, what, "a record is damaged");
             let range = offset..offset + record_stride_bytes(u64::from(place.payload_bytes));
             let region = Region { segment: place.segment, generation, range };
             set_region_aside(&*shared.disk, &*file, &region);
@@ -320,15 +342,16 @@ pub(crate) fn read_body(shared: &Shared, id: Id) -> Result<Bytes, ReadError> {
     }
 }
 
-/// Whether the bytes are the body that was written there.
+/// Whether the bytes are the record that was written there.
 pub(crate) fn verify(
     record: &[u8],
+    kind: Kind,
     id: Id,
     place: Place,
     seed: crate::format::Seed,
 ) -> Result<(), &'static str> {
     let header = RecordHeader::decode(record, seed).ok_or("the record's header does not verify")?;
-    if header.kind != Kind::Body || header.id != id || header.payload_bytes != place.payload_bytes {
+    if header.kind != kind || header.id != id || header.payload_bytes != place.payload_bytes {
         return Err("another record lies there");
     }
     if header.verifies(&record[RECORD_HEADER_BYTES..], seed) { Ok(()) } else { Err("the checksum differs") }

@@ -13,7 +13,7 @@ use crate::housekeeping::Outcome;
 use crate::open::begin;
 use crate::options::{Options, Rules, Settings};
 use crate::recover::recover;
-use crate::spool::{changes_request, count, intake, keep, read_body};
+use crate::spool::{changes_request, count, intake, keep, read_body, read_envelope};
 use crate::stats::Stats;
 use crate::types::{Acknowledgement, Change, Durability, Envelope, Id, Pending, Recovery, Transaction};
 use crate::writer::{Hands, Writer, batch_buffers};
@@ -457,7 +457,7 @@ impl World {
         self.read_all()
     }
 
-    /// Every living body comes back as it was given.
+    /// Every living body and every envelope that is not being replaced comes back as it was given.
     pub(super) fn read_all(&self) -> Result<(), String> {
         for (id, expected) in
             self.expected.iter().filter(|(_, expected)| expected.acknowledged && !expected.deleting)
@@ -467,6 +467,12 @@ impl World {
                 read_body(self.writer.shared(), body).map_err(|error| format!("message {id}: {error}"))?;
             if read != self.bodies[&body] {
                 return Err(format!("body {body} is not what was written"));
+            }
+            let [(_, envelope)] = expected.envelopes.as_slice() else { continue };
+            let read = read_envelope(self.writer.shared(), *id)
+                .map_err(|error| format!("envelope {id}: {error}"))?;
+            if read != *envelope {
+                return Err(format!("envelope {id} is not what was written"));
             }
         }
         Ok(())
