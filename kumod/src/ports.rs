@@ -48,6 +48,27 @@ pub struct Claimed {
     pub lease: Lease,
 }
 
+/// What a claim brought. Together with those that cannot be read it is as many as were asked for, or the queue has no more.
+#[derive(Debug, Default)]
+pub struct Claims {
+    /// Messages that this node may deliver now.
+    pub messages: Vec<Claimed>,
+    /// Messages whose envelope is damaged: they stay in the store, and leave the queue.
+    pub unreadable: Vec<(MessageId, StoreError)>,
+}
+
+impl Claims {
+    /// Messages that left the queue.
+    pub fn len(&self) -> usize {
+        self.messages.len() + self.unreadable.len()
+    }
+
+    /// Whether nothing was due.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// What is to become of a message after an attempt.
 #[derive(Clone, Debug)]
 pub enum Change {
@@ -88,6 +109,14 @@ pub enum StoreError {
         /// What was wrong.
         reason: String,
     },
+    /// An envelope is not there or not as it was written.
+    #[error("envelope {id} cannot be read: {reason}")]
+    Envelope {
+        /// The message.
+        id: MessageId,
+        /// What was wrong.
+        reason: String,
+    },
 }
 
 /// A lease was lost to another node, which now answers for these messages.
@@ -106,9 +135,12 @@ pub trait MailStore: Send + Sync {
         body: (MessageId, Bytes),
         envelopes: Vec<Arc<Envelope>>,
     ) -> BoxFuture<'_, Result<Lease, StoreError>>;
-    /// Up to `limit` messages whose time has come, leased to this node.
-    fn claim_due(&self, now: UnixMs, limit: usize) -> BoxFuture<'_, Vec<Claimed>>;
-    /// When the next message is due, if any waits.
+    /// Up to `limit` scheduled queues that have come to have due mail. Each is named once: the caller claims from it until a claim
+    /// brings less than it asked for, and hears of the queue again when more falls due.
+    fn due_queues(&self, now: UnixMs, limit: usize) -> Vec<Arc<str>>;
+    /// Up to `limit` due messages of one queue, leased to this node, those first that fell due first.
+    fn claim_due<'a>(&'a self, queue: &'a str, limit: usize) -> BoxFuture<'a, Claims>;
+    /// When the next queue is to be asked for, if any waits.
     fn next_due(&self) -> Option<UnixMs>;
     /// Waits until a message is due earlier than [`next_due`](Self::next_due) said before.
     fn due_changed(&self) -> BoxFuture<'_, ()>;

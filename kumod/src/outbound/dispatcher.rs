@@ -97,7 +97,10 @@ impl Dispatcher {
         }
         let body = match self.body(&item).await {
             Ok(body) => body,
-            Err(error @ StoreError::Body { .. }) => return self.outbound.set_aside(item.entry, &error),
+            Err(error @ StoreError::Body { .. }) => {
+                let envelope = &item.entry.claimed.envelope;
+                return self.outbound.set_aside(envelope.id, &envelope.queue, &error);
+            }
             Err(error) => {
                 tracing::warn!(%error, id = %item.entry.claimed.envelope.id, "a body could not be read now");
                 return self.outbound.postpone(item.entry, READ_RETRY_DELAY);

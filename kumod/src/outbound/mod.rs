@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use crate::clock::UnixMs;
 use crate::config::OutboundSpec;
 use crate::dns::Dns;
-use crate::envelope::Outcome;
+use crate::envelope::{MessageId, Outcome};
 use crate::metrics::Metrics;
 use crate::policy::Policy;
 use crate::ports::{BoxFuture, Dispatch, Entry, MailStore, PermitSource, Shutdown, StoreError};
@@ -30,8 +30,10 @@ use crate::settle::{Attempt, Hop, Settle};
 use ready::ReadyQueue;
 use scheduled::ScheduledQueue;
 
-/// Messages taken from the store at once when they fall due.
+/// Messages of one queue taken from the store at once when they fall due.
 const CLAIM_MAX: usize = 256;
+/// Queues taken from the store at once when they come to have due mail.
+const DUE_QUEUES_MAX: usize = 1024;
 /// Queues that have been empty for so long are forgotten (KumoMTA's `reap_interval`).
 const REAP_INTERVAL: Duration = Duration::from_secs(600);
 /// How often empty queues are looked for.
@@ -86,27 +88,42 @@ impl Outbound {
     pub async fn run(self: Arc<Self>) {
         let mut shutdown = self.parts.shutdown.clone();
         let mut reap = tokio::time::interval(REAP_CHECK_INTERVAL);
-        loop {
+        while !shutdown.is_stopping() {
+            // What is claimed must be offered, so this is not part of the select.
+            self.feed().await;
             tokio::select! {
                 () = shutdown.wait() => return,
-                () = self.feed() => {}
+                () = self.until_due() => {}
                 _ = reap.tick() => self.reap(),
             }
         }
     }
 
-    /// Offers what is due now, or waits until something is.
+    /// Offers what is due now.
     async fn feed(self: &Arc<Self>) {
-        let store = &self.parts.store;
-        let changed = store.due_changed();
-        let now = UnixMs::now();
-        match store.next_due() {
-            Some(due) if due <= now => {
-                for claimed in store.claim_due(now, CLAIM_MAX).await {
+        for queue in self.parts.store.due_queues(UnixMs::now(), DUE_QUEUES_MAX) {
+            loop {
+                let claims = self.parts.store.claim_due(&queue, CLAIM_MAX).await;
+                let was_last = claims.len() < CLAIM_MAX;
+                for (id, error) in &claims.unreadable {
+                    self.set_aside(*id, &queue, error);
+                }
+                for claimed in claims.messages {
                     self.offer_entry(Entry { claimed, body: None });
+                }
+                if was_last {
+                    break;
                 }
                 tokio::task::yield_now().await;
             }
+        }
+    }
+
+    async fn until_due(&self) {
+        let changed = self.parts.store.due_changed();
+        let now = UnixMs::now();
+        match self.parts.store.next_due() {
+            Some(due) if due <= now => {}
             Some(due) => {
                 tokio::select! {
                     () = tokio::time::sleep(due.since(now)) => {}
@@ -132,12 +149,11 @@ impl Outbound {
 
     /// Takes a message whose body is damaged out of the queue. It is neither sent nor given up: its envelope stays in the spool,
     /// and the next start sets that aside for an operator, as the damaged bytes were when they were read.
-    fn set_aside(&self, entry: Entry, error: &StoreError) {
-        let envelope = &entry.claimed.envelope;
+    fn set_aside(&self, id: MessageId, queue: &str, error: &StoreError) {
         tracing::error!(
-            id = %envelope.id,
+            %id,
             %error,
-            queue = envelope.queue,
+            queue,
             "a message is set aside: it cannot be read from the spool and is not sent"
         );
         self.parts.metrics.spool_messages_set_aside.inc();

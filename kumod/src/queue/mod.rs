@@ -5,11 +5,13 @@
 mod name;
 mod ready;
 mod retry;
+mod schedule;
+mod slab;
 mod throttle;
 mod wheel;
 
 pub use name::{NameError, QueueName};
 pub use ready::{Pushed, Ready, connections_wanted};
 pub use retry::next_attempt;
+pub use schedule::Schedule;
 pub use throttle::LocalPermits;
-pub use wheel::Wheel;

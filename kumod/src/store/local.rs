@@ -3,9 +3,9 @@
 //! Leases never end here, because nobody else can take a message from this spool. What was accepted is on disk before
 //! [`accept`](LocalStore::accept) returns; the schedule is in memory and is built again from envelopes and marks at start.
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use spool::{AppendError, Spool};
@@ -15,11 +15,16 @@ use tokio::sync::Notify;
 use crate::clock::UnixMs;
 use crate::config::SpoolSpec;
 use crate::envelope::{DecodeError, Envelope, Mark, MessageId};
-use crate::ports::{BoxFuture, Change, Claimed, Fenced, Lease, MailStore, Settled, StoreError};
-use crate::queue::Wheel;
+use crate::ports::{BoxFuture, Change, Claims, Fenced, Lease, MailStore, Settled, StoreError};
+use crate::queue::Schedule;
+
+use super::waiting::{self, Waiting};
 
 /// The folder of the spool's own files, below the one that was configured.
 pub(super) const SEGMENTS_DIR: &str = "segments";
+
+/// How long a message waits whose envelope the host could not read.
+const READ_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Why the store could not be opened. The text names the folder and the remedy.
 #[derive(Debug, Error)]
@@ -62,19 +67,15 @@ pub struct LocalStore {
     durability: spool::Durability,
     /// Messages that were found without a body at start.
     orphans: u64,
-    schedule: Mutex<Schedule>,
+    state: Mutex<State>,
     due_changed: Notify,
 }
 
-struct Schedule {
-    wheel: Wheel<Waiting>,
-    /// Taken off the wheel and not yet claimed, because a claim has a limit.
-    due: VecDeque<Waiting>,
-}
-
-struct Waiting {
-    envelope: Arc<Envelope>,
-    mark: Mark,
+#[derive(Debug)]
+struct State {
+    schedule: Schedule<Waiting>,
+    /// Waiting messages whose envelope is in memory.
+    kept: usize,
 }
 
 impl LocalStore {
@@ -92,14 +93,16 @@ impl LocalStore {
         options.backend = spec.backend;
         options.mode = spec.mode;
         let (spool, recovery) = Spool::open(options)?;
-        let mut schedule = Schedule { wheel: Wheel::new(now), due: VecDeque::new() };
+        let mut schedule = Schedule::new(now);
         let gone = recovery.deletes.into_iter().map(|(id, note)| (MessageId(id.0), note)).collect();
         let (damaged, orphans) = (recovery.damaged, recovery.orphans);
         let mut restored = Restored { gone, damaged, orphans, ..Restored::default() };
         for message in recovery.messages {
-            match restore(&message) {
-                Ok(waiting) => {
-                    schedule.wheel.insert(waiting.mark.due, waiting);
+            match decode(&message) {
+                Ok((envelope, mark)) => {
+                    let waiting = Waiting::stored(envelope.id, mark.clone());
+                    // A spool holds fewer messages than there are numbers for them.
+                    let _ = schedule.insert(&envelope.queue, mark.due, waiting);
                     restored.messages += 1;
                 }
                 Err(error) => {
@@ -112,7 +115,7 @@ impl LocalStore {
             spool,
             durability: spec.durability,
             orphans,
-            schedule: Mutex::new(schedule),
+            state: Mutex::new(State { schedule, kept: 0 }),
             due_changed: Notify::new(),
         };
         Ok((store, restored))
@@ -133,10 +136,9 @@ impl LocalStore {
         self.orphans
     }
 
-    /// Messages that wait for their time.
+    /// Messages that wait for their time or their turn.
     pub fn scheduled(&self) -> usize {
-        let schedule = self.schedule();
-        schedule.wheel.len() + schedule.due.len()
+        self.state().schedule.len()
     }
 
     /// Writes what is still on its way and lets go of the folder.
@@ -147,26 +149,43 @@ impl LocalStore {
         self.spool.clone().close().map_err(|error| StoreError::Failed(error.to_string()))
     }
 
-    fn schedule(&self) -> MutexGuard<'_, Schedule> {
-        // A panic while the lock was held can at worst have left one message off the wheel; it is still in the spool.
-        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic while the lock was held can at worst have left one message off the schedule; it is still in the spool.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn schedule_at(&self, due: UnixMs, waiting: Waiting) {
-        let mut schedule = self.schedule();
-        let before = schedule.next_due();
-        schedule.wheel.insert(due, waiting);
-        let earlier = before.is_none_or(|before| due < before);
-        drop(schedule);
+    fn schedule_at(&self, due: UnixMs, envelope: &Arc<Envelope>, mark: Mark) {
+        let now = UnixMs::now();
+        let state = self.state();
+        let waiting = Waiting::new(envelope, mark, due, now, state.kept);
+        self.put(state, &envelope.queue, due, waiting);
+    }
+
+    fn put(&self, mut state: MutexGuard<'_, State>, queue: &str, due: UnixMs, waiting: Waiting) {
+        let kept = waiting.is_kept();
+        let before = state.schedule.next_due();
+        if state.schedule.insert(queue, due, waiting).is_err() {
+            tracing::error!(queue, "the schedule is full; a message waits in the spool for the next start");
+            return;
+        }
+        state.kept += usize::from(kept);
+        let earlier = state.schedule.next_due() < before || before.is_none();
+        drop(state);
         if earlier {
             self.due_changed.notify_one();
         }
     }
-}
 
-impl Schedule {
-    fn next_due(&self) -> Option<UnixMs> {
-        if self.due.is_empty() { self.wheel.next_due() } else { Some(UnixMs(0)) }
+    async fn restore(&self, queue: &str, waiting: Vec<Waiting>) -> Claims {
+        let spool = self.spool.clone();
+        let restored = tokio::task::spawn_blocking(move || waiting::restore(waiting, &spool)).await;
+        // An error means that the process is stopping: the messages are in the spool.
+        let Ok((claims, again)) = restored else { return Claims::default() };
+        let due = UnixMs::now().after(READ_RETRY_DELAY);
+        for waiting in again {
+            self.put(self.state(), queue, due, waiting);
+        }
+        claims
     }
 }
 
@@ -182,11 +201,6 @@ pub(super) fn decode(message: &spool::Recovered) -> Result<(Envelope, Mark), Dec
     envelope.header_prefix = Bytes::copy_from_slice(&envelope.header_prefix);
     let mark = message.marks.last().map(Mark::decode).transpose()?.unwrap_or_default();
     Ok((envelope, mark))
-}
-
-fn restore(message: &spool::Recovered) -> Result<Waiting, DecodeError> {
-    let (envelope, mark) = decode(message)?;
-    Ok(Waiting { envelope: Arc::new(envelope), mark })
 }
 
 fn store_error(error: AppendError) -> StoreError {
@@ -222,20 +236,27 @@ impl MailStore for LocalStore {
         })
     }
 
-    fn claim_due(&self, now: UnixMs, limit: usize) -> BoxFuture<'_, Vec<Claimed>> {
-        let mut schedule = self.schedule();
-        let Schedule { wheel, due } = &mut *schedule;
-        wheel.advance(now, |waiting| due.push_back(waiting));
-        let count = limit.min(due.len());
-        let claimed = due
-            .drain(..count)
-            .map(|Waiting { envelope, mark }| Claimed { envelope, mark, lease: Lease::ENDLESS })
-            .collect();
-        Box::pin(std::future::ready(claimed))
+    fn due_queues(&self, now: UnixMs, limit: usize) -> Vec<Arc<str>> {
+        let mut state = self.state();
+        state.schedule.advance(now);
+        std::iter::from_fn(|| state.schedule.next_stirred()).take(limit).collect()
+    }
+
+    fn claim_due<'a>(&'a self, queue: &'a str, limit: usize) -> BoxFuture<'a, Claims> {
+        let mut waiting = Vec::new();
+        let mut state = self.state();
+        state.schedule.claim(queue, limit, |one| waiting.push(one));
+        let kept = waiting.iter().filter(|one| one.is_kept()).count();
+        state.kept -= kept;
+        drop(state);
+        if kept == waiting.len() {
+            return Box::pin(std::future::ready(waiting::restore(waiting, &self.spool).0));
+        }
+        Box::pin(self.restore(queue, waiting))
     }
 
     fn next_due(&self) -> Option<UnixMs> {
-        self.schedule().next_due()
+        self.state().schedule.next_due()
     }
 
     fn due_changed(&self) -> BoxFuture<'_, ()> {
@@ -247,7 +268,7 @@ impl MailStore for LocalStore {
     }
 
     fn release(&self, envelope: &Arc<Envelope>, mark: Mark, _lease: Lease, due: UnixMs) {
-        self.schedule_at(due, Waiting { envelope: Arc::clone(envelope), mark });
+        self.schedule_at(due, envelope, mark);
     }
 
     fn settle(&self, batch: Vec<Settled>) -> BoxFuture<'_, Result<(), Fenced>> {
@@ -265,7 +286,7 @@ impl MailStore for LocalStore {
             }
             for settled in batch {
                 if let Change::Again(mark) = settled.change {
-                    self.schedule_at(mark.due, Waiting { envelope: settled.envelope, mark });
+                    self.schedule_at(mark.due, &settled.envelope, mark);
                 }
             }
             Ok(())

@@ -5,6 +5,9 @@
 
 mod local;
 mod view;
+mod waiting;
 
 pub use local::{LocalStore, OpenStoreError, Restored};
+pub use waiting::WAITING_BYTES;
+
 pub use view::{Stored, Undecodable, Unread, View, compact, segments_dir};
