@@ -3,18 +3,17 @@
 //! This is the only caller of [`MailStore::accept`] and the only maker of [`Accepted`], and a 250 after DATA or BDAT is only
 //! written from an `Accepted`. What is refused here is refused with a reply that says why; nothing is half taken.
 
-use std::cell::RefCell;
-use std::net::SocketAddr;
+mod trace;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use message::date::DateCache;
-use message::received::Received;
 use smtp::reply::Reply;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::client::Client;
 use crate::clock::UnixMs;
 use crate::envelope::{Envelope, IdSource, Mark, MessageId, Meta};
 use crate::maillog::{MailLog, Reception};
@@ -22,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::policy::{Policy, PolicyMessage, Verdict};
 use crate::ports::{Claimed, Dispatch, Entry, Lease, MailStore, ResidentBody, StoreError};
 use crate::queue::QueueName;
+pub use trace::header_prefix;
 
 /// The queue that discards.
 const NULL_QUEUE: &str = "null";
@@ -29,14 +29,8 @@ const NULL_QUEUE: &str = "null";
 /// A transaction whose body is complete.
 #[derive(Debug)]
 pub struct Incoming {
-    /// The name of the listener, for `Received`.
-    pub hostname: Arc<str>,
-    /// What the client called itself.
-    pub helo: String,
-    /// Whether it said EHLO.
-    pub extended: bool,
-    /// Where it came from.
-    pub peer: SocketAddr,
+    /// Who hands it over.
+    pub client: Arc<Client>,
     /// The reverse path; empty is the null sender.
     pub sender: String,
     /// The forward paths, at least one.
@@ -124,6 +118,7 @@ impl Intake {
         #[cfg(feature = "planted-slowdown")]
         planted::slow_down();
         let now = UnixMs::now();
+        let protocol = incoming.client.protocol();
         let body = self.ids.next(now);
         let addressed = self.address(&incoming, body, now)?;
         let ids = addressed.iter().map(|message| message.envelope.id).collect();
@@ -141,7 +136,7 @@ impl Intake {
         self.metrics.message_count.inc_by(i64::try_from(entries.len()).unwrap_or(0));
         self.metrics.message_save_latency.observe(UnixMs::now().since(now));
         for message in &addressed {
-            self.log.note(&Reception { envelope: &message.envelope, extended: incoming.extended });
+            self.log.note(&Reception { envelope: &message.envelope, protocol });
         }
         for entry in entries {
             self.dispatch.offer(entry);
@@ -163,11 +158,11 @@ impl Intake {
     ) -> Result<Addressed, Reply> {
         let id = self.ids.next(now);
         let (sender, recipient, meta) = self.ask_policy(incoming, recipient, id)?;
-        let queue = queue_of(&recipient, &meta, &incoming.hostname).map_err(|error| {
+        let queue = queue_of(&recipient, &meta, &incoming.client.hostname).map_err(|error| {
             tracing::error!(%error, %id, "the policy gave a message a queue that is not one");
             Reply::new(451, (4, 3, 5), "The server's policy named a queue that is not valid")
         })?;
-        let prefix = received(incoming, id, &recipient, now);
+        let header_prefix = header_prefix(&incoming.client, id, &recipient, &meta, now);
         let envelope = Envelope {
             id,
             body,
@@ -176,10 +171,10 @@ impl Intake {
             recipients: vec![recipient],
             queue,
             created: now,
-            received_from: Some(incoming.peer),
+            received_from: Some(incoming.client.received_from),
             eight_bit: incoming.eight_bit,
             smtputf8: incoming.smtputf8,
-            header_prefix: prefix,
+            header_prefix,
             meta,
         };
         let discard = envelope.queue == NULL_QUEUE;
@@ -201,7 +196,7 @@ impl Intake {
             recipients: vec![recipient.to_owned()],
             meta: Meta::new(),
             body: incoming.body.clone(),
-            peer: Some(incoming.peer),
+            client: Some(Arc::clone(&incoming.client)),
         };
         match self.policy.message_received(&mut message) {
             Verdict::Accept => {
@@ -255,29 +250,6 @@ mod planted {
             (0..STEPS).fold(1_u64, |mixed, step| black_box(mixed.wrapping_mul(31).wrapping_add(step)));
         black_box(mixed);
     }
-}
-
-thread_local! {
-    static DATES: RefCell<DateCache> = RefCell::new(DateCache::default());
-}
-
-/// The trace header (RFC 5321 4.4), different for each message because it names id and recipient. It stands before the body.
-pub fn received(incoming: &Incoming, id: MessageId, recipient: &str, now: UnixMs) -> Bytes {
-    let mut out = Vec::with_capacity(256);
-    let id = id.to_string();
-    DATES.with_borrow_mut(|dates| {
-        let header = Received {
-            helo: &incoming.helo,
-            peer: incoming.peer.ip(),
-            by: &incoming.hostname,
-            protocol: if incoming.extended { "ESMTP" } else { "SMTP" },
-            id: &id,
-            recipient: Some(recipient),
-            date: dates.rfc5322(now.seconds()),
-        };
-        header.write(&mut out);
-    });
-    Bytes::from(out)
 }
 
 /// The budget of bodies that wait in memory between their 250 and the end of their first attempt.

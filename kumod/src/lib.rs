@@ -4,6 +4,7 @@
 //! [`intake`] and dies in [`settle`]: whoever looks for a lost message has two places to search. [`queue`] decides without
 //! a clock or a socket; everything that waits on the world lives in [`inbound`] and [`outbound`].
 
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod envelope;

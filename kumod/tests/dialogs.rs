@@ -1,6 +1,7 @@
 //! Runs every dialogue file of `tests/dialogs` over TCP against kumod, and looks at what it passed on.
 //!
-//! The format is that of `crates/smtp/tests/support/dialog.rs`. A file's `limit:` lines become options of a listener of its own; files in
+//! The format is that of `crates/smtp/tests/support/dialog.rs`. A file's `limit:` and `config:` lines become options of a
+//! listener of its own, the latter with the option's name and a value as Lua writes it; files in
 //! `dialogs/stranger` get one whose `relay_hosts` do not hold us. `B:` means that the next hop has got a further message with exactly
 //! this content behind our `Received`, and what no `B:` names must not have got there. `S-` is a border between two writes: that nothing was
 //! said shows in the line that comes next.
@@ -71,8 +72,10 @@ fn policy_for(files: &[File], next_hop: &Scripted) -> String {
             text.push_str(", relay_hosts = { '192.0.2.0/24' }");
         }
         for step in &file.steps {
-            if let Action::Limit { name, value } = &step.action {
-                write!(text, ", {} = {value}", option(name)).unwrap();
+            match &step.action {
+                Action::Limit { name, value } => write!(text, ", {} = {value}", option(name)).unwrap(),
+                Action::Config { name, value } => write!(text, ", {name} = {value}").unwrap(),
+                _ => {}
             }
         }
         text.push_str(" }\n");
@@ -123,8 +126,7 @@ impl<'a> Run<'a> {
 
     fn step(&mut self, action: &Action) -> Result<(), String> {
         match action {
-            Action::Limit { .. } => Ok(()),
-            Action::Config { name, .. } => Err(format!("kumod has no setting of the protocol called {name}")),
+            Action::Limit { .. } | Action::Config { .. } => Ok(()),
             Action::Tls => Err("kumod offers no TLS".to_owned()),
             Action::Send(bytes) => {
                 self.sent.extend_from_slice(bytes);

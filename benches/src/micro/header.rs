@@ -6,9 +6,11 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use kumod::client::Client;
 use kumod::clock::UnixMs;
+use kumod::config::SmtpListener;
 use kumod::envelope::{Envelope, IdSource, MessageId, Meta, NodeId};
-use kumod::intake::{Incoming, received};
+use kumod::intake::header_prefix;
 
 use super::measure::repeatedly;
 use super::{Operation, Spent};
@@ -22,7 +24,7 @@ const STARTED: UnixMs = UnixMs(1_700_000_000_000);
 
 /// Headers for one message after the other.
 pub struct Headers {
-    incoming: Incoming,
+    client: Client,
     envelope: Envelope,
     ids: IdSource,
     made: u64,
@@ -31,24 +33,20 @@ pub struct Headers {
 impl Default for Headers {
     fn default() -> Self {
         let peer = ([192, 0, 2, 1], 40_000).into();
-        let body = Bytes::from_static(&[b'x'; 1000]);
-        let incoming = Incoming {
-            hostname: Arc::from("mx.example.net"),
+        let client = Client {
+            received_from: peer,
+            received_via: ([192, 0, 2, 25], 25).into(),
             helo: "client.example.com".to_owned(),
             extended: true,
-            peer,
-            sender: "sender@example.com".to_owned(),
-            recipients: vec![RECIPIENT.to_owned()],
-            body,
-            eight_bit: false,
-            smtputf8: false,
+            hostname: Arc::from("mx.example.net"),
+            listener: Arc::new(SmtpListener::default()),
         };
         let envelope = Envelope {
             id: MessageId([0; 16]),
             body: MessageId([0; 16]),
-            body_bytes: incoming.body.len() as u64,
-            sender: incoming.sender.clone(),
-            recipients: incoming.recipients.clone(),
+            body_bytes: 1000,
+            sender: "sender@example.com".to_owned(),
+            recipients: vec![RECIPIENT.to_owned()],
             queue: "example.org".to_owned(),
             created: STARTED,
             received_from: Some(peer),
@@ -57,7 +55,7 @@ impl Default for Headers {
             header_prefix: Bytes::new(),
             meta: Meta::new(),
         };
-        Self { incoming, envelope, ids: IdSource::new(NodeId(1), 0), made: 0 }
+        Self { client, envelope, ids: IdSource::new(NodeId(1), 0), made: 0 }
     }
 }
 
@@ -68,7 +66,8 @@ impl Headers {
         let now = UnixMs(STARTED.0 + self.made * 1000 / MESSAGES_PER_SECOND);
         self.envelope.id = self.ids.next(now);
         self.envelope.created = now;
-        self.envelope.header_prefix = received(&self.incoming, self.envelope.id, black_box(RECIPIENT), now);
+        let Envelope { id, meta, .. } = &self.envelope;
+        self.envelope.header_prefix = header_prefix(&self.client, *id, black_box(RECIPIENT), meta, now);
         self.envelope.encode()
     }
 }

@@ -3,7 +3,8 @@
 //! Owns dot-stuffing ([`stuff`]), its inverse ([`Unstuffer`]) and the check of a complete body
 //! ([`check`]). Only CRLF.CRLF ends a body: a dot between bare LFs is content, which [`check`] then
 //! refuses (SMTP smuggling). All three run at the speed of a memory scan; none visits single lines.
-//! A body that breaks a rule is a [`BodyError`] with its reply, and is never mended here.
+//! A body that breaks a rule is a [`BodyError`] with its reply, and is mended where the
+//! caller asks for it, with [`fix_line_endings`].
 
 use std::sync::LazyLock;
 
@@ -235,6 +236,21 @@ pub fn check(body: &[u8], rules: &BodyRules) -> Result<BodyFacts, BodyError> {
     Ok(BodyFacts { eight_bit: eight_bit != 0 })
 }
 
+/// The body with CRLF in the place of each lone CR and LF, for operators who would rather mend than refuse. A lone CR or LF in
+/// front of a dot becomes a line that begins with a dot, which is stuffed when it is sent on.
+#[must_use]
+pub fn fix_line_endings(body: &[u8]) -> Vec<u8> {
+    let mut fixed = Vec::with_capacity(body.len() + body.len() / 32 + 2);
+    let mut rest = body;
+    while let Some(at) = memchr::memchr2(b'\r', b'\n', rest) {
+        fixed.extend_from_slice(&rest[..at]);
+        fixed.extend_from_slice(b"\r\n");
+        rest = rest[at..].strip_prefix(b"\r\n").unwrap_or_else(|| &rest[at + 1..]);
+    }
+    fixed.extend_from_slice(rest);
+    fixed
+}
+
 struct Folded {
     /// All bytes or-ed.
     all: u8,
@@ -456,6 +472,21 @@ mod tests {
             assert_eq!(check(&with(b"\n"), &rules), Err(BodyError::BareLineEnding { offset: filler }));
             assert_eq!(check(&with(b"\rx"), &rules), Err(BodyError::BareLineEnding { offset: filler }));
             assert_eq!(check(&with(b"\r"), &rules), Err(BodyError::BareLineEnding { offset: filler }));
+        }
+    }
+
+    #[test]
+    fn mended_line_endings_pass_and_good_ones_stay() {
+        for (body, mended) in [
+            (&b"a\r\nb\r\n"[..], &b"a\r\nb\r\n"[..]),
+            (b"a\nb\rc", b"a\r\nb\r\nc"),
+            (b"\n.\n\r.\r", b"\r\n.\r\n\r\n.\r\n"),
+            (b"\r\r\n\n", b"\r\n\r\n\r\n"),
+            (b"", b""),
+        ] {
+            let fixed = fix_line_endings(body);
+            assert_eq!(fixed, mended, "{}", body.escape_ascii());
+            assert!(check(&fixed, &BodyRules::default()).is_ok());
         }
     }
 }

@@ -20,7 +20,10 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
 pub use duration::parse_duration;
-pub use listener::{HttpListener, LineEndings, SmtpListener};
+pub use listener::{
+    ClientOverrides, Constants, HttpListener, LineEndings, SmtpListener, SmtpOverride, TraceHeaders,
+};
+pub(crate) use listener::{check_name, not_zero, parse_network};
 pub use path::{EnableTls, PathConfig};
 pub use queue::QueueConfig;
 pub use throttle::{CountLimit, ThrottleSpec};

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BufMut;
+use smtp::data::{BodyError, BodyFacts};
 use smtp::reply::Reply;
 use smtp::server::{Event, Phase, Session};
 use thiserror::Error;
@@ -20,13 +21,14 @@ use tokio::time::timeout;
 
 use super::body::Reservation;
 use super::listener::Context;
+use super::profile::Profile;
+use crate::client::Client;
+use crate::config::LineEndings;
 use crate::intake::{Accepted, Incoming};
 use crate::ports::Shutdown;
 
 /// Bytes of input kept for a connection. Commands and small messages fit; larger bodies have a way of their own.
 const INPUT_BYTES: usize = 8 << 10;
-/// Bytes of input while a body comes by DATA, whose end must be searched for.
-const DATA_INPUT_BYTES: usize = 64 << 10;
 /// From this many missing bytes on, a BDAT chunk is read straight into the body.
 const DIRECT_READ_BYTES_MIN: u64 = 2 << 10;
 /// Replies that may wait to be written. A client that sends commands and reads nothing is written to before more is read.
@@ -57,8 +59,10 @@ pub(super) enum End {
 /// A client's connection.
 pub(super) struct Connection {
     context: Arc<Context>,
+    profile: Arc<Profile>,
     stream: TcpStream,
     peer: SocketAddr,
+    via: SocketAddr,
     may_relay: bool,
     session: Session,
     input: Vec<u8>,
@@ -67,6 +71,8 @@ pub(super) struct Connection {
     out: Vec<u8>,
     helo: String,
     extended: bool,
+    /// Made of what is known when the first message comes; empty again when something of it changes.
+    client: Option<Arc<Client>>,
     transaction: Transaction,
     shutdown: Shutdown,
 }
@@ -96,21 +102,29 @@ enum Need {
 }
 
 impl Connection {
-    pub(super) fn new(context: Arc<Context>, stream: TcpStream, peer: SocketAddr) -> Self {
-        let session = Session::new(Arc::clone(&context.session));
+    pub(super) fn new(
+        context: Arc<Context>,
+        profile: Arc<Profile>,
+        stream: TcpStream,
+        (peer, via): (SocketAddr, SocketAddr),
+    ) -> Self {
+        let session = Session::new(Arc::clone(&profile.session));
         Self {
             stream,
             peer,
-            may_relay: context.listener.relay_hosts.contains(peer.ip()),
+            via,
+            may_relay: profile.listener.relay_hosts.contains(peer.ip()),
             session,
             input: Vec::with_capacity(INPUT_BYTES),
             taken: 0,
             out: Vec::with_capacity(512),
             helo: String::new(),
             extended: false,
+            client: None,
             transaction: Transaction::default(),
             shutdown: context.inbound.shutdown.clone(),
             context,
+            profile,
         }
     }
 
@@ -162,6 +176,7 @@ impl Connection {
                     self.helo.clear();
                     self.helo.push_str(domain);
                     self.extended = extended;
+                    self.client = None;
                     self.session.accept(&mut self.out);
                 }
                 Event::Mail { from, params } => {
@@ -200,7 +215,7 @@ impl Connection {
             return Ok(());
         }
         let write = self.stream.write_all(&self.out);
-        timeout(self.context.listener.client_timeout, write).await.map_err(|_| End::NotReading)??;
+        timeout(self.profile.listener.client_timeout, write).await.map_err(|_| End::NotReading)??;
         self.out.clear();
         Ok(())
     }
@@ -228,7 +243,7 @@ impl Connection {
         if let (true, Some(reservation)) = (in_body, &mut self.transaction.reservation) {
             self.context.inbound.budget.grow(reservation, self.transaction.body.len()).await;
         }
-        let deadline = self.context.listener.client_timeout;
+        let deadline = self.profile.listener.client_timeout;
         let read = within(deadline, self.stream.read_buf(&mut self.input));
         let count = if in_body { read.await? } else { unless_stopping(&mut self.shutdown, read).await? };
         if count == 0 { Err(End::Closed) } else { Ok(()) }
@@ -242,7 +257,7 @@ impl Connection {
         let ahead = usize::try_from(bytes).unwrap_or(usize::MAX).min(BODY_BYTES_AHEAD_MAX);
         body.reserve(ahead);
         let mut room = body.limit(ahead);
-        let count = within(self.context.listener.client_timeout, self.stream.read_buf(&mut room)).await?;
+        let count = within(self.profile.listener.client_timeout, self.stream.read_buf(&mut room)).await?;
         if count == 0 {
             return Err(End::Closed);
         }
@@ -266,26 +281,24 @@ impl Connection {
         self.transaction.reservation = Some(reservation);
         self.transaction.body = inbound.pool.take(expected.min(BODY_BYTES_AHEAD_MAX));
         if self.session.body_bytes_expected().is_none() {
-            self.input.reserve(DATA_INPUT_BYTES - self.input.len().min(DATA_INPUT_BYTES));
+            let wanted = self.profile.listener.data_buffer_size;
+            self.input.reserve(wanted.saturating_sub(self.input.len()));
         }
         Ok(())
     }
 
     /// Asks the intake and answers the client. `true`: the answer was 421, after which the connection ends (RFC 5321 3.8).
     async fn decide(&mut self) -> bool {
-        let Transaction { sender, recipients, smtputf8, body, reservation } =
+        let Transaction { sender, recipients, smtputf8, mut body, reservation } =
             mem::take(&mut self.transaction);
-        let reply = match smtp::data::check(&body, &self.context.body_rules) {
+        let reply = match self.check(&mut body) {
             Err(error) => {
                 self.context.inbound.pool.give(body);
                 Err(error.reply())
             }
             Ok(facts) => {
                 let incoming = Incoming {
-                    hostname: Arc::clone(&self.context.hostname),
-                    helo: self.helo.clone(),
-                    extended: self.extended,
-                    peer: self.peer,
+                    client: self.client(),
                     sender,
                     recipients,
                     body: self.context.inbound.pool.freeze(body),
@@ -313,11 +326,39 @@ impl Connection {
         closing
     }
 
+    /// Looks at the body, and mends its line endings where that is wanted.
+    fn check(&self, body: &mut Vec<u8>) -> Result<BodyFacts, BodyError> {
+        let rules = &self.profile.body_rules;
+        match smtp::data::check(body, rules) {
+            Err(BodyError::BareLineEnding { .. })
+                if self.profile.listener.invalid_line_endings == LineEndings::Fix =>
+            {
+                *body = smtp::data::fix_line_endings(body);
+                smtp::data::check(body, rules)
+            }
+            other => other,
+        }
+    }
+
+    fn client(&mut self) -> Arc<Client> {
+        let made = self.client.get_or_insert_with(|| {
+            Arc::new(Client {
+                received_from: self.peer,
+                received_via: self.via,
+                helo: self.helo.clone(),
+                extended: self.extended,
+                hostname: Arc::clone(&self.profile.hostname),
+                listener: Arc::clone(&self.profile.listener),
+            })
+        });
+        Arc::clone(made)
+    }
+
     /// The intake runs to its end even when the client is told 451 meanwhile: what is stored must also be queued.
     async fn take_in(&mut self, incoming: Incoming) -> Result<Accepted, Reply> {
         let intake = Arc::clone(&self.context.inbound.intake);
         let mut work = Box::pin(intake.accept(incoming));
-        match timeout(self.context.listener.data_processing_timeout, &mut work).await {
+        match timeout(self.profile.listener.data_processing_timeout, &mut work).await {
             Ok(result) => result,
             Err(_) => {
                 tokio::spawn(work);
@@ -335,7 +376,7 @@ impl Connection {
         };
         let code = if matches!(end, End::Deadline) { (4, 4, 2) } else { (4, 3, 2) };
         self.out.clear();
-        Reply::owned(421, code, format!("{} {why}", self.context.hostname)).write(true, &mut self.out);
+        Reply::owned(421, code, format!("{} {why}", self.profile.hostname)).write(true, &mut self.out);
         // One attempt without waiting: whoever let the deadline pass is not waited for again.
         let _ = self.stream.try_write(&self.out);
     }

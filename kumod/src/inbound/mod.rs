@@ -3,6 +3,7 @@
 mod body;
 mod connection;
 mod listener;
+mod profile;
 
 pub use body::{BodyBudget, BodyPool, Reservation};
 pub use listener::{Inbound, serve};

@@ -90,16 +90,16 @@ pub struct Record<'a> {
 pub struct Reception<'a> {
     /// The message.
     pub envelope: &'a Envelope,
-    /// Whether the client said EHLO.
-    pub extended: bool,
+    /// How the client handed it over (RFC 3848).
+    pub protocol: &'a str,
 }
 
 impl<'a> From<&Reception<'a>> for Record<'a> {
     fn from(reception: &Reception<'a>) -> Self {
-        let Reception { envelope, extended } = *reception;
+        let Reception { envelope, protocol } = *reception;
         let mut record = Record::of(Kind::Reception, envelope, envelope.created);
         record.peer = envelope.received_from.map(|peer| Peer { name: "", addr: peer.ip() });
-        record.reception_protocol = Some(if extended { "ESMTP" } else { "SMTP" });
+        record.reception_protocol = Some(protocol);
         record
     }
 }
@@ -378,7 +378,7 @@ mod tests {
     fn a_reception_shows_every_field_under_its_name() {
         let envelope = envelope();
         let mut out = Vec::new();
-        Record::from(&Reception { envelope: &envelope, extended: true }).render(&mut out);
+        Record::from(&Reception { envelope: &envelope, protocol: "ESMTP" }).render(&mut out);
         let wanted = json!({
             "type": "Reception", "id": envelope.id.to_string(), "sender": "from@a.example",
             "recipient": "\"odd\nname\"@b.example", "queue": "acme@b.example", "site": "", "size": 1013,

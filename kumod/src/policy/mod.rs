@@ -12,13 +12,13 @@ mod state;
 mod value;
 pub mod verdict;
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use smtp::reply::Reply;
 
+use crate::client::Client;
 use crate::config::{Config, PathConfig, QueueConfig};
 use crate::envelope::{MessageId, Meta};
 
@@ -53,7 +53,7 @@ pub struct PolicyMessage {
     /// The message as received.
     pub body: Bytes,
     /// The client it came from.
-    pub peer: Option<SocketAddr>,
+    pub client: Option<Arc<Client>>,
 }
 
 impl PolicyMessage {
@@ -65,7 +65,7 @@ impl PolicyMessage {
             recipients: Vec::new(),
             meta: Meta::new(),
             body: Bytes::new(),
-            peer: self.peer,
+            client: self.client.clone(),
         };
         std::mem::replace(self, rest)
     }

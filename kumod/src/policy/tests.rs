@@ -7,12 +7,14 @@ mod loading;
 mod messages;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::lua::{Limits, STATE_MEMORY_BYTES_MAX};
 use super::{Policy, PolicyError, PolicyMessage};
+use crate::client::Client;
 use crate::config::{self, Config, SmtpListener, SpoolSpec};
 use crate::envelope::{MessageId, Meta};
 
@@ -71,6 +73,18 @@ fn error_of(source: &str) -> String {
     load(source).unwrap_err().to_string().split_once("policy.lua").unwrap().1.to_owned()
 }
 
+fn client() -> Client {
+    let site = ("x_site".to_owned(), "berlin".into());
+    Client {
+        received_from: "192.0.2.7:4321".parse().unwrap(),
+        received_via: "192.0.2.1:25".parse().unwrap(),
+        helo: "client.example".to_owned(),
+        extended: true,
+        hostname: "mx.example".into(),
+        listener: Arc::new(SmtpListener { meta: [site].into_iter().collect(), ..SmtpListener::default() }),
+    }
+}
+
 fn message() -> PolicyMessage {
     PolicyMessage {
         id: MessageId(*b"0123456789abcdef"),
@@ -78,6 +92,6 @@ fn message() -> PolicyMessage {
         recipients: vec!["\"a@b\"@one.example".to_owned(), "two@two.example".to_owned()],
         meta: Meta::new(),
         body: Bytes::from_static(b"Subject: hi\r\n\r\nbody \xff\r\n"),
-        peer: Some("192.0.2.7:4321".parse().unwrap()),
+        client: Some(Arc::new(client())),
     }
 }

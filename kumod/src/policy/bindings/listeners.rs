@@ -3,31 +3,28 @@
 //! Refuses limits of zero, names that cannot stand in a reply, and two listeners on one address.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use mlua::{Lua, Table, Value};
 
 use super::{fail, options, record};
-use crate::config::{HttpListener, SmtpListener};
+use crate::config::{HttpListener, SmtpListener, SmtpOverride, parse_network};
+pub(super) use crate::config::{check_name, not_zero};
 
 const SMTP: &str = "kumo.start_esmtp_listener";
 const HTTP: &str = "kumo.start_http_listener";
 
 /// KumoMTA's other options of an SMTP listener.
-const SMTP_UNSERVED: [&str; 12] = [
+const SMTP_UNSERVED: [&str; 7] = [
     "allow_xclient",
     "batch_handling",
-    "data_buffer_size",
     "deferred_queue",
-    "meta",
-    "peer",
     "require_proxy_protocol",
     "tls_certificate",
     "tls_private_key",
     "tls_required_client_ca",
-    "trace_headers",
-    "via",
 ];
+/// Options of a listener that cannot differ by client.
+const SMTP_WHOLE: [&str; 3] = ["listen", "max_connections", "deferred_spool"];
 /// KumoMTA's other options of an HTTP listener.
 const HTTP_UNSERVED: [&str; 4] = ["request_body_limit", "tls_certificate", "tls_private_key", "use_tls"];
 
@@ -37,8 +34,11 @@ pub(super) fn install(lua: &Lua, module: &Table) -> mlua::Result<()> {
 }
 
 fn start_esmtp_listener(lua: &Lua, given: Value) -> mlua::Result<()> {
+    if let Some(table) = given.as_table() {
+        check_overrides(table).map_err(|reason| fail(lua, SMTP, reason))?;
+    }
     let listener: SmtpListener = options::read(lua, SMTP, &given, &SMTP_UNSERVED)?;
-    check_smtp(&listener).map_err(|reason| fail(lua, SMTP, reason))?;
+    listener.check().map_err(|reason| fail(lua, SMTP, reason))?;
     record(lua, SMTP, |recorded| {
         only_one(recorded.smtp_listeners.iter().map(|other| other.listen), listener.listen)?;
         only_one(recorded.http_listeners.iter().map(|other| other.listen), listener.listen)?;
@@ -46,6 +46,36 @@ fn start_esmtp_listener(lua: &Lua, given: Value) -> mlua::Result<()> {
         recorded.smtp_listeners.push(listener);
         Ok(())
     })
+}
+
+/// Looks at the tables in `peer` and `via` one option at a time, so that a mistake is named as one in the listener is.
+fn check_overrides(table: &Table) -> Result<(), String> {
+    for option in ["peer", "via"] {
+        let Ok(Value::Table(networks)) = table.raw_get::<Value>(option) else {
+            continue;
+        };
+        for pair in networks.pairs::<Value, Value>() {
+            let (key, value) = pair.map_err(|error| error.to_string())?;
+            let network = key.as_string().map(|key| key.to_string_lossy()).unwrap_or_default();
+            parse_network(&network).map_err(|reason| format!("option '{option}': {reason}"))?;
+            let checked = match &value {
+                Value::Table(changes) => check_override(changes),
+                other => Err(format!("a table of options is wanted; a {} was given", other.type_name())),
+            };
+            checked.map_err(|reason| format!("option '{option}', '{network}': {reason}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn check_override(changes: &Table) -> Result<(), String> {
+    for option in SMTP_WHOLE {
+        if changes.contains_key(option).map_err(|error| error.to_string())? {
+            return Err(format!("option '{option}' is the same for all clients; set it on the listener"));
+        }
+    }
+    check_overrides(changes)?;
+    options::read_table::<SmtpOverride>(changes, &SMTP_UNSERVED).map(drop)
 }
 
 fn start_http_listener(lua: &Lua, given: Value) -> mlua::Result<()> {
@@ -76,40 +106,5 @@ fn one_promise(others: &[SmtpListener], listener: &SmtpListener) -> Result<(), S
              give all of them the same",
             listener.deferred_spool, first.listen, first.deferred_spool
         )),
-    }
-}
-
-fn check_smtp(listener: &SmtpListener) -> Result<(), String> {
-    check_name("hostname", listener.hostname.as_deref())?;
-    if listener.banner.chars().any(char::is_control) {
-        return Err("option 'banner' has a control character".to_owned());
-    }
-    let limits = [
-        ("max_connections", listener.max_connections == 0),
-        ("max_message_size", listener.max_message_size == 0),
-        ("max_recipients_per_message", listener.max_recipients_per_message == 0),
-        ("max_messages_per_connection", listener.max_messages_per_connection == 0),
-        ("line_length_hard_limit", listener.line_length_hard_limit == 0),
-        ("client_timeout", listener.client_timeout == Duration::ZERO),
-        ("data_processing_timeout", listener.data_processing_timeout == Duration::ZERO),
-    ];
-    not_zero(&limits)
-}
-
-/// Refuses the first option that is zero where that would stop all mail.
-pub(super) fn not_zero(options: &[(&str, bool)]) -> Result<(), String> {
-    match options.iter().find(|(_, zero)| *zero) {
-        Some((name, _)) => Err(format!("option '{name}' = 0 would stop all mail")),
-        None => Ok(()),
-    }
-}
-
-/// A name that goes into replies and EHLO must be one word of visible ASCII (RFC 5321 2.3.5).
-pub(super) fn check_name(option: &str, name: Option<&str>) -> Result<(), String> {
-    match name {
-        Some(name) if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_graphic()) => {
-            Err(format!("option '{option}' must be a host name such as 'mail.example.com'"))
-        }
-        _ => Ok(()),
     }
 }

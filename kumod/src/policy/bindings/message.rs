@@ -130,8 +130,10 @@ impl UserData for Connection {
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
         methods.add_method("get_meta", |lua, this, name: LuaString| {
             this.slot.with(lua, "connection:get_meta", |message| {
-                let peer = message.peer.filter(|_| name.as_bytes() == b"received_from");
-                Ok(peer.map(|peer| peer.to_string()))
+                let name = name.to_str().ok();
+                let client = message.client.as_ref();
+                let value = name.and_then(|name| client.and_then(|client| client.meta(&name)));
+                value.map_or(Ok(Value::Nil), |value| to_lua(lua, &value))
             })
         });
     }

@@ -30,7 +30,11 @@ pub(super) fn read<T: DeserializeOwned>(
     read_table(table, unserved).map_err(|reason| fail(lua, function, reason))
 }
 
-fn read_table<T: DeserializeOwned>(table: &Table, unserved: &[&str]) -> Result<T, String> {
+/// The same for a table that stands in an option.
+///
+/// # Errors
+/// What is wrong, without the place.
+pub(super) fn read_table<T: DeserializeOwned>(table: &Table, unserved: &[&str]) -> Result<T, String> {
     let known = field_names::<T>();
     let mut all = Map::new();
     for pair in table.pairs::<Value, Value>() {
@@ -67,7 +71,12 @@ fn option_name(key: &Value, known: &[&str], unserved: &[&str]) -> Result<String,
 }
 
 /// Lua writes `20e6` as a number with a fraction; where there is none, it is a count.
-fn whole(value: Json) -> Json {
+fn whole(mut value: Json) -> Json {
+    match &mut value {
+        Json::Object(map) => map.values_mut().for_each(|inner| *inner = whole(inner.take())),
+        Json::Array(list) => list.iter_mut().for_each(|inner| *inner = whole(inner.take())),
+        _ => {}
+    }
     #[expect(clippy::cast_possible_truncation, reason = "below 2^53 a whole number is exact in both types")]
     match value.as_f64() {
         Some(number) if value.is_f64() && number.fract() == 0.0 && number.abs() < 9_007_199_254_740_992.0 => {

@@ -69,6 +69,11 @@ fn a_handler_sees_the_envelope_and_the_body() {
         assert(#all == 2 and all[2].email == 'two@two.example')
         assert(msg:get_data() == 'Subject: hi\r\n\r\nbody \xff\r\n')
         assert(connection:get_meta('received_from') == '192.0.2.7:4321')
+        assert(connection:get_meta('received_via') == '192.0.2.1:25')
+        assert(connection:get_meta('reception_protocol') == 'ESMTP')
+        assert(connection:get_meta('hostname') == 'mx.example')
+        assert(connection:get_meta('ehlo_domain') == 'client.example')
+        assert(connection:get_meta('x_site') == 'berlin')
         assert(connection:get_meta('other') == nil)
         assert(msg:get_meta('queue') == nil)
         "#,

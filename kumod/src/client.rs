@@ -1,0 +1,48 @@
+//! The client that hands over mail, as messages and handlers know it.
+//!
+//! One value stands for a client between two commands that change what is known of it (EHLO, STARTTLS, AUTH, XCLIENT); all
+//! messages in between share it. What a handler may ask for by name is listed in one place, [`Client::meta`].
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::config::SmtpListener;
+
+/// Who is at the other end of a connection, and how it got there.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// The address that the connection is from.
+    pub received_from: SocketAddr,
+    /// The address of ours that it came to.
+    pub received_via: SocketAddr,
+    /// What the client called itself.
+    pub helo: String,
+    /// Whether it said EHLO.
+    pub extended: bool,
+    /// The name of the listener, in `Received` and replies.
+    pub hostname: Arc<str>,
+    /// The listener, as it is for this client.
+    pub listener: Arc<SmtpListener>,
+}
+
+impl Client {
+    /// The name of the protocol for `Received` and the log (RFC 3848).
+    pub fn protocol(&self) -> &'static str {
+        if self.extended { "ESMTP" } else { "SMTP" }
+    }
+
+    /// What a handler reads with `connection:get_meta(NAME)`: what is known of the connection, then the listener's `meta`.
+    pub fn meta(&self, name: &str) -> Option<Value> {
+        let known = match name {
+            "received_from" => self.received_from.to_string(),
+            "received_via" => self.received_via.to_string(),
+            "reception_protocol" => self.protocol().to_owned(),
+            "hostname" => self.hostname.to_string(),
+            "ehlo_domain" => self.helo.clone(),
+            other => return self.listener.meta.get(other).cloned(),
+        };
+        Some(Value::String(known))
+    }
+}

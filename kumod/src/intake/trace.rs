@@ -1,0 +1,74 @@
+//! What is written in front of a message: `Received`, and where it is wanted a header by which complaints find it again.
+//!
+//! Both are different for each message, because they name id and recipient. Names from outside cannot forge a header:
+//! `Received` replaces what could end a clause, and the other header is base64.
+
+use std::cell::RefCell;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+use message::date::DateCache;
+use message::received::Received;
+
+use crate::client::Client;
+use crate::clock::UnixMs;
+use crate::config::TraceHeaders;
+use crate::envelope::{MessageId, Meta};
+
+/// Bytes of base64 in one line of a header (RFC 5322 2.1.1 recommends lines of at most 78).
+const BASE64_LINE_BYTES: usize = 72;
+
+thread_local! {
+    static DATES: RefCell<DateCache> = RefCell::new(DateCache::default());
+}
+
+/// All that stands in front of the body.
+pub fn header_prefix(client: &Client, id: MessageId, recipient: &str, meta: &Meta, now: UnixMs) -> Bytes {
+    let trace = &client.listener.trace_headers;
+    let mut out = Vec::with_capacity(256);
+    if trace.received_header {
+        received(client, id, recipient, now, &mut out);
+    }
+    if trace.supplemental_header {
+        supplemental(trace, recipient, meta, &mut out);
+    }
+    Bytes::from(out)
+}
+
+/// The trace header (RFC 5321 4.4).
+fn received(client: &Client, id: MessageId, recipient: &str, now: UnixMs, out: &mut Vec<u8>) {
+    let id = id.to_string();
+    DATES.with_borrow_mut(|dates| {
+        let header = Received {
+            helo: &client.helo,
+            peer: client.received_from.ip(),
+            by: &client.hostname,
+            protocol: client.protocol(),
+            id: &id,
+            recipient: Some(recipient),
+            date: dates.rfc5322(now.seconds()),
+        };
+        header.write(out);
+    });
+}
+
+/// A JSON object in base64: recipient and chosen metadata, and the mark by which KumoMTA knows such a header.
+fn supplemental(trace: &TraceHeaders, recipient: &str, meta: &Meta, out: &mut Vec<u8>) {
+    let mut object = Meta::new();
+    object.insert("_@_".to_owned(), "\\_/".into());
+    object.insert("recipient".to_owned(), recipient.into());
+    for name in &trace.include_meta_names {
+        if let Some(value) = meta.get(name) {
+            object.insert(name.clone(), value.clone());
+        }
+    }
+    let encoded = BASE64.encode(serde_json::Value::Object(object).to_string());
+    out.extend_from_slice(trace.header_name.as_bytes());
+    out.push(b':');
+    for line in encoded.as_bytes().chunks(BASE64_LINE_BYTES) {
+        out.push(b' ');
+        out.extend_from_slice(line);
+        out.extend_from_slice(b"\r\n");
+    }
+}
