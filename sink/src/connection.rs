@@ -262,7 +262,7 @@ impl Connection {
                     }
                     Flow::On
                 }
-                Event::Rcpt { to } => {
+                Event::Rcpt { to, .. } => {
                     self.note_recipient(&to);
                     self.ask(Stage::Rcpt)
                 }
@@ -290,6 +290,11 @@ impl Connection {
                     self.ask(if extended { Stage::Ehlo } else { Stage::Helo })
                 }
                 Event::Auth { .. } => self.ask(Stage::Auth),
+                // Not on offer, so it does not come.
+                Event::XClient(_) => {
+                    self.session.accept(&mut self.replies);
+                    Flow::On
+                }
                 Event::Command { verb: Verb::Help } => {
                     self.session.accept(&mut self.replies);
                     Flow::On

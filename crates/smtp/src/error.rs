@@ -69,6 +69,15 @@ pub enum PeerMisbehaved {
     /// STARTTLS where TLS is up already (RFC 3207 4).
     #[error("TLS is up already")]
     TlsTwice,
+    /// MAIL in the clear where TLS is needed (RFC 3207 4).
+    #[error("TLS is needed first")]
+    TlsNeeded,
+    /// AUTH in the clear where passwords do not travel so (RFC 4954 4).
+    #[error("AUTH needs TLS")]
+    AuthNeedsTls,
+    /// DATA for BODY=BINARYMIME (RFC 3030 3).
+    #[error("BINARYMIME by DATA")]
+    BinaryByData,
     /// STARTTLS or AUTH while a transaction is open (RFC 4954 4).
     #[error("not within a transaction")]
     TransactionOpen,
@@ -120,6 +129,9 @@ impl PeerMisbehaved {
             Self::ChunksOpen => &r::CHUNKS_OPEN,
             Self::ChunkSizeUnreadable => &r::CHUNK_SIZE_UNREADABLE,
             Self::TlsTwice => &r::TLS_TWICE,
+            Self::TlsNeeded => &r::TLS_NEEDED,
+            Self::AuthNeedsTls => &r::AUTH_NEEDS_TLS,
+            Self::BinaryByData => &r::BINARY_BY_DATA,
             Self::TransactionOpen => &r::NESTED_MAIL,
             Self::AuthTwice => &r::AUTH_TWICE,
             Self::UnknownMechanism => &r::UNKNOWN_MECHANISM,

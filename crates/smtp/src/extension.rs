@@ -2,7 +2,8 @@
 //!
 //! Owns the list of extensions that this crate knows: PIPELINING (RFC 2920), CHUNKING (RFC 3030),
 //! 8BITMIME (RFC 6152), SMTPUTF8 (RFC 6531), SIZE (RFC 1870), ENHANCEDSTATUSCODES (RFC 2034),
-//! STARTTLS (RFC 3207) and the mechanisms of AUTH (RFC 4954). Refuses nothing: keywords that it does
+//! STARTTLS (RFC 3207), DSN (RFC 3461), BINARYMIME (RFC 3030), REQUIRETLS (RFC 8689), LIMITS (RFC 9422), XCLIENT (Postfix) and the
+//! mechanisms of AUTH (RFC 4954). Refuses nothing: keywords that it does
 //! not know are skipped, as RFC 5321 4.1.1.1 asks.
 
 use crate::reply::write_number;
@@ -26,6 +27,16 @@ pub struct Capabilities {
     pub size: Option<u64>,
     /// Mechanisms of AUTH, in capitals.
     pub auth: Vec<String>,
+    /// Notifications can be asked for (RFC 3461).
+    pub dsn: bool,
+    /// Bodies without lines, by BDAT (RFC 3030 3).
+    pub binary_mime: bool,
+    /// REQUIRETLS is known; offered through TLS only (RFC 8689 2).
+    pub require_tls: bool,
+    /// Most messages of one connection and recipients of one message (RFC 9422).
+    pub limits: Option<(u32, usize)>,
+    /// XCLIENT is known.
+    pub xclient: bool,
 }
 
 impl Capabilities {
@@ -54,6 +65,10 @@ impl Capabilities {
             (self.smtputf8, "SMTPUTF8"),
             (self.enhanced_status_codes, "ENHANCEDSTATUSCODES"),
             (self.starttls, "STARTTLS"),
+            (self.dsn, "DSN"),
+            (self.binary_mime, "BINARYMIME"),
+            (self.require_tls, "REQUIRETLS"),
+            (self.xclient, "XCLIENT ADDR PORT DESTADDR DESTPORT"),
         ];
         out.extend_from_slice(b"250-");
         let mut last = out.len() - 1;
@@ -73,6 +88,13 @@ impl Capabilities {
             write_number(size, out);
             out.extend_from_slice(b"\r\n");
         }
+        if let Some((messages, recipients)) = self.limits {
+            begin(out, "LIMITS MAILMAX=");
+            write_number(u64::from(messages), out);
+            out.extend_from_slice(b" RCPTMAX=");
+            write_number(recipients as u64, out);
+            out.extend_from_slice(b"\r\n");
+        }
         if !self.auth.is_empty() {
             begin(out, "AUTH");
             for mechanism in &self.auth {
@@ -82,6 +104,21 @@ impl Capabilities {
             out.extend_from_slice(b"\r\n");
         }
         out[last] = b' ';
+    }
+
+    /// Limits that are not named, or not known to us, do not bind (RFC 9422 4).
+    fn add_limits(&mut self, line: &str) {
+        let value = |name: &str| {
+            let mut words = line.split(' ').filter_map(|word| word.split_once('='));
+            words
+                .find(|(keyword, _)| keyword.eq_ignore_ascii_case(name))
+                .and_then(|(_, value)| value.parse::<u64>().ok())
+        };
+        let messages = value("MAILMAX").and_then(|value| u32::try_from(value).ok());
+        let recipients = value("RCPTMAX").and_then(|value| usize::try_from(value).ok());
+        if messages.is_some() || recipients.is_some() {
+            self.limits = Some((messages.unwrap_or(u32::MAX), recipients.unwrap_or(usize::MAX)));
+        }
     }
 
     fn add(&mut self, line: &str) {
@@ -101,6 +138,16 @@ impl Capabilities {
             self.enhanced_status_codes = true;
         } else if is("STARTTLS") {
             self.starttls = true;
+        } else if is("DSN") {
+            self.dsn = true;
+        } else if is("BINARYMIME") {
+            self.binary_mime = true;
+        } else if is("REQUIRETLS") {
+            self.require_tls = true;
+        } else if is("XCLIENT") {
+            self.xclient = true;
+        } else if is("LIMITS") {
+            self.add_limits(line);
         } else if is("SIZE") {
             self.size = Some(words.next().and_then(|word| word.parse().ok()).unwrap_or(0));
         } else if is("AUTH") {
@@ -118,7 +165,7 @@ mod tests {
     #[test]
     fn reads_what_servers_write() {
         let text = "mx.example at your service\npipelining\nSIZE 52428800\n8BITMIME\nSMTPUTF8\nCHUNKING\n\
-                    ENHANCEDSTATUSCODES\nSTARTTLS\nAUTH plain LOGIN\nAUTH=XOAUTH2\nX-UNKNOWN yes\n";
+                    ENHANCEDSTATUSCODES\nSTARTTLS\ndsn\nLIMITS RCPTMAX=50 OTHER=1\nAUTH plain LOGIN\nAUTH=XOAUTH2\nX-UNKNOWN yes\n";
         let expected = Capabilities {
             pipelining: true,
             chunking: true,
@@ -128,6 +175,9 @@ mod tests {
             starttls: true,
             size: Some(52_428_800),
             auth: vec!["PLAIN".into(), "LOGIN".into(), "XOAUTH2".into()],
+            dsn: true,
+            limits: Some((u32::MAX, 50)),
+            ..Capabilities::default()
         };
         assert_eq!(Capabilities::parse(text), expected);
     }
@@ -163,6 +213,11 @@ mod tests {
             starttls: true,
             size: Some(1000),
             auth: vec!["PLAIN".into()],
+            dsn: true,
+            binary_mime: true,
+            require_tls: true,
+            limits: Some((10, 100)),
+            xclient: true,
         };
         let some = Capabilities { pipelining: true, ..Capabilities::default() };
         for capabilities in [full, some, Capabilities::default()] {

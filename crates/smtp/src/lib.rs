@@ -25,6 +25,8 @@ pub mod address;
 
 pub mod data;
 
+pub mod dsn;
+
 pub mod extension;
 
 pub mod auth;

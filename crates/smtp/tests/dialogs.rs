@@ -164,6 +164,13 @@ fn set_config(config: &mut Config, name: &str, value: &str) {
     match name {
         "lmtp" => config.lmtp = true,
         "starttls" => config.starttls = true,
+        "tls_needed" => config.tls_needed = true,
+        "auth_needs_tls" => config.auth_needs_tls = true,
+        "dsn" => config.dsn = true,
+        "binary_mime" => config.binary_mime = true,
+        "require_tls" => config.require_tls = true,
+        "announce_limits" => config.announce_limits = true,
+        "xclient" => config.xclient = true,
         "auth" => config.auth = value.split(',').map(|name| Mechanism::parse(name).unwrap()).collect(),
         _ => panic!("nothing is configured by the name {name}"),
     }

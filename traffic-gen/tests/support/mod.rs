@@ -107,7 +107,7 @@ fn serve(mut stream: TcpStream, config: Arc<Config>, behaviour: &Behaviour, arri
             }
             // No test of these offers STARTTLS here.
             Event::StartTls => return,
-            Event::Rcpt { to } => {
+            Event::Rcpt { to, .. } => {
                 recipient = to.to_string();
                 session.accept(&mut out);
             }

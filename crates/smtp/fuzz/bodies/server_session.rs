@@ -31,6 +31,13 @@ fn trace(choice: u8, input: &[u8], read_bytes: usize) -> String {
         starttls: chosen(4),
         auth: if chosen(5) { Mechanism::ALL.to_vec() } else { Vec::new() },
         lmtp: chosen(6),
+        dsn: chosen(0),
+        binary_mime: chosen(1),
+        require_tls: chosen(2),
+        announce_limits: chosen(2),
+        xclient: chosen(3),
+        tls_needed: chosen(4) && chosen(3),
+        auth_needs_tls: chosen(4) && chosen(2),
         questions: if chosen(7) { Questions::All } else { Questions::Few },
         ..Config::default()
     };
@@ -67,7 +74,7 @@ fn talk(session: &mut Session, input: &[u8], read_bytes: usize, trace: &mut Stri
         match step.event {
             Event::Quit | Event::Close => break,
             Event::StartTls => awaits_tls = true,
-            Event::Rcpt { to } if to.local().starts_with('r') => {
+            Event::Rcpt { to, .. } if to.local().starts_with('r') => {
                 session.reject(&Reply::new(550, (5, 1, 1), "no"), &mut out);
             }
             Event::Auth { .. } if session.login().is_none_or(|(user, _)| user != "u") => {

@@ -32,6 +32,9 @@ impl Connection {
         if self.authenticated {
             return self.refuse_auth(PeerMisbehaved::AuthTwice, consumed, out);
         }
+        if self.config.auth_needs_tls && !self.secure {
+            return self.refuse_auth(PeerMisbehaved::AuthNeedsTls, consumed, out);
+        }
         let known = Mechanism::parse(name).filter(|mechanism| self.config.auth.contains(mechanism));
         let (state, challenge) = match known {
             None => return self.refuse_auth(PeerMisbehaved::UnknownMechanism, consumed, out),

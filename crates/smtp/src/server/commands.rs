@@ -10,7 +10,7 @@ use super::line::{self, Line};
 use super::state::{Advance, Connection, Question, State, Transaction};
 use super::{Event, Questions, Verb, replies};
 use crate::address::Path;
-use crate::command::{Command, Grammar, MailParams};
+use crate::command::{BodyKind, Command, Grammar, MailParams};
 use crate::error::PeerMisbehaved;
 use crate::reply::Reply;
 
@@ -117,12 +117,12 @@ impl ExpectRecipient {
         };
         match command {
             Command::Mail { .. } => connection.refuse(PeerMisbehaved::NestedMail, self.into(), consumed, out),
-            Command::Rcpt { to } => {
+            Command::Rcpt { to, params } => {
                 if self.transaction.recipients_accepted >= connection.config.limits.recipients_max {
                     connection.reply(&replies::TOO_MANY_RECIPIENTS, out);
                     return Advance::on(self.into(), consumed);
                 }
-                Advance::ask(Question::Rcpt(self.transaction), consumed, Event::Rcpt { to })
+                Advance::ask(Question::Rcpt(self.transaction), consumed, Event::Rcpt { to, params })
             }
             Command::Data => self.data(connection, consumed, out),
             Command::Bdat { bytes, last } => self.chunk(connection, bytes, last, consumed),
@@ -138,6 +138,9 @@ impl ExpectRecipient {
                 Advance::on(self.into(), consumed)
             }
             Some(error) => connection.refuse(error, self.into(), consumed, out),
+            None if self.transaction.binary => {
+                connection.refuse(PeerMisbehaved::BinaryByData, self.into(), consumed, out)
+            }
             None if connection.config.questions == Questions::All => Asked::Data(self).ask(consumed),
             None => self.begin_data(connection, consumed, out),
         }
@@ -269,6 +272,10 @@ impl Connection {
             utf8_recipients,
             starttls: config.starttls,
             auth: !config.auth.is_empty(),
+            dsn: config.dsn,
+            binary_mime: config.binary_mime && config.chunking,
+            require_tls: config.require_tls && self.secure,
+            xclient: config.xclient,
             lmtp: config.lmtp,
         };
         match Command::parse(text, grammar) {
@@ -310,6 +317,10 @@ impl Connection {
         consumed: usize,
         out: &mut Vec<u8>,
     ) -> Advance<'i> {
+        if self.config.tls_needed && !self.secure {
+            let state = ExpectMail { after_refusal: true };
+            return self.refuse(PeerMisbehaved::TlsNeeded, state.into(), consumed, out);
+        }
         if self.messages >= self.config.limits.messages_max {
             self.reply(&replies::TOO_MANY_MESSAGES, out);
             return Advance::close(consumed, Event::Close);
@@ -321,6 +332,7 @@ impl Connection {
         let transaction = Transaction {
             bytes_declared: params.size.unwrap_or(0),
             smtputf8: params.smtputf8,
+            binary: params.body == BodyKind::BinaryMime,
             ..Transaction::default()
         };
         Advance::ask(Question::Mail(transaction), consumed, Event::Mail { from, params })
@@ -343,8 +355,11 @@ impl Connection {
             Command::Ehlo { domain, extended } => {
                 return Advance::ask(Question::Ehlo { extended }, consumed, Event::Ehlo { domain, extended });
             }
-            Command::StartTls | Command::Auth { .. } if open => {
+            Command::StartTls | Command::Auth { .. } | Command::XClient(_) if open => {
                 return self.refuse(PeerMisbehaved::TransactionOpen, state.into(), consumed, out);
+            }
+            Command::XClient(client) => {
+                return Advance::ask(Question::XClient, consumed, Event::XClient(client));
             }
             Command::Auth { mechanism, initial_response } => {
                 return self.auth(mechanism, initial_response, consumed, out);

@@ -38,7 +38,7 @@ pub(crate) mod replies;
 
 use crate::address::Path;
 pub use crate::auth::Mechanism;
-pub use crate::command::{BodyKind, MailParams};
+pub use crate::command::{BodyKind, MailParams, RcptParams, XClient};
 use crate::extension::Capabilities;
 pub use phase::{DEADLINES, Phase};
 pub use session::Session;
@@ -97,6 +97,20 @@ pub struct Config {
     /// Speak LMTP (RFC 2033): LHLO in place of EHLO and HELO, and after a body one reply for each accepted
     /// recipient. Default off.
     pub lmtp: bool,
+    /// Refuse MAIL and AUTH with 530 until TLS is up (RFC 3207 4). Default off.
+    pub tls_needed: bool,
+    /// Announce AUTH through TLS only, and refuse it with 524 before. Default off.
+    pub auth_needs_tls: bool,
+    /// Announce DSN and know its parameters. Default off.
+    pub dsn: bool,
+    /// Announce BINARYMIME and know it in MAIL. Default off.
+    pub binary_mime: bool,
+    /// Announce REQUIRETLS through TLS and know it in MAIL there. Default off.
+    pub require_tls: bool,
+    /// Announce the limits of messages and recipients (RFC 9422). Default off.
+    pub announce_limits: bool,
+    /// Announce XCLIENT and know it. Default off.
+    pub xclient: bool,
     /// What the caller is asked. Default [`Questions::Few`].
     pub questions: Questions,
 }
@@ -146,15 +160,23 @@ impl Default for Config {
             starttls: false,
             auth: Vec::new(),
             lmtp: false,
+            tls_needed: false,
+            auth_needs_tls: false,
+            dsn: false,
+            binary_mime: false,
+            require_tls: false,
+            announce_limits: false,
+            xclient: false,
             questions: Questions::Few,
         }
     }
 }
 
 impl Config {
-    /// What the reply to EHLO lists before TLS is up.
+    /// What the reply to EHLO lists, in the clear or through TLS.
     #[must_use]
-    pub fn capabilities(&self) -> Capabilities {
+    pub fn capabilities(&self, secure: bool) -> Capabilities {
+        let auth = if secure || !self.auth_needs_tls { &self.auth[..] } else { &[] };
         Capabilities {
             pipelining: self.pipelining,
             chunking: self.chunking,
@@ -162,8 +184,13 @@ impl Config {
             smtputf8: self.smtputf8,
             enhanced_status_codes: self.enhanced_status_codes,
             size: Some(self.limits.message_bytes_max),
-            starttls: self.starttls,
-            auth: self.auth.iter().map(|mechanism| mechanism.name().into()).collect(),
+            starttls: self.starttls && !secure,
+            dsn: self.dsn,
+            binary_mime: self.binary_mime && self.chunking,
+            require_tls: self.require_tls && secure,
+            limits: self.announce_limits.then_some((self.limits.messages_max, self.limits.recipients_max)),
+            xclient: self.xclient,
+            auth: auth.iter().map(|mechanism| mechanism.name().into()).collect(),
         }
     }
 }
@@ -201,7 +228,11 @@ pub enum Event<'i> {
     Rcpt {
         /// The forward path, never null.
         to: Path<'i>,
+        /// NOTIFY and ORCPT.
+        params: RcptParams<'i>,
     },
+    /// Question: may this proxy say for whom it speaks? Accepting writes the greeting again, and the client begins anew.
+    XClient(XClient),
     /// Question: may this user in? [`Session::login`] has user and password until it is answered. Accepting writes
     /// 235; a refusal (535 5.7.8 for wrong ones) counts towards `Limits::errors_max`.
     Auth {
@@ -242,7 +273,7 @@ impl Event<'_> {
     pub fn is_question(&self) -> bool {
         match self {
             Self::Ehlo { .. } | Self::Mail { .. } | Self::Rcpt { .. } | Self::BodyEnd => true,
-            Self::Auth { .. } | Self::Command { .. } => true,
+            Self::Auth { .. } | Self::Command { .. } | Self::XClient(_) => true,
             Self::NeedMore | Self::StartTls | Self::BodyStart { .. } | Self::Body(_) => false,
             Self::Reset | Self::Quit | Self::Close => false,
         }

@@ -52,6 +52,12 @@ pub(crate) static CHUNK_SIZE_UNREADABLE: Reply = Reply::new(
     "BDAT needs a number of octets; closing, as what follows cannot be told apart",
 );
 pub(crate) static TLS_TWICE: Reply = Reply::new(503, (5, 5, 1), "TLS is up already");
+pub(crate) static TLS_NEEDED: Reply =
+    Reply::new(530, (5, 7, 0), "STARTTLS first; no mail is taken in the clear");
+pub(crate) static AUTH_NEEDS_TLS: Reply =
+    Reply::new(524, (5, 7, 11), "STARTTLS first; a password does not travel in the clear");
+pub(crate) static BINARY_BY_DATA: Reply =
+    Reply::new(503, (5, 5, 1), "a message with BODY=BINARYMIME comes by BDAT only");
 pub(crate) static AUTH_TWICE: Reply =
     Reply::new(503, (5, 5, 1), "already authenticated; a session is authenticated once");
 pub(crate) static UNKNOWN_MECHANISM: Reply =

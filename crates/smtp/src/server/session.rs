@@ -108,6 +108,18 @@ impl Session {
         }
     }
 
+    /// TLS was there before the greeting (RFC 8314 3.3).
+    #[must_use]
+    pub fn within_tls(mut self) -> Self {
+        self.connection.secure = true;
+        self
+    }
+
+    /// Goes on with another configuration: other limits, other extensions, as the caller has learnt who the client is.
+    pub fn reconfigure(&mut self, config: Arc<Config>) {
+        self.connection.config = config;
+    }
+
     /// What the session waits for; the index into [`super::DEADLINES`].
     #[must_use]
     pub fn phase(&self) -> Phase {

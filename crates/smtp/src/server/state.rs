@@ -70,6 +70,7 @@ pub(super) enum Question {
         replies: usize,
     },
     Auth(Box<Login>),
+    XClient,
     Command(Box<Asked>),
 }
 
@@ -95,6 +96,8 @@ pub(super) struct Transaction {
     /// SIZE= of MAIL, 0 where there was none.
     pub(super) bytes_declared: u64,
     pub(super) smtputf8: bool,
+    /// BODY=BINARYMIME: only BDAT can carry it.
+    pub(super) binary: bool,
 }
 
 /// Outcome of one step.
@@ -200,6 +203,11 @@ impl ExpectAnswer {
                 connection.authenticated = true;
                 (&replies::AUTHENTICATED, ExpectMail::default().into())
             }
+            Question::XClient => {
+                connection.begin_anew();
+                connection.greet(out);
+                return ExpectMail::default().into();
+            }
             Question::Command(asked) => return asked.accept(connection, reply, out),
         };
         connection.reply(reply.unwrap_or(default), out);
@@ -213,7 +221,7 @@ impl ExpectAnswer {
         }
         connection.reply(reply, out);
         match self.question {
-            Question::Ehlo { .. } => ExpectMail::default().into(),
+            Question::Ehlo { .. } | Question::XClient => ExpectMail::default().into(),
             // A client that pipelines has sent RCPT and DATA already; they are no errors of its own.
             Question::Mail(_) => ExpectMail { after_refusal: true }.into(),
             Question::Rcpt(mut transaction) => {
@@ -303,6 +311,11 @@ impl Connection {
         too_many
     }
 
+    /// The caller has learnt who the client is; what it said before was said by a proxy.
+    fn begin_anew(&mut self) {
+        self.authenticated = false;
+    }
+
     /// What the client said before TLS does not count (RFC 3207 4.2).
     pub(super) fn tls_started(&mut self) -> State {
         self.secure = true;
@@ -314,9 +327,7 @@ impl Connection {
     fn introduce(&self, extended: bool, out: &mut Vec<u8>) {
         let config = &*self.config;
         if extended {
-            let mut capabilities = config.capabilities();
-            capabilities.starttls &= !self.secure;
-            capabilities.write(&config.hostname, out);
+            config.capabilities(self.secure).write(&config.hostname, out);
         } else {
             out.extend_from_slice(b"250 ");
             out.extend_from_slice(config.hostname.as_bytes());

@@ -167,7 +167,7 @@ impl Caller {
     fn answer(&mut self, event: &Event<'_>) {
         let (session, out) = (&mut self.session, &mut self.out);
         match event {
-            Event::Ehlo { .. } | Event::Command { .. } => session.accept(out),
+            Event::Ehlo { .. } | Event::Command { .. } | Event::XClient(_) => session.accept(out),
             Event::Auth { .. } => match session.login() {
                 Some(("user", "password")) => session.accept(out),
                 _ => session.reject(&Reply::new(535, (5, 7, 8), "wrong user or password"), out),
@@ -180,7 +180,7 @@ impl Caller {
                     Some(reply) => session.reject(&reply, out),
                 }
             }
-            Event::Rcpt { to } => match verdict(to) {
+            Event::Rcpt { to, .. } => match verdict(to) {
                 None => {
                     let full = to.local().starts_with("full");
                     self.verdicts.push(if full { FULL } else { TAKEN });

@@ -4,9 +4,12 @@
 //! rule it broke; what the order of commands allows is for the session to say. Borrows from the line
 //! and allocates nothing.
 
+mod params;
+
 use crate::address::{AddressError, Path};
 use crate::error::PeerMisbehaved;
 use crate::reply::write_number;
+pub use params::{BodyKind, MailParams, RcptParams, XClient};
 
 /// A command that is well-formed by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,13 +25,15 @@ pub enum Command<'a> {
     Mail {
         /// The reverse path.
         from: Path<'a>,
-        /// SIZE, BODY and SMTPUTF8.
+        /// What was asked for besides.
         params: MailParams<'a>,
     },
     /// RCPT TO.
     Rcpt {
         /// The forward path, never null.
         to: Path<'a>,
+        /// NOTIFY and ORCPT.
+        params: RcptParams<'a>,
     },
     /// DATA.
     Data,
@@ -49,6 +54,8 @@ pub enum Command<'a> {
     Help,
     /// QUIT.
     Quit,
+    /// XCLIENT, with which a proxy says for whom it speaks.
+    XClient(XClient),
     /// STARTTLS (RFC 3207).
     StartTls,
     /// AUTH (RFC 4954).
@@ -58,29 +65,6 @@ pub enum Command<'a> {
         /// In base64, where the command carries it.
         initial_response: Option<&'a str>,
     },
-}
-
-/// Parameters of MAIL.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct MailParams<'a> {
-    /// SIZE: bytes that the client means to send (RFC 1870 6); at most `u64::MAX`, larger numbers too.
-    pub size: Option<u64>,
-    /// BODY (RFC 6152).
-    pub body: BodyKind,
-    /// SMTPUTF8 (RFC 6531).
-    pub smtputf8: bool,
-    /// All parameters as written.
-    pub as_written: &'a str,
-}
-
-/// The value of BODY.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum BodyKind {
-    /// BODY=7BIT, or no such parameter.
-    #[default]
-    SevenBit,
-    /// BODY=8BITMIME.
-    EightBitMime,
 }
 
 /// What decides, besides the line itself, whether it parses.
@@ -98,6 +82,14 @@ pub struct Grammar {
     pub starttls: bool,
     /// AUTH is known.
     pub auth: bool,
+    /// RET, ENVID, NOTIFY and ORCPT are known.
+    pub dsn: bool,
+    /// BODY=BINARYMIME is known.
+    pub binary_mime: bool,
+    /// REQUIRETLS is known.
+    pub require_tls: bool,
+    /// XCLIENT is known.
+    pub xclient: bool,
     /// LHLO is known, EHLO and HELO are not (RFC 2033 4.1).
     pub lmtp: bool,
 }
@@ -115,7 +107,7 @@ impl<'a> Command<'a> {
         // Blanks at the end of a line are tolerated (RFC 5321 4.1.1).
         let line = line.trim_end_matches([' ', '\t']);
         let Some((verb, argument)) = split_verb(line) else {
-            return parse_starttls(line, grammar);
+            return parse_long_verb(line, grammar);
         };
         match &verb {
             b"lhlo" if grammar.lmtp => {
@@ -153,11 +145,13 @@ fn bare<'a>(argument: &str, command: Command<'a>) -> Result<Command<'a>, PeerMis
     if argument.is_empty() { Ok(command) } else { Err(PeerMisbehaved::Syntax) }
 }
 
-/// `STARTTLS` and nothing else (RFC 3207 4).
-fn parse_starttls<'a>(line: &str, grammar: Grammar) -> Result<Command<'a>, PeerMisbehaved> {
+/// `STARTTLS` and nothing else (RFC 3207 4), or `XCLIENT` with what a proxy knows.
+fn parse_long_verb<'a>(line: &str, grammar: Grammar) -> Result<Command<'a>, PeerMisbehaved> {
     let (verb, argument) = line.split_once(' ').unwrap_or((line, ""));
     if grammar.starttls && verb.eq_ignore_ascii_case("STARTTLS") {
         bare(argument, Command::StartTls)
+    } else if grammar.xclient && verb.eq_ignore_ascii_case("XCLIENT") {
+        XClient::parse(argument).map(Command::XClient)
     } else {
         Err(PeerMisbehaved::UnknownCommand)
     }
@@ -202,12 +196,7 @@ fn parse_rcpt<'a>(argument: &'a str, grammar: Grammar) -> Result<Command<'a>, Pe
     if to.is_null() {
         return Err(PeerMisbehaved::BadRecipient(AddressError::Empty));
     }
-    // No parameter of RCPT belongs to an extension that we announce.
-    if parameters(rest)?.is_empty() {
-        Ok(Command::Rcpt { to })
-    } else {
-        Err(PeerMisbehaved::UnknownParameter)
-    }
+    Ok(Command::Rcpt { to, params: RcptParams::parse(parameters(rest)?, grammar)? })
 }
 
 /// `BDAT 86` or `BDAT 86 LAST`.
@@ -220,43 +209,6 @@ fn parse_bdat<'a>(argument: &str) -> Result<Command<'a>, PeerMisbehaved> {
         Ok(Command::Bdat { bytes, last })
     } else {
         Err(PeerMisbehaved::ChunkSizeUnreadable)
-    }
-}
-
-impl<'a> MailParams<'a> {
-    fn parse(text: &'a str, grammar: Grammar) -> Result<Self, PeerMisbehaved> {
-        let mut params = Self { as_written: text, ..Self::default() };
-        for word in text.split(' ').filter(|word| !word.is_empty()) {
-            let (keyword, value) = word.split_once('=').unwrap_or((word, ""));
-            let is = |name: &str| keyword.eq_ignore_ascii_case(name);
-            if is("SIZE") {
-                params.size = Some(number(value).ok_or(PeerMisbehaved::Syntax)?);
-            } else if is("BODY") && grammar.eight_bit_mime {
-                params.body = BodyKind::parse(value)?;
-            } else if word.eq_ignore_ascii_case("SMTPUTF8") && grammar.smtputf8 {
-                params.smtputf8 = true;
-            } else if is("AUTH") && grammar.auth {
-                // Who vouches for the message (RFC 4954 5): read, and of no use to us.
-                if value.is_empty() {
-                    return Err(PeerMisbehaved::Syntax);
-                }
-            } else {
-                return Err(PeerMisbehaved::UnknownParameter);
-            }
-        }
-        Ok(params)
-    }
-}
-
-impl BodyKind {
-    fn parse(value: &str) -> Result<Self, PeerMisbehaved> {
-        if value.eq_ignore_ascii_case("8BITMIME") {
-            Ok(Self::EightBitMime)
-        } else if value.eq_ignore_ascii_case("7BIT") {
-            Ok(Self::SevenBit)
-        } else {
-            Err(PeerMisbehaved::UnknownParameter)
-        }
     }
 }
 
@@ -300,8 +252,10 @@ pub(crate) fn write_mail(from: &str, size: Option<u64>, body: BodyKind, smtputf8
         out.extend_from_slice(b" SIZE=");
         write_number(size, out);
     }
-    if body == BodyKind::EightBitMime {
-        out.extend_from_slice(b" BODY=8BITMIME");
+    match body {
+        BodyKind::SevenBit => {}
+        BodyKind::EightBitMime => out.extend_from_slice(b" BODY=8BITMIME"),
+        BodyKind::BinaryMime => out.extend_from_slice(b" BODY=BINARYMIME"),
     }
     if smtputf8 {
         out.extend_from_slice(b" SMTPUTF8");
@@ -327,6 +281,7 @@ pub(crate) fn write_bdat_last(bytes: u64, out: &mut Vec<u8>) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::dsn::Ret;
 
     const ALL: Grammar = Grammar {
         chunking: true,
@@ -335,6 +290,10 @@ mod tests {
         utf8_recipients: false,
         starttls: true,
         auth: true,
+        dsn: true,
+        binary_mime: true,
+        require_tls: true,
+        xclient: true,
         lmtp: false,
     };
     const NONE: Grammar = Grammar {
@@ -344,6 +303,10 @@ mod tests {
         utf8_recipients: false,
         starttls: false,
         auth: false,
+        dsn: false,
+        binary_mime: false,
+        require_tls: false,
+        xclient: false,
         lmtp: false,
     };
 
@@ -394,6 +357,19 @@ mod tests {
                     body: BodyKind::EightBitMime,
                     smtputf8: true,
                     as_written: "SIZE=12 body=8bitmime SMTPUTF8",
+                    ..MailParams::default()
+                },
+            ),
+            (
+                "MAIL FROM:<a@b> ret=hdrs ENVID=QQ+2B1 REQUIRETLS BODY=BINARYMIME",
+                mailbox,
+                MailParams {
+                    body: BodyKind::BinaryMime,
+                    require_tls: true,
+                    ret: Some(Ret::Headers),
+                    envid: Some("QQ+2B1"),
+                    as_written: "ret=hdrs ENVID=QQ+2B1 REQUIRETLS BODY=BINARYMIME",
+                    ..MailParams::default()
                 },
             ),
             (
@@ -433,14 +409,20 @@ mod tests {
             ("MAIL FROM:<a@b> SIZE=", P::Syntax),
             ("MAIL FROM:<a@b> SIZE=1x", P::Syntax),
             ("MAIL FROM:<a@b> SMTPUTF8=1", P::UnknownParameter),
-            ("MAIL FROM:<a@b> BODY=BINARYMIME", P::UnknownParameter),
-            ("MAIL FROM:<a@b> RET=FULL", P::UnknownParameter),
+            ("MAIL FROM:<a@b> BODY=9BIT", P::UnknownParameter),
+            ("MAIL FROM:<a@b> RET=SOME", P::Syntax),
+            ("MAIL FROM:<a@b> RET=FULL RET=FULL", P::Syntax),
+            ("MAIL FROM:<a@b> ENVID=", P::Syntax),
+            ("MAIL FROM:<a@b> REQUIRETLS=1", P::UnknownParameter),
+            ("RCPT TO:<a@b> NOTIFY=", P::Syntax),
+            ("RCPT TO:<a@b> ORCPT=a@b", P::Syntax),
+            ("RCPT TO:<a@b> SIZE=1", P::UnknownParameter),
+            ("XCLIENT", P::Syntax),
             ("MAIL FROM:a@b", P::BadSender(AddressError::Brackets)),
             ("MAIL FROM:<postmaster>", P::BadSender(AddressError::DomainMissing)),
             ("MAIL FROM:<ä@b>", P::BadSender(AddressError::Utf8Needed)),
             ("RCPT TO:<>", P::BadRecipient(AddressError::Empty)),
             ("RCPT TO:<ä@b>", P::BadRecipient(AddressError::Utf8Needed)),
-            ("RCPT TO:<a@b> NOTIFY=NEVER", P::UnknownParameter),
             ("RCPT FROM:<a@b>", P::Syntax),
             ("BDAT", P::ChunkSizeUnreadable),
             ("BDAT x LAST", P::ChunkSizeUnreadable),
@@ -465,6 +447,11 @@ mod tests {
             ("BDAT 1", PeerMisbehaved::UnknownCommand),
             ("MAIL FROM:<a@b> BODY=8BITMIME", PeerMisbehaved::UnknownParameter),
             ("MAIL FROM:<a@b> SMTPUTF8", PeerMisbehaved::UnknownParameter),
+            ("MAIL FROM:<a@b> RET=FULL", PeerMisbehaved::UnknownParameter),
+            ("MAIL FROM:<a@b> BODY=BINARYMIME", PeerMisbehaved::UnknownParameter),
+            ("MAIL FROM:<a@b> REQUIRETLS", PeerMisbehaved::UnknownParameter),
+            ("RCPT TO:<a@b> NOTIFY=NEVER", PeerMisbehaved::UnknownParameter),
+            ("XCLIENT ADDR=192.0.2.1", PeerMisbehaved::UnknownCommand),
         ];
         for (line, error) in table {
             assert_eq!(Command::parse(line.as_bytes(), NONE), Err(error), "{line}");
