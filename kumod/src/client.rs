@@ -21,16 +21,33 @@ pub struct Client {
     pub helo: String,
     /// Whether it said EHLO.
     pub extended: bool,
+    /// What the handshake agreed on, where TLS is up.
+    pub tls: Option<Arc<TlsFacts>>,
     /// The name of the listener, in `Received` and replies.
     pub hostname: Arc<str>,
     /// The listener, as it is for this client.
     pub listener: Arc<SmtpListener>,
 }
 
+/// What a TLS handshake agreed on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFacts {
+    /// The cipher suite.
+    pub cipher: String,
+    /// The version of the protocol.
+    pub version: String,
+    /// The subject of the client's certificate, where it had to show one.
+    pub subject: Option<String>,
+}
+
 impl Client {
     /// The name of the protocol for `Received` and the log (RFC 3848).
     pub fn protocol(&self) -> &'static str {
-        if self.extended { "ESMTP" } else { "SMTP" }
+        match (self.extended, self.tls.is_some()) {
+            (true, true) => "ESMTPS",
+            (true, false) => "ESMTP",
+            (false, _) => "SMTP",
+        }
     }
 
     /// What a handler reads with `connection:get_meta(NAME)`: what is known of the connection, then the listener's `meta`.
@@ -41,6 +58,9 @@ impl Client {
             "reception_protocol" => self.protocol().to_owned(),
             "hostname" => self.hostname.to_string(),
             "ehlo_domain" => self.helo.clone(),
+            "tls_cipher" => self.tls.as_ref()?.cipher.clone(),
+            "tls_protocol_version" => self.tls.as_ref()?.version.clone(),
+            "tls_peer_subject_name" => self.tls.as_ref()?.subject.clone()?,
             other => return self.listener.meta.get(other).cloned(),
         };
         Some(Value::String(known))

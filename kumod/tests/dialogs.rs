@@ -95,7 +95,8 @@ fn option(limit: &str) -> &'static str {
 }
 
 struct Run<'a> {
-    client: Client,
+    /// `None` for the moment of a handshake only.
+    client: Option<Client>,
     kumod: &'a Kumod,
     next_hop: &'a Scripted,
     sent: Vec<u8>,
@@ -106,7 +107,11 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(listener: SocketAddr, kumod: &'a Kumod, next_hop: &'a Scripted) -> Self {
         let named = vec![true; next_hop.arrivals().len()];
-        Self { client: Client::connect(listener), kumod, next_hop, sent: Vec::new(), named }
+        Self { client: Some(Client::connect(listener)), kumod, next_hop, sent: Vec::new(), named }
+    }
+
+    fn client(&mut self) -> &mut Client {
+        self.client.as_mut().unwrap()
     }
 
     fn all(mut self, steps: &[Step]) -> Result<(), String> {
@@ -114,7 +119,7 @@ impl<'a> Run<'a> {
             self.step(&step.action).map_err(|error| format!("{}: {error}", step.line))?;
         }
         self.flush();
-        self.client.hang_up();
+        self.client.take().unwrap().hang_up();
         self.kumod.drained();
         let arrivals = self.next_hop.arrivals();
         self.named.resize(arrivals.len(), false);
@@ -127,7 +132,11 @@ impl<'a> Run<'a> {
     fn step(&mut self, action: &Action) -> Result<(), String> {
         match action {
             Action::Limit { .. } | Action::Config { .. } => Ok(()),
-            Action::Tls => Err("kumod offers no TLS".to_owned()),
+            Action::Tls => {
+                self.flush();
+                self.client = self.client.take().map(Client::start_tls);
+                Ok(())
+            }
             Action::Send(bytes) => {
                 self.sent.extend_from_slice(bytes);
                 Ok(())
@@ -151,20 +160,21 @@ impl<'a> Run<'a> {
             }
             Action::ExpectClosed => {
                 self.flush();
-                self.client.line().map_or(Ok(()), |line| Err(format!("expected the end, got {line}")))
+                self.client().line().map_or(Ok(()), |line| Err(format!("expected the end, got {line}")))
             }
         }
     }
 
     fn line(&mut self, matches: impl Fn(&str) -> bool, expected: &str) -> Result<String, String> {
         self.flush();
-        let line = self.client.line().ok_or_else(|| format!("expected {expected}, got the end"))?;
+        let line = self.client().line().ok_or_else(|| format!("expected {expected}, got the end"))?;
         if matches(&line) { Ok(line) } else { Err(format!("expected {expected}, got {line}")) }
     }
 
     fn flush(&mut self) {
         // A server that has said 421 may be gone before the rest is written.
-        let _ = self.client.try_write(&std::mem::take(&mut self.sent));
+        let sent = std::mem::take(&mut self.sent);
+        let _ = self.client().try_write(&sent);
     }
 
     /// Waits for a message that nothing has named yet.

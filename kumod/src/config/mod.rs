@@ -5,6 +5,7 @@
 //! Nothing here does I/O except [`host_name`], which asks the kernel once.
 
 mod duration;
+mod key_source;
 mod listener;
 mod path;
 mod queue;
@@ -20,8 +21,10 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
 pub use duration::parse_duration;
+pub use key_source::KeySource;
 pub use listener::{
-    ClientOverrides, Constants, HttpListener, LineEndings, SmtpListener, SmtpOverride, TraceHeaders,
+    ClientOverrides, Constants, HttpListener, LineEndings, ListenerTls, SmtpListener, SmtpOverride,
+    TraceHeaders,
 };
 pub(crate) use listener::{check_name, not_zero, parse_network};
 pub use path::{EnableTls, PathConfig};

@@ -22,8 +22,10 @@ use tokio::time::timeout;
 use super::body::Reservation;
 use super::listener::Context;
 use super::profile::Profile;
-use crate::client::Client;
-use crate::config::LineEndings;
+use super::stream::Stream;
+use super::tls;
+use crate::client::{Client, TlsFacts};
+use crate::config::{LineEndings, ListenerTls};
 use crate::intake::{Accepted, Incoming};
 use crate::ports::Shutdown;
 
@@ -60,7 +62,9 @@ pub(super) enum End {
 pub(super) struct Connection {
     context: Arc<Context>,
     profile: Arc<Profile>,
-    stream: TcpStream,
+    stream: Stream,
+    /// What the handshake agreed on, where TLS is up.
+    tls: Option<Arc<TlsFacts>>,
     peer: SocketAddr,
     via: SocketAddr,
     may_relay: bool,
@@ -97,6 +101,8 @@ enum Need {
     Room { bytes_expected: u64 },
     /// The intake's word.
     Decision,
+    /// TLS.
+    Handshake,
     /// An end.
     Close,
 }
@@ -110,7 +116,8 @@ impl Connection {
     ) -> Self {
         let session = Session::new(Arc::clone(&profile.session));
         Self {
-            stream,
+            stream: Stream::Plain(stream),
+            tls: None,
             peer,
             via,
             may_relay: profile.listener.relay_hosts.contains(peer.ip()),
@@ -130,13 +137,21 @@ impl Connection {
 
     /// Talks until one side has had enough.
     pub(super) async fn run(mut self) -> End {
-        self.session.greet(&mut self.out);
-        let end = match self.converse().await {
+        let end = match self.talk().await {
             Ok(end) | Err(end) => end,
         };
         self.farewell(&end).await;
         self.recycle_body();
         end
+    }
+
+    async fn talk(&mut self) -> Result<End, End> {
+        if self.profile.listener.enable_tls == ListenerTls::Implicit {
+            self.shake_hands().await?;
+            self.session = Session::new(Arc::clone(&self.profile.session)).within_tls();
+        }
+        self.session.greet(&mut self.out);
+        self.converse().await
     }
 
     async fn converse(&mut self) -> Result<End, End> {
@@ -153,6 +168,16 @@ impl Connection {
                         self.flush().await?;
                         return Ok(End::Closed);
                     }
+                }
+                Need::Handshake => {
+                    self.flush().await?;
+                    // What came in the clear behind STARTTLS is nobody's word (RFC 3207 6).
+                    self.input.clear();
+                    self.taken = 0;
+                    self.shake_hands().await?;
+                    self.session.tls_started();
+                    self.helo.clear();
+                    self.extended = false;
                 }
                 Need::Close => {
                     self.flush().await?;
@@ -185,7 +210,7 @@ impl Connection {
                     self.transaction.recipients.clear();
                     self.session.accept(&mut self.out);
                 }
-                Event::Rcpt { to } => {
+                Event::Rcpt { to, .. } => {
                     if self.may_relay {
                         self.transaction.recipients.push(to.to_string());
                         self.session.accept(&mut self.out);
@@ -203,9 +228,36 @@ impl Connection {
                 Event::Body(piece) => self.transaction.body.extend_from_slice(piece),
                 Event::BodyEnd => return Need::Decision,
                 Event::Reset => self.recycle_body(),
+                Event::StartTls => return Need::Handshake,
                 // None of these is offered, so none comes; closing is right whatever brought it.
-                Event::Auth { .. } | Event::Command { .. } | Event::StartTls => return Need::Close,
+                Event::Auth { .. } | Event::Command { .. } | Event::XClient(_) => return Need::Close,
                 Event::Quit | Event::Close => return Need::Close,
+            }
+        }
+    }
+
+    /// The handshake, within the time that a command may take.
+    async fn shake_hands(&mut self) -> Result<(), End> {
+        let config = self.profile.tls.config().map_err(io::Error::other);
+        let deadline = self.profile.listener.client_timeout;
+        let shaken = match config {
+            Ok(config) => {
+                timeout(deadline, self.stream.start_tls(config)).await.map_err(|_| End::Deadline)?
+            }
+            Err(error) => {
+                tracing::error!(%error, "TLS is not to be had");
+                Err(error)
+            }
+        };
+        match shaken {
+            Ok(connection) => {
+                self.tls = Some(Arc::new(tls::facts(connection)));
+                self.client = None;
+                Ok(())
+            }
+            Err(error) => {
+                self.context.inbound.metrics.reject("TLS handshake failed");
+                Err(End::Io(error))
             }
         }
     }
@@ -214,7 +266,11 @@ impl Connection {
         if self.out.is_empty() {
             return Ok(());
         }
-        let write = self.stream.write_all(&self.out);
+        let (stream, out) = (&mut self.stream, &self.out);
+        let write = async {
+            stream.write_all(out).await?;
+            if stream.is_tls() { stream.flush().await } else { Ok(()) }
+        };
         timeout(self.profile.listener.client_timeout, write).await.map_err(|_| End::NotReading)??;
         self.out.clear();
         Ok(())
@@ -347,6 +403,7 @@ impl Connection {
                 received_via: self.via,
                 helo: self.helo.clone(),
                 extended: self.extended,
+                tls: self.tls.clone(),
                 hostname: Arc::clone(&self.profile.hostname),
                 listener: Arc::clone(&self.profile.listener),
             })
@@ -378,7 +435,7 @@ impl Connection {
         self.out.clear();
         Reply::owned(421, code, format!("{} {why}", self.profile.hostname)).write(true, &mut self.out);
         // One attempt without waiting: whoever let the deadline pass is not waited for again.
-        let _ = self.stream.try_write(&self.out);
+        self.stream.try_write(&self.out);
     }
 
     fn recycle_body(&mut self) {

@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::body::{BodyBudget, BodyPool};
 use super::connection::Connection;
 use super::profile::{Profile, Profiles};
+use super::tls::TlsError;
 use crate::config::SmtpListener;
 use crate::intake::Intake;
 use crate::metrics::Metrics;
@@ -44,43 +45,60 @@ pub(super) struct Context {
     pub(super) profiles: Profiles,
 }
 
-/// Serves one listener until the process stops. Returns when its last connection has ended or the grace is over.
-///
-/// # Errors
-/// The socket cannot be used with the runtime.
-pub async fn serve(
+/// A bound SMTP listener with all that it needs to serve.
+pub struct SmtpDoor {
     socket: std::net::TcpListener,
-    listener: SmtpListener,
-    hostname: String,
-    inbound: Inbound,
-    grace: Duration,
-) -> io::Result<()> {
-    let socket = TcpListener::from_std(socket)?;
-    let connections_max = listener.max_connections;
-    let slots = Arc::new(Semaphore::new(connections_max));
-    let context = Arc::new(Context { inbound, profiles: Profiles::new(listener, &hostname) });
-    let mut shutdown = context.inbound.shutdown.clone();
-    loop {
-        let accepted = tokio::select! {
-            accepted = socket.accept() => accepted,
-            () = shutdown.wait() => break,
-        };
-        match accepted {
-            Ok((stream, peer)) => open(&context, &slots, stream, peer),
-            Err(error) => {
-                tracing::debug!(%error, "accept failed; waiting for a connection to close");
-                tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
+    connections_max: usize,
+    context: Arc<Context>,
+}
+
+impl SmtpDoor {
+    /// Gets a listener ready. To be called before the first mail is taken, so that a certificate that cannot be used stops the start.
+    ///
+    /// # Errors
+    /// Certificate or key cannot be used.
+    pub fn new(
+        socket: std::net::TcpListener,
+        listener: SmtpListener,
+        hostname: &str,
+        inbound: Inbound,
+    ) -> Result<Self, TlsError> {
+        let connections_max = listener.max_connections;
+        let context = Arc::new(Context { inbound, profiles: Profiles::new(listener, hostname)? });
+        Ok(Self { socket, connections_max, context })
+    }
+
+    /// Serves until the process stops. Returns when the last connection has ended or the grace is over.
+    ///
+    /// # Errors
+    /// The socket cannot be used with the runtime.
+    pub async fn serve(self, grace: Duration) -> io::Result<()> {
+        let socket = TcpListener::from_std(self.socket)?;
+        let slots = Arc::new(Semaphore::new(self.connections_max));
+        let context = self.context;
+        let mut shutdown = context.inbound.shutdown.clone();
+        loop {
+            let accepted = tokio::select! {
+                accepted = socket.accept() => accepted,
+                () = shutdown.wait() => break,
+            };
+            match accepted {
+                Ok((stream, peer)) => open(&context, &slots, stream, peer),
+                Err(error) => {
+                    tracing::debug!(%error, "accept failed; waiting for a connection to close");
+                    tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
+                }
             }
         }
+        drop(socket);
+        let all = u32::try_from(self.connections_max).unwrap_or(u32::MAX);
+        if tokio::time::timeout(grace, slots.acquire_many(all)).await.is_err() {
+            tracing::warn!(
+                "connections were still open after the grace of {grace:?}; they are cut, without loss of accepted mail"
+            );
+        }
+        Ok(())
     }
-    drop(socket);
-    let all = u32::try_from(connections_max).unwrap_or(u32::MAX);
-    if tokio::time::timeout(grace, slots.acquire_many(all)).await.is_err() {
-        tracing::warn!(
-            "connections were still open after the grace of {grace:?}; they are cut, without loss of accepted mail"
-        );
-    }
-    Ok(())
 }
 
 fn open(context: &Arc<Context>, slots: &Arc<Semaphore>, stream: TcpStream, peer: SocketAddr) {

@@ -4,6 +4,9 @@ mod body;
 mod connection;
 mod listener;
 mod profile;
+mod stream;
+mod tls;
 
 pub use body::{BodyBudget, BodyPool, Reservation};
-pub use listener::{Inbound, serve};
+pub use listener::{Inbound, SmtpDoor};
+pub use tls::TlsError;

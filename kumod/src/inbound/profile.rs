@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use smtp::data::BodyRules;
 use smtp::server;
 
-use crate::config::{LineEndings, SmtpListener, SmtpOverride};
+use super::tls::{Tls, TlsError};
+use crate::config::{LineEndings, ListenerTls, SmtpListener, SmtpOverride};
 
 /// Options in the form in which a connection uses them.
 #[derive(Debug)]
@@ -19,6 +20,7 @@ pub(super) struct Profile {
     pub(super) hostname: Arc<str>,
     pub(super) session: Arc<server::Config>,
     pub(super) body_rules: BodyRules,
+    pub(super) tls: Tls,
 }
 
 impl Profile {
@@ -34,6 +36,8 @@ impl Profile {
             hostname: hostname.to_string(),
             banner: listener.banner.clone(),
             limits,
+            starttls: matches!(listener.enable_tls, ListenerTls::Opportunistic | ListenerTls::Required),
+            tls_needed: listener.enable_tls == ListenerTls::Required,
             ..server::Config::default()
         };
         let line_endings = match listener.invalid_line_endings {
@@ -42,7 +46,19 @@ impl Profile {
             LineEndings::Allow => smtp::data::LineEndings::Allow,
         };
         let body_rules = BodyRules { line_bytes_max: listener.line_length_hard_limit, line_endings };
-        Self { listener: Arc::new(listener), hostname, session: Arc::new(session), body_rules }
+        let tls = Tls::new(&listener, &hostname);
+        Self { listener: Arc::new(listener), hostname, session: Arc::new(session), body_rules, tls }
+    }
+}
+
+impl Profile {
+    /// A pair that was given has to be good from the start; one that is made in memory is made when it is needed.
+    fn check_tls(&self) -> Result<(), TlsError> {
+        let given = self.listener.tls_certificate.is_some() || self.listener.tls_required_client_ca.is_some();
+        if given && self.listener.enable_tls != ListenerTls::Disabled {
+            self.tls.config()?;
+        }
+        Ok(())
     }
 }
 
@@ -59,9 +75,15 @@ pub(super) struct Profiles {
 }
 
 impl Profiles {
-    pub(super) fn new(listener: SmtpListener, hostname: &str) -> Self {
+    /// # Errors
+    /// A certificate or key, here or in an override, cannot be used.
+    pub(super) fn new(listener: SmtpListener, hostname: &str) -> Result<Self, TlsError> {
         let common = Arc::new(Profile::new(listener.with(&[]), hostname));
-        Self { listener, hostname: hostname.to_owned(), common, special: Mutex::default() }
+        common.check_tls()?;
+        for changes in listener.overrides() {
+            Profile::new(listener.with(&[changes]), hostname).check_tls()?;
+        }
+        Ok(Self { listener, hostname: hostname.to_owned(), common, special: Mutex::default() })
     }
 
     /// The profile for a client at `peer` that came to our address `via`.
@@ -96,7 +118,7 @@ mod tests {
             peer: ClientOverrides::new(vec![("10.0.0.0/8".parse().unwrap(), small)]),
             ..SmtpListener::default()
         };
-        let profiles = Profiles::new(listener, "mx.test");
+        let profiles = Profiles::new(listener, "mx.test").unwrap();
         let of = |peer: &str| profiles.of(peer.parse().unwrap(), "127.0.0.1:25".parse().unwrap());
         let (one, two, other) = (of("10.0.0.1:1"), of("10.0.0.2:2"), of("192.0.2.1:3"));
         assert!(Arc::ptr_eq(&one, &two) && Arc::ptr_eq(&other, &of("192.0.2.2:4")));

@@ -22,7 +22,7 @@ use crate::clock::UnixMs;
 use crate::config::{Config, HttpListener, SmtpListener};
 use crate::dns::{Dns, DnsOptions};
 use crate::envelope::{IdSource, NodeId};
-use crate::inbound::{self, BodyBudget, BodyPool, Inbound};
+use crate::inbound::{BodyBudget, BodyPool, Inbound, SmtpDoor, TlsError};
 use crate::intake::{Intake, Residency};
 use crate::maillog::{LogLimits, MailLog};
 use crate::metrics::{Metrics, Sample};
@@ -53,6 +53,14 @@ pub enum StartError {
         address: SocketAddr,
         /// What the host said.
         source: io::Error,
+    },
+    /// A listener's certificate or key cannot be used.
+    #[error("listener on {address}: {source}")]
+    Tls {
+        /// The listener.
+        address: SocketAddr,
+        /// What is wrong.
+        source: TlsError,
     },
     /// The user cannot be changed.
     #[error(transparent)]
@@ -230,7 +238,7 @@ impl Node {
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&outbound).run());
         serve_http(&mut tasks, sockets.http, &self.metrics, &intake, &shutdown);
-        serve_smtp(&mut tasks, sockets.smtp, &self.config, &inbound);
+        serve_smtp(&mut tasks, sockets.smtp, &self.config, &inbound)?;
         drop((inbound, intake));
         eprintln!("initialization complete");
         tokio::select! {
@@ -301,16 +309,22 @@ fn serve_smtp(
     sockets: Vec<(TcpListener, SmtpListener)>,
     config: &Config,
     inbound: &Inbound,
-) {
+) -> Result<(), StartError> {
+    let mut doors = Vec::with_capacity(sockets.len());
     for (socket, spec) in sockets {
-        let (hostname, inbound, grace) =
-            (config.hostname.clone(), inbound.clone(), config.limits.shutdown_grace);
+        let address = spec.listen;
+        let door = SmtpDoor::new(socket, spec, &config.hostname, inbound.clone());
+        doors.push(door.map_err(|source| StartError::Tls { address, source })?);
+    }
+    let grace = config.limits.shutdown_grace;
+    for door in doors {
         tasks.spawn(async move {
-            if let Err(error) = inbound::serve(socket, spec, hostname, inbound, grace).await {
+            if let Err(error) = door.serve(grace).await {
                 tracing::error!(%error, "an SMTP listener ended");
             }
         });
     }
+    Ok(())
 }
 
 /// What a 250 means from now on, for whoever reads the diagnostic log.

@@ -80,6 +80,7 @@ fn client() -> Client {
         received_via: "192.0.2.1:25".parse().unwrap(),
         helo: "client.example".to_owned(),
         extended: true,
+        tls: None,
         hostname: "mx.example".into(),
         listener: Arc::new(SmtpListener { meta: [site].into_iter().collect(), ..SmtpListener::default() }),
     }

@@ -1,12 +1,48 @@
 //! An SMTP client that says exactly what it is told, over a blocking socket.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use super::PATIENCE;
+use super::trust;
 
 pub(crate) struct Client {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Wire>,
+}
+
+/// In the clear or through TLS.
+enum Wire {
+    Plain(TcpStream),
+    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+}
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(tcp) => tcp.read(buffer),
+            Self::Tls(tls) => tls.read(buffer),
+        }
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(tcp) => tcp.write(bytes),
+            Self::Tls(tls) => tls.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(tcp) => tcp.flush(),
+            Self::Tls(tls) => tls.flush(),
+        }
+    }
 }
 
 impl Client {
@@ -15,7 +51,7 @@ impl Client {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream: BufReader::new(stream) }
+        Self { stream: BufReader::new(Wire::Plain(stream)) }
     }
 
     /// Connects and says EHLO.
@@ -32,7 +68,7 @@ impl Client {
         let stream = TcpStream::connect(address).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).ok()?;
         stream.set_nodelay(true).ok()?;
-        let mut client = Self { stream: BufReader::new(stream) };
+        let mut client = Self { stream: BufReader::new(Wire::Plain(stream)) };
         let is_open =
             client.code() == 220 && client.try_write(b"EHLO client.test\r\n").is_ok() && client.code() == 250;
         is_open.then_some(client)
@@ -42,13 +78,37 @@ impl Client {
         self.stream.get_mut().write_all(bytes).unwrap();
     }
 
+    /// The handshake, with a server whose certificate is not looked at. What was read and not asked for is kept from nobody.
+    pub(crate) fn start_tls(self) -> Self {
+        self.start_tls_with(trust::anybody()).unwrap()
+    }
+
+    /// The handshake with what the configuration says about trust.
+    pub(crate) fn start_tls_with(self, config: ClientConfig) -> io::Result<Self> {
+        assert!(
+            self.stream.buffer().is_empty(),
+            "the server said more in the clear: {:?}",
+            self.stream.buffer()
+        );
+        let Wire::Plain(mut tcp) = self.stream.into_inner() else { panic!("TLS is up already") };
+        let name = ServerName::try_from("mx.test").unwrap();
+        let mut connection = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+        while connection.is_handshaking() {
+            connection.complete_io(&mut tcp)?;
+        }
+        Ok(Self { stream: BufReader::new(Wire::Tls(Box::new(StreamOwned::new(connection, tcp)))) })
+    }
+
     /// Writes to a server that may be gone.
-    pub(crate) fn try_write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+    pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.get_mut().write_all(bytes)
     }
 
     pub(crate) fn socket(&self) -> &TcpStream {
-        self.stream.get_ref()
+        match self.stream.get_ref() {
+            Wire::Plain(tcp) => tcp,
+            Wire::Tls(tls) => tls.get_ref(),
+        }
     }
 
     /// One line without its end; `None` when the server has closed, or cut the connection.
@@ -57,9 +117,19 @@ impl Client {
         match self.stream.read_until(b'\n', &mut line) {
             Ok(0) => None,
             Ok(_) => Some(String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_owned()),
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => None,
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof) =>
+            {
+                None
+            }
             Err(error) => panic!("the server was silent: {error}"),
         }
+    }
+
+    /// Whether the server says nothing more: it closed, or cut the connection within TLS.
+    pub(crate) fn refused_or_closed(&mut self) -> bool {
+        let mut line = Vec::new();
+        !matches!(self.stream.read_until(b'\n', &mut line), Ok(count) if count > 0)
     }
 
     /// The last line of the next reply; empty when the server has closed.

@@ -12,6 +12,7 @@ pub(crate) mod policy;
 pub(crate) mod scripted;
 pub(crate) mod spares;
 pub(crate) mod strace;
+pub(crate) mod trust;
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::CidrSet;
+use super::{CidrSet, KeySource};
 use value::{given, value};
 
 pub use client_override::ClientOverrides;
@@ -98,6 +98,14 @@ listener_options! {
     client_timeout: Duration = Duration::from_secs(60);
     /// How long the work after the final dot may take before the client gets 451 4.4.5.
     data_processing_timeout: Duration = Duration::from_secs(300);
+    /// Whether TLS is there, and whether it is needed.
+    enable_tls: ListenerTls = ListenerTls::Opportunistic;
+    /// The server's certificate, then those that vouch for it; made in memory where none is given.
+    tls_certificate: Option<KeySource> = None;
+    /// Its key.
+    tls_private_key: Option<KeySource> = None;
+    /// Clients have to show a certificate of one of these authorities.
+    tls_required_client_ca: Option<KeySource> = None;
     /// What is written in front of a message.
     trace_headers: TraceHeaders = TraceHeaders::default();
     /// What a handler reads of every connection, beside what is known of it.
@@ -125,6 +133,19 @@ impl SmtpListener {
             changed.apply(change);
         }
         changed
+    }
+
+    /// Every override, with what is nested in it.
+    pub fn overrides(&self) -> Vec<&SmtpOverride> {
+        let mut all: Vec<&SmtpOverride> = Vec::new();
+        let mut next: Vec<&ClientOverrides> = vec![&self.peer, &self.via];
+        while let Some(overrides) = next.pop() {
+            for (_, changes) in overrides.iter() {
+                all.push(changes);
+                next.extend([&changes.peer, &changes.via]);
+            }
+        }
+        all
     }
 
     /// Looks for values that cannot be meant.
@@ -164,6 +185,12 @@ impl SmtpListener {
                 self.data_buffer_size
             ));
         }
+        if self.tls_certificate.is_some() != self.tls_private_key.is_some() {
+            return Err(
+                "options 'tls_certificate' and 'tls_private_key' belong together; give both or neither"
+                    .to_owned(),
+            );
+        }
         self.trace_headers.check()
     }
 }
@@ -177,6 +204,19 @@ pub enum LineEndings {
     Allow,
     /// Make CRLF of each.
     Fix,
+}
+
+/// How a listener does TLS.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+pub enum ListenerTls {
+    /// STARTTLS is offered (RFC 3207).
+    Opportunistic,
+    /// STARTTLS is offered, and no mail is taken without it.
+    Required,
+    /// From the first byte (RFC 8314 3.3), as on port 465.
+    Implicit,
+    /// There is none.
+    Disabled,
 }
 
 /// What is written in front of a message.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
-use super::{Constants, LineEndings, TraceHeaders};
-use crate::config::{CidrSet, duration};
+use super::{Constants, LineEndings, ListenerTls, TraceHeaders};
+use crate::config::{CidrSet, KeySource, duration};
 
 /// A type that an option can have.
 pub(super) trait OptionValue<'de>: Sized {
@@ -53,4 +53,16 @@ macro_rules! as_serde_reads {
     };
 }
 
-as_serde_reads!(bool, u32, u64, usize, String, Option<String>, CidrSet, LineEndings, TraceHeaders);
+as_serde_reads!(
+    bool,
+    u32,
+    u64,
+    usize,
+    String,
+    Option<String>,
+    CidrSet,
+    LineEndings,
+    ListenerTls,
+    Option<KeySource>,
+    TraceHeaders,
+);

@@ -14,15 +14,8 @@ const SMTP: &str = "kumo.start_esmtp_listener";
 const HTTP: &str = "kumo.start_http_listener";
 
 /// KumoMTA's other options of an SMTP listener.
-const SMTP_UNSERVED: [&str; 7] = [
-    "allow_xclient",
-    "batch_handling",
-    "deferred_queue",
-    "require_proxy_protocol",
-    "tls_certificate",
-    "tls_private_key",
-    "tls_required_client_ca",
-];
+const SMTP_UNSERVED: [&str; 4] =
+    ["allow_xclient", "batch_handling", "deferred_queue", "require_proxy_protocol"];
 /// Options of a listener that cannot differ by client.
 const SMTP_WHOLE: [&str; 3] = ["listen", "max_connections", "deferred_spool"];
 /// KumoMTA's other options of an HTTP listener.
