@@ -1,4 +1,5 @@
-//! The life of a message in the queues: put on the wheel, due, in its site's ready queue, taken by a dispatcher.
+//! The life of a message in the queues: put on the wheel, due, claimed from its scheduled queue, in its site's ready queue, taken
+//! by a dispatcher.
 //!
 //! It owns ten thousand messages that wait for up to an hour and are put back when they were taken, so that the wheel is always as
 //! full. Time is a number that is moved to when the next message is due. Nothing is ever refused: a ready queue holds one message here.
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use kumod::clock::UnixMs;
 use kumod::envelope::{Envelope, IdSource, Mark, Meta, NodeId};
 use kumod::ports::{Claimed, Entry, Lease};
-use kumod::queue::{Ready, Wheel};
+use kumod::queue::{Ready, Schedule};
 
 use super::measure::by_this_thread;
 use super::{Operation, Spent};
@@ -34,7 +35,7 @@ struct Waiting {
 
 /// The queues, always equally full.
 pub struct Queues {
-    wheel: Wheel<Waiting>,
+    schedule: Schedule<Waiting>,
     ready: Vec<Ready<Entry, ()>>,
     due: Vec<Waiting>,
     now: UnixMs,
@@ -46,7 +47,7 @@ impl Default for Queues {
     fn default() -> Self {
         let now = UnixMs(1_700_000_000_000);
         let ready = (0..SITES).map(|_| Ready::new(READY_MAX, CONNECTIONS_MAX)).collect();
-        let mut queues = Self { wheel: Wheel::new(now), ready, due: Vec::new(), now, chance: 1 };
+        let mut queues = Self { schedule: Schedule::new(now), ready, due: Vec::new(), now, chance: 1 };
         let ids = IdSource::new(NodeId(1), 0);
         for number in 0..WAITING {
             let site = usize::try_from(number).unwrap_or(0) % SITES;
@@ -63,9 +64,12 @@ impl Queues {
         let mut taken = 0;
         while taken < messages {
             // There is always a message on the wheel.
-            self.now = self.wheel.next_due().unwrap_or(self.now);
-            let due = &mut self.due;
-            self.wheel.advance(self.now, |waiting| due.push(waiting));
+            self.now = self.schedule.next_due().unwrap_or(self.now);
+            self.schedule.advance(self.now);
+            while let Some(queue) = self.schedule.next_stirred() {
+                let due = &mut self.due;
+                self.schedule.claim(&queue, usize::MAX, |waiting| due.push(waiting));
+            }
             while let Some(waiting) = self.due.pop() {
                 taken += 1;
                 let back = self.through_ready_queue(waiting);
@@ -96,7 +100,10 @@ impl Queues {
         self.chance =
             self.chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let wait_ms = 1 + (self.chance >> 32) % WAIT_MS_MAX;
-        self.wheel.insert(UnixMs(self.now.0 + wait_ms), waiting);
+        let envelope = Arc::clone(&waiting.envelope);
+        let due = UnixMs(self.now.0 + wait_ms);
+        // Ten thousand messages have numbers.
+        let _ = self.schedule.insert(&envelope.queue, due, waiting);
     }
 }
 
@@ -137,7 +144,7 @@ mod tests {
         let begun = queues.now;
         let taken = queues.cycle(3 * WAITING);
         assert!(taken >= 3 * WAITING);
-        assert_eq!(queues.wheel.len() as u64, WAITING);
+        assert_eq!(queues.schedule.len() as u64, WAITING);
         assert!(queues.ready.iter().all(Ready::is_empty));
         // Each waits for half an hour in the mean. All begin at the same moment, and of waits that have just begun a third of a
         // mean more is left than of any others, so three rounds take ten thirds of half an hour.

@@ -100,6 +100,7 @@ fn named(name: &str, error: Error) -> Error {
         Error::Peer(text) => Error::Peer(format!("{name}: {text}")),
         Error::Operator(text) => Error::Operator(format!("{name}: {text}")),
         Error::Host { what, source } => Error::Host { what: format!("{name}: {what}"), source },
+        Error::Unable(text) => Error::Unable(format!("{name}: {text}")),
         Error::Interrupted => Error::Interrupted,
     }
 }

@@ -9,11 +9,12 @@ use super::wanted::Wanted;
 pub struct TierFlags {
     /// Measure under these limits, one after the other: CPUs x GiB of memory, such as 0.5x1,1x2,2x4. Only kumod is limited;
     /// generator and sink get the other processors. Needs root or systemd.
-    #[arg(long, value_name = "CPUSxGIB", value_delimiter = ',', conflicts_with_all = ["floor", "crash_test"])]
+    #[arg(long, value_name = "CPUSxGIB", value_delimiter = ',', conflicts_with_all = ["floor", "crash_test", "once", "compare"])]
     pub tiers: Vec<Wanted>,
 
     /// What this machine costs in US dollars an hour; the page then shows messages for a dollar.
-    #[arg(long, value_name = "DOLLARS", value_parser = dollars)]
+    #[arg(long, value_name = "DOLLARS", value_parser = dollars,
+          conflicts_with_all = ["crash_test", "once", "compare"])]
     pub price_per_hour: Option<f64>,
 }
 
@@ -36,6 +37,10 @@ mod tests {
         floor: bool,
         #[arg(long)]
         crash_test: bool,
+        #[arg(long)]
+        once: bool,
+        #[arg(long)]
+        compare: bool,
     }
 
     #[test]
@@ -44,8 +49,8 @@ mod tests {
         let shown: Vec<String> = line.flags.tiers.iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["0.5x1", "2x4"]);
         assert_eq!(line.flags.price_per_hour, Some(0.34));
-        let Line { floor, crash_test, .. } = line;
-        assert!(!floor && !crash_test);
+        let Line { floor, crash_test, once, compare, .. } = line;
+        assert!(!floor && !crash_test && !once && !compare);
     }
 
     #[test]
