@@ -12,6 +12,7 @@ const EXAMPLES: &str = "\
 Examples:
   reports render results/20261122T061500Z-quick -o page.html
   reports render results/* -o tiers.html
+  reports render results/latest --ceiling measure.json -o page.html
   reports compare results/base results/head
   reports compare --base base/* --head head/* --gate cpu,mmh --format markdown
   reports merge aws/results azure/results -o all.json
@@ -37,6 +38,9 @@ pub(crate) enum Verb {
     Render {
         #[command(flatten)]
         paths: Paths,
+        /// What the host of the runs can do at most: a file of `tuner measure --json`, with the body sizes of the runs.
+        #[arg(long, value_name = "FILE")]
+        ceiling: Option<PathBuf>,
         #[command(flatten)]
         output: Output,
     },

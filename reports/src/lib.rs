@@ -10,6 +10,7 @@ pub mod run;
 
 pub mod results;
 
+pub mod ceiling;
 pub mod compare;
 pub mod disturbance;
 pub mod export;

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 use cli::{Arguments, Compare, CompareFormat, ExportFormat, History, Output, Verb};
+use reports::ceiling::Ceilings;
 use reports::compare::{self, Form, Options, Verdict};
 use reports::export::{self, Format};
 use reports::history;
@@ -26,9 +27,7 @@ const EXIT_REGRESSION: u8 = 99;
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
-        Verb::Render { paths, output } => {
-            of_results(&paths.paths, &output, |results| reports::render::page_of(&results.entries))
-        }
+        Verb::Render { paths, ceiling, output } => draw(&paths.paths, ceiling.as_deref(), &output),
         Verb::Compare(arguments) => judge(&arguments),
         Verb::Merge { paths, output } => of_results(&paths.paths, &output, Results::merged),
         Verb::History(arguments) => follow(&arguments),
@@ -45,18 +44,31 @@ fn main() -> ExitCode {
     })
 }
 
+/// The page; with a ceiling, if one is given, and with nothing written where that does not fit.
+fn draw(paths: &[PathBuf], ceiling: Option<&Path>, output: &Output) -> Result<ExitCode, String> {
+    let ceiling = ceiling.map(Ceilings::load).transpose().map_err(|error| error.to_string())?;
+    let mut results = Results::gather(paths);
+    if let Some(ceiling) = ceiling.filter(|_| !results.entries.is_empty()) {
+        ceiling.apply(&mut results.entries).map_err(|error| error.to_string())?;
+    }
+    tell(&results, output, |results| reports::render::page_of(&results.entries))
+}
+
 /// Writes what `of` makes of the results, if there are any; what was refused is told and ends with code 1.
 fn of_results(
     paths: &[PathBuf],
     output: &Output,
     of: impl Fn(&Results) -> String,
 ) -> Result<ExitCode, String> {
-    let results = Results::gather(paths);
+    tell(&Results::gather(paths), output, of)
+}
+
+fn tell(results: &Results, output: &Output, of: impl Fn(&Results) -> String) -> Result<ExitCode, String> {
     results.refused.iter().for_each(|refused| eprintln!("reports: {refused}"));
     if results.entries.is_empty() {
         return Err("nothing was written, because there is no record".to_owned());
     }
-    write(output, &of(&results))?;
+    write(output, &of(results))?;
     Ok(if results.refused.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -177,7 +177,7 @@ fn pages_work_in_a_browser() {
     let record = fixture::record(folder.path());
     let page = folder.path().join("one.html");
     std::fs::write(&page, reports::render::page(&record, folder.path())).unwrap();
-    check(&mut browser, &page, 16, "floor-10k");
+    check(&mut browser, &page, 17, "floor-10k");
 
     let results = folder.path().join("results");
     for record in fixture::tiers(&results) {

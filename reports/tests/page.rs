@@ -9,7 +9,7 @@ use std::fs;
 use std::process::Command;
 
 use reports::render;
-use reports::run::{HlogFiles, Kind, LatencyPair, Record, Run};
+use reports::run::{HlogFiles, Kind, LatencyPair, Record, Run, counter};
 
 /// The largest page of a suite of a dozen runs, in bytes.
 const PAGE_BYTES_MAX: usize = 400 << 10;
@@ -40,9 +40,10 @@ fn says_the_result_in_words() {
 #[test]
 fn holds_charts_tables_and_facts() {
     let page = page_of(|_| {});
-    // One of throughput, and three sizes each of both spectra, of rates, of latencies over time and of heat maps.
-    assert_eq!(page.matches("<svg ").count(), 16);
-    assert_eq!(page.matches("role=\"img\" aria-label=").count(), 16);
+    // One of throughput, one of the ceiling, and three sizes each of both spectra, of rates, of latencies over time and of
+    // heat maps.
+    assert_eq!(page.matches("<svg ").count(), 17);
+    assert_eq!(page.matches("role=\"img\" aria-label=").count(), 17);
     for kind in [Kind::Kumod, Kind::Floor, Kind::Direct] {
         for size in ["1k", "10k", "100k"] {
             let row = format!("<th scope=\"row\">{}-{size}</th>", kind.as_str());
@@ -104,9 +105,9 @@ fn hostile_text_is_escaped() {
     });
     assert!(!page.contains("<script>alert"), "a script came through");
     assert!(!page.contains("<img"), "a tag came through");
-    // Read-outs of sixteen charts, histograms, the record and the script: what opens is what closes.
-    assert_eq!(page.matches("<script").count(), 19);
-    assert_eq!(page.matches("</script>").count(), 19);
+    // Read-outs of seventeen charts, histograms, the record and the script: what opens is what closes.
+    assert_eq!(page.matches("<script").count(), 20);
+    assert_eq!(page.matches("</script>").count(), 20);
 }
 
 #[test]
@@ -161,7 +162,91 @@ fn missing_and_foreign_histograms_are_told() {
     assert!(page.contains("floor-1k: ../outside.hlog is not a file name in the folder of the run"));
     assert!(page.contains("The chart shows the five recorded percentiles."));
     // Without histograms there is no heat map of kumod-1k; its other latencies come from the floor and the direct run.
-    assert_eq!(page.matches("<svg ").count(), 15);
+    assert_eq!(page.matches("<svg ").count(), 16);
+}
+
+/// The cells of the row of `run` in the table below `title`.
+fn cells(page: &str, title: &str, run: &str) -> Vec<String> {
+    let table = page.split(&format!("<h2>{title}</h2>")).nth(1).unwrap().split("</table>").next().unwrap();
+    let row =
+        table.split(&format!("<th scope=\"row\">{run}</th>")).nth(1).unwrap().split("</tr>").next().unwrap();
+    let texts = row.split("</td>").filter_map(|cell| cell.rsplit_once('>'));
+    texts.map(|(_, text)| text.to_owned()).collect()
+}
+
+#[test]
+fn costs_that_nobody_counted_are_called_unknown() {
+    let title = "What a message cost the relay";
+    let page = page_of(|record| {
+        let run = record.runs.iter_mut().find(|run| run.name == "kumod-10k").unwrap();
+        run.counters.insert(counter::SYSCALLS.to_owned(), 7.5 * run.delivered as f64);
+        run.counters.insert(counter::CONTEXT_SWITCHES.to_owned(), 0.25 * run.delivered as f64);
+    });
+    let of_run = cells(&page, title, "kumod-10k");
+    assert_eq!(of_run[3..6], ["7.50", "0.25", "unknown"], "{of_run:?}");
+    let of_floor = cells(&page, title, "floor-10k");
+    assert_eq!(of_floor[3..6], ["unknown"; 3], "{of_floor:?}");
+    assert_ne!(of_floor[2], "unknown", "the floor's processor time was read");
+    assert!(!page.contains("direct-10k</th><td>10 KB</td><td>2</td>"), "without a relay nothing cost it");
+}
+
+#[test]
+fn the_ceiling_stands_beside_what_was_reached() {
+    let page = page_of(|_| {});
+    let of_run = cells(&page, "Against the floor and the ceiling", "kumod-100k");
+    assert_eq!(of_run[6..8], ["33.0", "disk"], "{of_run:?}");
+    let share: f64 = of_run[10].parse().unwrap();
+    let reached: f64 = of_run[1].parse().unwrap();
+    assert!((share - reached / 33.0).abs() < 0.01, "{of_run:?}");
+    let chart =
+        page.split("<h2>Against the machine's ceiling</h2>").nth(1).unwrap().split("</svg>").next().unwrap();
+    for words in ["disk 33.0", "loopback 96.0", "processor 61.0", "of the ceiling"] {
+        assert!(chart.contains(words), "{words}");
+    }
+    // What was tried at other sizes says nothing about these.
+    let page =
+        page_of(|record| record.machine.ceilings.iter_mut().for_each(|ceiling| ceiling.body_bytes += 1));
+    assert!(!page.contains("Against the machine's ceiling"));
+    assert_eq!(cells(&page, "Against the floor and the ceiling", "kumod-100k")[6], "–");
+}
+
+/// What `tuner measure --json` writes, as far as a page needs it.
+fn measured(host: Option<&str>, ceilings: serde_json::Value) -> String {
+    serde_json::json!({"schema_version": 1, "machine": {"host": host}, "ceilings": ceilings}).to_string()
+}
+
+#[test]
+fn a_ceiling_from_a_file_is_drawn_for_its_own_host_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut record = fixture::record(folder.path());
+    record.machine.ceilings.clear();
+    record.machine.host = Some("0123".into());
+    record.write(&folder.path().join("run.json")).unwrap();
+    let file = folder.path().join("measure.json");
+    let draw = |text: &str| {
+        fs::write(&file, text).unwrap();
+        let mut reports = Command::new(env!("CARGO_BIN_EXE_reports"));
+        reports.arg("render").arg(folder.path()).arg("--ceiling").arg(&file).output().unwrap()
+    };
+    let ceiling = serde_json::json!([{"body_bytes": 1000, "mmh": 77.5, "set_by": "loopback",
+        "disk_mmh": 300.0, "loopback_mmh": 77.5, "processor_mmh": 90.0}]);
+    let output = draw(&measured(Some("0123"), ceiling.clone()));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("loopback 77.5"));
+    let mut negative = ceiling.clone();
+    negative[0]["disk_mmh"] = serde_json::json!(-1.0);
+    for (text, complaint) in [
+        (measured(Some("4567"), ceiling.clone()), "measured on host 4567, and no record is of that host"),
+        (measured(None, negative), "field ceilings[0].disk_mmh: -1 is not a finite number"),
+        (String::new(), "tuner measure --json FILE` is expected"),
+        ("{\"schema_version\": 9}".to_owned(), "schema_version 9 is unknown here, 1 is read"),
+        (measured(None, ceiling)[..80].to_owned(), "measure.json: EOF"),
+    ] {
+        let output = draw(&text);
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(complaint) && output.stdout.is_empty(), "{said}");
+    }
 }
 
 #[test]
@@ -184,7 +269,7 @@ fn thin_records_still_make_a_page() {
             run.floor_ratio = None;
         }
     });
-    assert_eq!(page.matches("<svg ").count(), 1);
+    assert_eq!(page.matches("<svg ").count(), 2);
 }
 
 #[test]

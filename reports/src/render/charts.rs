@@ -8,11 +8,13 @@ mod bars;
 mod canvas;
 mod heat;
 mod lines;
+mod roofline;
 mod scaling;
 
 pub(super) use bars::{Measure, efficiency, throughput};
 pub(super) use heat::heat_maps;
 pub(super) use lines::{Side, latencies, rates, spectra};
+pub(super) use roofline::rooflines;
 pub(super) use scaling::{REFERENCE_SOURCE, scaling};
 
 use plotters::style::RGBColor;

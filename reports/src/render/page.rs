@@ -46,6 +46,7 @@ struct Page<'v> {
     scaling_remarks: Vec<String>,
     throughput: Option<Chart>,
     efficiency: Vec<Chart>,
+    rooflines: Vec<Chart>,
     tables: Vec<(&'static str, Table)>,
     limits: Option<&'static str>,
     inject: Vec<Chart>,
@@ -105,6 +106,7 @@ pub(super) fn render_all(entries: &[Entry]) -> String {
             .filter(|_| view.by_tier() || view.tiers.iter().any(|tier| tier.price_per_hour.is_some()))
             .filter_map(|measure| charts::efficiency(&groups, &view.tiers, *measure))
             .collect(),
+        rooflines: charts::rooflines(&view, &groups),
         tables: tables::all(&view),
         limits: tables::limits(record),
         inject: charts::spectra(&groups, charts::Side::Inject),

@@ -36,6 +36,8 @@ pub(super) struct Heat {
 /// A run with what its lines need.
 pub(super) struct Drawn<'v> {
     pub(super) run: &'v Run,
+    /// Index of its record.
+    pub(super) entry: usize,
     /// Kind or tier, for the legend.
     pub(super) class: String,
     pub(super) tier: usize,
@@ -84,7 +86,7 @@ pub(super) fn ordered(record: &Record) -> Vec<&Run> {
 }
 
 /// The order in which kinds stand side by side.
-fn order(kind: Kind) -> u8 {
+pub(super) fn order(kind: Kind) -> u8 {
     match kind {
         Kind::Kumod => 0,
         Kind::Floor => 1,
@@ -95,6 +97,7 @@ fn order(kind: Kind) -> u8 {
 fn draw<'v>(view: &View<'_>, run: &'v Run, place: &Place<'_>, complaints: &mut Vec<String>) -> Drawn<'v> {
     let mut drawn = Drawn {
         run,
+        entry: place.entry,
         class: view.class(run, place),
         tier: place.tier,
         inject: Vec::new(),

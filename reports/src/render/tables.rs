@@ -3,6 +3,7 @@
 //! It owns their columns. It refuses nothing; what is unknown is a dash.
 
 use super::format::{self, NOTHING};
+use super::series;
 use super::view::{Place, View};
 use crate::metrics::Metric;
 use crate::run::{Kind, Latency, LimitedBy, ProcessUse, Record, Run};
@@ -69,11 +70,11 @@ pub(super) fn all(view: &View<'_>) -> Vec<(&'static str, Table)> {
 fn table(
     view: &View<'_>,
     groups: &[(&'static str, Vec<&'static str>)],
-    wanted: impl Fn(&Run) -> bool,
+    wanted: impl Fn(&Run, &Place<'_>) -> bool,
     cells: impl Fn(&Run, &Place<'_>) -> Vec<Cell>,
 ) -> Table {
-    let mut runs: Vec<(&Run, &Place<'_>)> = view.runs().filter(|(run, _)| wanted(run)).collect();
-    runs.sort_by_key(|(run, place)| (run.body_bytes, run.kind, place.tier));
+    let mut runs: Vec<(&Run, &Place<'_>)> = view.runs().filter(|(run, place)| wanted(run, place)).collect();
+    runs.sort_by_key(|(run, place)| (run.body_bytes, series::order(run.kind), place.tier));
     let mut body_bytes = None;
     let rows = runs.into_iter().map(|(run, place)| {
         let first = body_bytes.replace(run.body_bytes) != Some(run.body_bytes);
@@ -88,35 +89,44 @@ fn table(
     }
 }
 
-/// Costs for each message that at least one run knows.
+/// What each message cost the relay; of kumod, and of the floor beside it. Costs that everybody asks for stand there even where
+/// nobody counted them; the others where at least one run knows them.
 fn costs(view: &View<'_>) -> Table {
-    const SHOWN: [(&str, &str); 7] = [
-        ("cpu", "CPU µs"),
-        ("instructions", "instructions"),
-        ("syscalls", "system calls"),
-        ("allocations", "allocations"),
-        ("switches", "switches"),
-        ("barriers", "barriers"),
-        ("written", "bytes written"),
+    const SHOWN: [(&str, &str, bool); 8] = [
+        ("cpu", "CPU µs", true),
+        ("cpu_relative", "CPU of the load's", false),
+        ("instructions", "instructions", false),
+        ("syscalls", "system calls", true),
+        ("switches", "context switches", true),
+        ("allocations", "allocations", true),
+        ("barriers", "barriers", true),
+        ("written", "bytes written", true),
     ];
-    let relayed = |run: &Run| run.kind == Kind::Kumod;
+    let relayed = |run: &Run| run.kind != Kind::Direct;
     let known = |metric: &Metric| view.record.runs.iter().any(|run| relayed(run) && metric.of(run).is_some());
     let shown: Vec<(&Metric, &str)> = SHOWN
         .iter()
-        .filter_map(|(name, title)| Some((Metric::named(name)?, *title)))
-        .filter(|(metric, _)| known(metric))
+        .filter_map(|(name, title, always)| Some((Metric::named(name)?, *title, *always)))
+        .filter(|(metric, _, always)| *always || known(metric))
+        .map(|(metric, title, _)| (metric, title))
         .collect();
     let columns = shown.iter().map(|(_, title)| *title).collect();
     table(
         view,
         &[("", vec!["Body", "CPUs"]), ("Per message", columns)],
-        |run| relayed(run) && !shown.is_empty(),
+        |run, _| relayed(run) && shown.iter().any(|(metric, _)| metric.of(run).is_some()),
         |run, _| {
             let first = [cell(format::body(run.body_bytes)), cell(format::short(run.tier.cpus))];
-            let costs = shown.iter().map(|(metric, _)| cell(format::or_nothing(metric.of(run).map(small))));
+            let costs =
+                shown.iter().map(|(metric, _)| metric.of(run).map_or_else(unknown, |cost| cell(small(cost))));
             first.into_iter().chain(costs).collect()
         },
     )
+}
+
+/// What nobody counted.
+fn unknown() -> Cell {
+    Cell { text: "unknown".to_owned(), class: "none" }
 }
 
 /// Steps of a search for the highest rate.
@@ -130,7 +140,7 @@ fn loads(view: &View<'_>) -> Table {
     table(
         view,
         &groups,
-        |run| run.load.is_some(),
+        |run, _| run.load.is_some(),
         |run, _| {
             let load = run.load.unwrap_or_default();
             let end_to_end = |of: fn(Latency) -> f64| latency(run.latency_us.end_to_end, of);
@@ -154,18 +164,24 @@ fn loads(view: &View<'_>) -> Table {
 fn ceilings(view: &View<'_>) -> Table {
     let groups = [
         ("", vec!["Body"]),
-        ("MMH", vec!["kumod", "floor", "direct", "disk in order", "disk synced"]),
-        ("kumod reaches", vec!["of floor", "of direct"]),
+        ("MMH", vec!["kumod", "floor", "direct", "disk in order", "disk synced", "ceiling"]),
+        ("", vec!["Set by"]),
+        ("kumod reaches", vec!["of floor", "of direct", "of ceiling"]),
     ];
     let ratio = |ratio: Option<f64>| cell(format::or_nothing(ratio.map(|ratio| format!("{ratio:.2}"))));
     let rate = |mmh: Option<f64>| cell(format::or_nothing(mmh.map(format::three_digits)));
+    let machine = |place: &Place<'_>| &view.entries[place.entry].record.machine;
+    let ceiling = |run: &Run, place: &Place<'_>| {
+        machine(place).ceilings.iter().find(|ceiling| ceiling.body_bytes == run.body_bytes)
+    };
     let has_more = |run: &Run| run.floor_ratio.is_some() || run.direct_ratio.is_some();
     table(
         view,
         &groups,
-        |run| run.kind == Kind::Kumod && has_more(run),
+        |run, place| run.kind == Kind::Kumod && (has_more(run) || ceiling(run, place).is_some()),
         |run, place| {
-            let disk = view.entries[place.entry].record.machine.disk.as_ref().and_then(|disk| disk.measured);
+            let disk = machine(place).disk.as_ref().and_then(|disk| disk.measured);
+            let ceiling = ceiling(run, place);
             let per_hour = |per_second: f64| per_second * 3600.0 / 1e6;
             let in_order = disk.and_then(|disk| disk.sequential_bytes_per_s).filter(|_| run.body_bytes > 0);
             vec![
@@ -175,8 +191,15 @@ fn ceilings(view: &View<'_>) -> Table {
                 rate(run.direct_ratio.map(|ratio| run.mmh_delivered * ratio)),
                 rate(in_order.map(|bytes| per_hour(bytes / run.body_bytes as f64))),
                 rate(disk.map(|disk| per_hour(disk.syncs_per_s))),
+                rate(ceiling.map(|ceiling| ceiling.mmh)),
+                word(ceiling.map(|ceiling| ceiling.set_by.name())),
                 ratio(run.floor_ratio),
                 ratio(run.direct_ratio.filter(|ratio| *ratio > 0.0).map(|ratio| 1.0 / ratio)),
+                ratio(
+                    ceiling
+                        .filter(|ceiling| ceiling.mmh > 0.0)
+                        .map(|ceiling| run.mmh_delivered / ceiling.mmh),
+                ),
             ]
         },
     )
@@ -219,7 +242,7 @@ fn main(
     groups: &[(&'static str, Vec<&'static str>)],
     cells: impl Fn(&Run) -> Vec<Cell>,
 ) -> Table {
-    Table { is_main: true, ..table(view, groups, |_| true, |run, _| cells(run)) }
+    Table { is_main: true, ..table(view, groups, |_, _| true, |run, _| cells(run)) }
 }
 
 fn limited(run: &Run) -> Cell {

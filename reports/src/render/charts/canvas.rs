@@ -132,6 +132,17 @@ impl<'s> Canvas<'s> {
         self.plot.draw(&Circle::new(at, 5 * SCALE, style)).expect(INFALLIBLE);
     }
 
+    /// Where a value stands, in pixels of the page.
+    pub(super) fn pixels(&self, at: (f64, f64)) -> (i32, i32) {
+        let (x, y) = self.units(at);
+        (x / SCALE, y / SCALE)
+    }
+
+    /// The value at the lower edge of the plot.
+    pub(super) fn bottom(&self) -> f64 {
+        self.y.0
+    }
+
     /// Where a value stands, in units of the picture.
     pub(super) fn units(&self, at: (f64, f64)) -> (i32, i32) {
         self.plot.map_coordinate(&at)
