@@ -17,6 +17,8 @@ pub struct Client {
     pub received_from: SocketAddr,
     /// The address of ours that it came to.
     pub received_via: SocketAddr,
+    /// Where the connection is from and to in truth, where a proxy has said for whom it speaks.
+    pub original: Option<Box<(SocketAddr, SocketAddr)>>,
     /// What the client called itself.
     pub helo: String,
     /// Whether it said EHLO.
@@ -55,6 +57,8 @@ impl Client {
         let known = match name {
             "received_from" => self.received_from.to_string(),
             "received_via" => self.received_via.to_string(),
+            "orig_received_from" => self.original.as_ref()?.0.to_string(),
+            "orig_received_via" => self.original.as_ref()?.1.to_string(),
             "reception_protocol" => self.protocol().to_owned(),
             "hostname" => self.hostname.to_string(),
             "ehlo_domain" => self.helo.clone(),

@@ -20,6 +20,7 @@ use crate::maillog::{MailLog, Reception};
 use crate::metrics::Metrics;
 use crate::policy::{Policy, PolicyMessage, Verdict};
 use crate::ports::{Claimed, Dispatch, Entry, Lease, MailStore, ResidentBody, StoreError};
+use crate::pressure::Pressure;
 use crate::queue::QueueName;
 pub use trace::header_prefix;
 
@@ -84,6 +85,8 @@ pub struct Intake {
     pub ids: IdSource,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// The memory of the process.
+    pub pressure: Arc<Pressure>,
     /// The budget of bodies in memory.
     pub residency: Residency,
     /// Messages in all queues together; over it new mail waits with its sender.
@@ -103,7 +106,7 @@ impl Intake {
             let queued = self.dispatch.queued();
             (queued >= self.queued_messages_max).then(|| format!("{queued} messages are queued"))
         };
-        self.store.refusal().or_else(full)
+        self.store.refusal().or_else(|| self.pressure.refusal()).or_else(full)
     }
 
     /// Takes a transaction: one message per recipient, sharing the body, all or none.

@@ -10,6 +10,7 @@ pub mod config;
 pub mod envelope;
 pub mod metrics;
 pub mod ports;
+pub mod pressure;
 
 pub mod inbound;
 

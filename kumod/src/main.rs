@@ -67,6 +67,9 @@ struct Args {
     /// Whether the spool is written through the page cache
     #[arg(long, value_enum, default_value_t = ModeArg::Auto)]
     spool_mode: ModeArg,
+    /// Bytes of memory in use from which on new mail is refused [default: three quarters of what the host grants]
+    #[arg(long, value_name = "BYTES")]
+    memory_limit: Option<u64>,
     /// The name of this host in banner, EHLO and Received [default: the kernel's]
     #[arg(long, value_name = "NAME")]
     hostname: Option<String>,
@@ -139,7 +142,7 @@ impl Args {
             },
             log_dir: self.log_dir.clone(),
             outbound: OutboundSpec { relay_to: self.relay_to.clone(), smtp_port: Some(self.smtp_port) },
-            limits: local.limits,
+            limits: config::Limits { memory_bytes_max: self.memory_limit, ..local.limits },
         }
     }
 }

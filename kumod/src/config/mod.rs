@@ -23,7 +23,7 @@ use serde::{Deserialize, Deserializer};
 pub use duration::parse_duration;
 pub use key_source::KeySource;
 pub use listener::{
-    ClientOverrides, Constants, HttpListener, LineEndings, ListenerTls, SmtpListener, SmtpOverride,
+    Change, ClientOverrides, Constants, HttpListener, LineEndings, ListenerTls, SmtpListener, SmtpOverride,
     TraceHeaders,
 };
 pub(crate) use listener::{check_name, not_zero, parse_network};
@@ -168,6 +168,8 @@ pub struct Limits {
     pub inbound_body_bytes_max: usize,
     /// How long a new body may wait for room in memory while deliveries make progress, before it is left to the spool.
     pub inflow_delay_max: Duration,
+    /// Bytes of memory in use from which on new mail is refused; `None`: three quarters of what host and control group grant.
+    pub memory_bytes_max: Option<u64>,
     /// Messages in all queues together; over it new mail gets 452 4.3.1.
     pub queued_messages_max: usize,
     /// How long a graceful stop waits for sessions that are in the middle of a message.
@@ -180,6 +182,7 @@ impl Default for Limits {
             resident_body_bytes_max: 64 << 20,
             inbound_body_bytes_max: 64 << 20,
             inflow_delay_max: Duration::from_millis(100),
+            memory_bytes_max: None,
             queued_messages_max: 10_000_000,
             shutdown_grace: Duration::from_secs(20),
         }
@@ -215,6 +218,11 @@ impl CidrSet {
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.0.iter().any(|net| net.contains(&address))
+    }
+
+    /// The set of this network alone.
+    pub fn of(network: IpNet) -> Self {
+        Self(vec![network])
     }
 
     /// Whether nothing is in the set.

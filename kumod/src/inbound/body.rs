@@ -43,6 +43,13 @@ impl BodyPool {
         Bytes::from_owner(Pooled { buffer, pool: Arc::clone(self) })
     }
 
+    /// Lets go of all buffers that wait.
+    pub fn clear(&self) {
+        for class in &self.classes {
+            *class.lock().unwrap_or_else(PoisonError::into_inner) = Vec::new();
+        }
+    }
+
     /// Puts a buffer back, if there is room for it.
     pub fn give(&self, mut buffer: Vec<u8>) {
         // The class whose every request this buffer can serve.

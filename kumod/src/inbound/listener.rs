@@ -13,6 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::body::{BodyBudget, BodyPool};
+use super::clients::ClientCounts;
 use super::connection::Connection;
 use super::profile::{Profile, Profiles};
 use super::tls::TlsError;
@@ -33,6 +34,8 @@ pub struct Inbound {
     pub pool: Arc<BodyPool>,
     /// The budget of bodies in reception.
     pub budget: Arc<BodyBudget>,
+    /// Connections of each client address.
+    pub clients: Arc<ClientCounts>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Says when to stop.

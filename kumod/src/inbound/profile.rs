@@ -11,7 +11,7 @@ use smtp::data::BodyRules;
 use smtp::server;
 
 use super::tls::{Tls, TlsError};
-use crate::config::{LineEndings, ListenerTls, SmtpListener, SmtpOverride};
+use crate::config::{Change, LineEndings, ListenerTls, SmtpListener, SmtpOverride};
 
 /// Options in the form in which a connection uses them.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(super) struct Profile {
     pub(super) listener: Arc<SmtpListener>,
     pub(super) hostname: Arc<str>,
     pub(super) session: Arc<server::Config>,
+    /// The same with XCLIENT, for those who may use it.
+    session_of_proxies: Option<Arc<server::Config>>,
     pub(super) body_rules: BodyRules,
     pub(super) tls: Tls,
 }
@@ -30,6 +32,7 @@ impl Profile {
             recipients_max: listener.max_recipients_per_message,
             message_bytes_max: listener.max_message_size,
             messages_max: listener.max_messages_per_connection,
+            errors_max: listener.max_errors_per_connection,
             ..server::Limits::default()
         };
         let session = server::Config {
@@ -47,11 +50,21 @@ impl Profile {
         };
         let body_rules = BodyRules { line_bytes_max: listener.line_length_hard_limit, line_endings };
         let tls = Tls::new(&listener, &hostname);
-        Self { listener: Arc::new(listener), hostname, session: Arc::new(session), body_rules, tls }
+        let session_of_proxies =
+            listener.allow_xclient.then(|| Arc::new(server::Config { xclient: true, ..session.clone() }));
+        let (listener, session) = (Arc::new(listener), Arc::new(session));
+        Self { listener, hostname, session, session_of_proxies, body_rules, tls }
     }
 }
 
 impl Profile {
+    /// What is on offer for a client at `peer`: XCLIENT only where it is trusted.
+    pub(super) fn session_for(&self, peer: SocketAddr) -> Arc<server::Config> {
+        let proxies = self.session_of_proxies.as_ref();
+        let proxies = proxies.filter(|_| self.listener.trusted_hosts.contains(peer.ip()));
+        Arc::clone(proxies.unwrap_or(&self.session))
+    }
+
     /// A pair that was given has to be good from the start; one that is made in memory is made when it is needed.
     fn check_tls(&self) -> Result<(), TlsError> {
         let given = self.listener.tls_certificate.is_some() || self.listener.tls_required_client_ca.is_some();
@@ -80,8 +93,9 @@ impl Profiles {
     pub(super) fn new(listener: SmtpListener, hostname: &str) -> Result<Self, TlsError> {
         let common = Arc::new(Profile::new(listener.with(&[]), hostname));
         common.check_tls()?;
-        for changes in listener.overrides() {
-            Profile::new(listener.with(&[changes]), hostname).check_tls()?;
+        for options in listener.overrides() {
+            let change = Change { network: None, options };
+            Profile::new(listener.with(&[change]), hostname).check_tls()?;
         }
         Ok(Self { listener, hostname: hostname.to_owned(), common, special: Mutex::default() })
     }
@@ -95,8 +109,10 @@ impl Profiles {
         if overrides.is_empty() {
             return Arc::clone(&self.common);
         }
-        let key =
-            overrides.iter().map(|changes| std::ptr::from_ref::<SmtpOverride>(changes).addr()).collect();
+        let key = overrides
+            .iter()
+            .map(|change| std::ptr::from_ref::<SmtpOverride>(change.options).addr())
+            .collect();
         let mut special = self.special.lock().unwrap_or_else(PoisonError::into_inner);
         let made = special
             .entry(key)

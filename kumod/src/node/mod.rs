@@ -29,6 +29,7 @@ use crate::metrics::{Metrics, Sample};
 use crate::outbound::{Dispatcher, Outbound, Parts};
 use crate::policy::Policy;
 use crate::ports::{Dispatch, MailStore, PermitSource, Shutdown};
+use crate::pressure::{self, Pressure};
 use crate::queue::LocalPermits;
 use crate::recover;
 use crate::settle::{self, Settling};
@@ -213,6 +214,7 @@ impl Node {
         let outbound = self.outbound(Arc::clone(&store), settle, shutdown.clone())?;
         let residency =
             Residency::new(self.config.limits.resident_body_bytes_max, self.config.limits.inflow_delay_max);
+        let pressure = Arc::new(Pressure::new(self.config.limits.memory_bytes_max));
         let intake = Arc::new(Intake {
             store,
             dispatch: Arc::new(Dispatcher(Arc::clone(&outbound))) as Arc<dyn Dispatch>,
@@ -220,6 +222,7 @@ impl Node {
             log: self.log.clone(),
             ids: self.ids,
             metrics: Arc::clone(&self.metrics),
+            pressure: Arc::clone(&pressure),
             residency,
             queued_messages_max: self.config.limits.queued_messages_max,
         });
@@ -232,11 +235,13 @@ impl Node {
             intake: Arc::clone(&intake),
             pool: BodyPool::new(self.config.limits.resident_body_bytes_max / POOL_CLASS_PART),
             budget: Arc::new(BodyBudget::new(self.config.limits.inbound_body_bytes_max)),
+            clients: Arc::default(),
             metrics: Arc::clone(&self.metrics),
             shutdown: shutdown.clone(),
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&outbound).run());
+        tasks.spawn(watch_memory(pressure, Arc::clone(&inbound.pool), shutdown.clone()));
         serve_http(&mut tasks, sockets.http, &self.metrics, &intake, &shutdown);
         serve_smtp(&mut tasks, sockets.smtp, &self.config, &inbound)?;
         drop((inbound, intake));
@@ -274,6 +279,21 @@ impl Node {
             inflow_delay_max: self.config.limits.inflow_delay_max,
             shutdown,
         }))
+    }
+}
+
+/// Looks at the memory in use as long as the process runs, and gives back what is kept only to be quick where it is short.
+async fn watch_memory(pressure: Arc<Pressure>, pool: Arc<BodyPool>, mut shutdown: Shutdown) {
+    let mut looks = tokio::time::interval(Duration::from_millis(pressure::LOOK_INTERVAL_MS));
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        if pressure::used_bytes().is_some_and(|used| pressure.note(used)) {
+            pool.clear();
+        }
+        tokio::select! {
+            _ = looks.tick() => {}
+            () = shutdown.wait() => return,
+        }
     }
 }
 
@@ -357,6 +377,7 @@ fn register_sources(
         if let Some(intake) = intake.upgrade() {
             let help = "Bytes of bodies kept in memory until their first attempt ends";
             samples.push(gauge("resident_body_bytes", help, intake.residency.bytes_used()));
+            samples.extend(intake.pressure.samples());
         }
         samples.extend(log.samples());
         samples

@@ -78,6 +78,7 @@ fn client() -> Client {
     Client {
         received_from: "192.0.2.7:4321".parse().unwrap(),
         received_via: "192.0.2.1:25".parse().unwrap(),
+        original: None,
         helo: "client.example".to_owned(),
         extended: true,
         tls: None,

@@ -126,6 +126,16 @@ impl Client {
         }
     }
 
+    /// A line, where one comes within a moment. Nothing else may be read of this client afterwards but further lines.
+    pub(crate) fn try_line(&mut self) -> Option<String> {
+        self.socket().set_read_timeout(Some(std::time::Duration::from_millis(20))).unwrap();
+        let mut line = Vec::new();
+        let read = self.stream.read_until(b'\n', &mut line);
+        self.socket().set_read_timeout(Some(PATIENCE)).unwrap();
+        read.ok().filter(|count| *count > 0)?;
+        Some(String::from_utf8_lossy(&line).trim_end().to_owned())
+    }
+
     /// Whether the server says nothing more: it closed, or cut the connection within TLS.
     pub(crate) fn refused_or_closed(&mut self) -> bool {
         let mut line = Vec::new();

@@ -120,6 +120,18 @@ impl Session {
         self.connection.config = config;
     }
 
+    /// Bad commands since the last accepted message.
+    #[must_use]
+    pub fn errors(&self) -> u32 {
+        self.connection.errors
+    }
+
+    /// Messages whose body was complete.
+    #[must_use]
+    pub fn messages(&self) -> u32 {
+        self.connection.messages
+    }
+
     /// What the session waits for; the index into [`super::DEADLINES`].
     #[must_use]
     pub fn phase(&self) -> Phase {

@@ -79,7 +79,7 @@ pub(super) enum Question {
 pub(super) struct Connection {
     pub(super) config: Arc<Config>,
     /// Bad commands since the last accepted message.
-    errors: u32,
+    pub(super) errors: u32,
     /// Messages whose body was complete.
     pub(super) messages: u32,
     /// TLS was begun by STARTTLS.

@@ -11,6 +11,15 @@ use serde::{Deserialize, Deserializer};
 
 use super::SmtpOverride;
 
+/// One override that applies to a client.
+#[derive(Clone, Copy, Debug)]
+pub struct Change<'a> {
+    /// The network of clients under which it stands; `None` where it stands under `via`.
+    pub network: Option<IpNet>,
+    /// What it changes.
+    pub options: &'a SmtpOverride,
+}
+
 /// Changes by network.
 #[derive(Clone, Debug, Default)]
 pub struct ClientOverrides(Vec<(IpNet, SmtpOverride)>);
@@ -32,9 +41,9 @@ impl ClientOverrides {
         self.0.iter()
     }
 
-    fn of(&self, address: IpAddr) -> Option<&SmtpOverride> {
+    fn of(&self, address: IpAddr) -> Option<&(IpNet, SmtpOverride)> {
         let address = address.to_canonical();
-        self.0.iter().find(|(network, _)| network.contains(&address)).map(|(_, changes)| changes)
+        self.0.iter().find(|(network, _)| network.contains(&address))
     }
 }
 
@@ -83,10 +92,12 @@ pub(super) fn collect<'a>(
     (by_peer, by_via): (&'a ClientOverrides, &'a ClientOverrides),
     peer: IpAddr,
     via: IpAddr,
-    found: &mut Vec<&'a SmtpOverride>,
+    found: &mut Vec<Change<'a>>,
 ) {
-    for changes in [by_peer.of(peer), by_via.of(via)].into_iter().flatten() {
-        found.push(changes);
-        collect((&changes.peer, &changes.via), peer, via, found);
+    let by_peer = by_peer.of(peer).map(|(network, options)| Change { network: Some(*network), options });
+    let by_via = by_via.of(via).map(|(_, options)| Change { network: None, options });
+    for change in [by_peer, by_via].into_iter().flatten() {
+        found.push(change);
+        collect((&change.options.peer, &change.options.via), peer, via, found);
     }
 }

@@ -16,8 +16,8 @@ use serde::Deserialize;
 use super::{CidrSet, KeySource};
 use value::{given, value};
 
-pub use client_override::ClientOverrides;
 pub(crate) use client_override::parse_network;
+pub use client_override::{Change, ClientOverrides};
 pub use http::HttpListener;
 
 /// Values by name, as policies attach them to connections and messages.
@@ -88,6 +88,22 @@ listener_options! {
     max_recipients_per_message: usize = 1024;
     /// Messages of one connection; over it 421 4.5.3.
     max_messages_per_connection: u32 = 10_000;
+    /// Bad commands without an accepted message between them; at the last one 421 4.7.0.
+    max_errors_per_connection: u32 = 16;
+    /// Connections at once of one client address (of IPv6, of one network of 64 bits) that is not among the `relay_hosts`; over it 421 4.7.0.
+    max_connections_per_client: usize = 100;
+    /// How long a client waits for the replies to bad commands; zero: not at all.
+    tarpit_delay: Duration = Duration::ZERO;
+    /// How long a client is listened to before the banner; who speaks gets 421 4.7.0. Zero: not at all.
+    banner_delay: Duration = Duration::ZERO;
+    /// Bytes a second of a body, on average after the first `client_timeout`; zero: any.
+    min_data_rate: u64 = 512;
+    /// A PROXY header has to come first, from one of the `trusted_hosts`.
+    require_proxy_protocol: bool = false;
+    /// XCLIENT is there for the `trusted_hosts`.
+    allow_xclient: bool = false;
+    /// Proxies that are believed when they say for whom they speak.
+    trusted_hosts: CidrSet = CidrSet::parse(&["127.0.0.1", "::1"]).unwrap_or_default();
     /// Bytes of one body line without its CRLF (RFC 5321 4.5.3.1.6).
     line_length_hard_limit: usize = 998;
     /// What to do with a lone CR or LF in a body.
@@ -112,13 +128,16 @@ listener_options! {
     meta: Constants = Constants::new();
 }
 
+/// A client waits five minutes for the banner and for most replies (RFC 5321 4.5.3.2).
+const BANNER_DELAY_MAX: Duration = Duration::from_secs(300);
+const TARPIT_DELAY_MAX: Duration = Duration::from_secs(300);
 /// Bounds of `data_buffer_size`.
 const DATA_BUFFER_BYTES: std::ops::RangeInclusive<usize> = 4 << 10..=16 << 20;
 
 impl SmtpListener {
     /// What is different for a client at `peer` that came to our address `via`, in the order in which it applies: `peer` before
     /// `via`, of several networks the smallest, and what is nested in one right after it.
-    pub fn overrides_for(&self, peer: IpAddr, via: IpAddr) -> Vec<&SmtpOverride> {
+    pub fn overrides_for(&self, peer: IpAddr, via: IpAddr) -> Vec<Change<'_>> {
         let mut found = Vec::new();
         client_override::collect((&self.peer, &self.via), peer, via, &mut found);
         found
@@ -126,11 +145,16 @@ impl SmtpListener {
 
     /// The listener with these changes; they are gone from it then.
     #[must_use]
-    pub fn with(&self, changes: &[&SmtpOverride]) -> Self {
+    pub fn with(&self, changes: &[Change<'_>]) -> Self {
         let mut changed =
             Self { peer: ClientOverrides::default(), via: ClientOverrides::default(), ..self.clone() };
-        for change in changes {
-            changed.apply(change);
+        for Change { network, options } in changes {
+            changed.apply(options);
+            // Who makes one network's clients proxies trusts that network, unless somebody else is named.
+            let proxies = options.allow_xclient == Some(true) || options.require_proxy_protocol == Some(true);
+            if let (Some(network), true, None) = (network, proxies, &options.trusted_hosts) {
+                changed.trusted_hosts = CidrSet::of(*network);
+            }
         }
         changed
     }
@@ -155,9 +179,9 @@ impl SmtpListener {
     pub fn check(&self) -> Result<(), String> {
         self.check_values()?;
         for (option, overrides) in [("peer", &self.peer), ("via", &self.via)] {
-            for (network, changes) in overrides.iter() {
-                let mut changed = self.with(&[changes]);
-                (changed.peer, changed.via) = (changes.peer.clone(), changes.via.clone());
+            for (network, options) in overrides.iter() {
+                let mut changed = self.with(&[Change { network: None, options }]);
+                (changed.peer, changed.via) = (options.peer.clone(), options.via.clone());
                 changed.check().map_err(|reason| format!("option '{option}', '{network}': {reason}"))?;
             }
         }
@@ -174,10 +198,18 @@ impl SmtpListener {
             ("max_message_size", self.max_message_size == 0),
             ("max_recipients_per_message", self.max_recipients_per_message == 0),
             ("max_messages_per_connection", self.max_messages_per_connection == 0),
+            ("max_errors_per_connection", self.max_errors_per_connection == 0),
+            ("max_connections_per_client", self.max_connections_per_client == 0),
             ("line_length_hard_limit", self.line_length_hard_limit == 0),
             ("client_timeout", self.client_timeout == Duration::ZERO),
             ("data_processing_timeout", self.data_processing_timeout == Duration::ZERO),
         ])?;
+        if self.banner_delay >= BANNER_DELAY_MAX || self.tarpit_delay >= TARPIT_DELAY_MAX {
+            return Err(format!(
+                "option 'banner_delay' must be below {BANNER_DELAY_MAX:?} and 'tarpit_delay' below {TARPIT_DELAY_MAX:?}: a client waits \
+                 no longer (RFC 5321 4.5.3.2)"
+            ));
+        }
         if !DATA_BUFFER_BYTES.contains(&self.data_buffer_size) {
             let (min, max) = DATA_BUFFER_BYTES.into_inner();
             return Err(format!(

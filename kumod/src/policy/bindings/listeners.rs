@@ -14,8 +14,7 @@ const SMTP: &str = "kumo.start_esmtp_listener";
 const HTTP: &str = "kumo.start_http_listener";
 
 /// KumoMTA's other options of an SMTP listener.
-const SMTP_UNSERVED: [&str; 4] =
-    ["allow_xclient", "batch_handling", "deferred_queue", "require_proxy_protocol"];
+const SMTP_UNSERVED: [&str; 2] = ["batch_handling", "deferred_queue"];
 /// Options of a listener that cannot differ by client.
 const SMTP_WHOLE: [&str; 3] = ["listen", "max_connections", "deferred_spool"];
 /// KumoMTA's other options of an HTTP listener.

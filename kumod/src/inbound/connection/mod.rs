@@ -4,28 +4,28 @@
 //! the body. All replies to what was read in one piece leave in one write. Large BDAT bodies are read from the socket straight
 //! into the buffer that store and delivery share. A client that is silent, or does not read, meets a deadline.
 
+mod opening;
+mod reading;
+
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::BufMut;
 use smtp::data::{BodyError, BodyFacts};
 use smtp::reply::Reply;
-use smtp::server::{Event, Phase, Session};
+use smtp::server::{Event, Session};
 use thiserror::Error;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::body::Reservation;
+use super::clients::Counted;
 use super::listener::Context;
 use super::profile::Profile;
 use super::stream::Stream;
-use super::tls;
 use crate::client::{Client, TlsFacts};
-use crate::config::{LineEndings, ListenerTls};
+use crate::config::LineEndings;
 use crate::intake::{Accepted, Incoming};
 use crate::ports::Shutdown;
 
@@ -53,6 +53,9 @@ pub(super) enum End {
     /// The process is stopping.
     #[error("stopping")]
     Stopping,
+    /// The client was told why it cannot stay.
+    #[error("turned away: {0}")]
+    TurnedAway(&'static str),
     /// The network failed.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -67,12 +70,20 @@ pub(super) struct Connection {
     tls: Option<Arc<TlsFacts>>,
     peer: SocketAddr,
     via: SocketAddr,
+    /// Where the connection is from and to in truth, where a proxy has said for whom it speaks.
+    original: Option<Box<(SocketAddr, SocketAddr)>>,
     may_relay: bool,
+    /// The client's place among its connections, where they are counted.
+    _counted: Option<Counted>,
     session: Session,
     input: Vec<u8>,
     /// Bytes of `input` that the session has taken.
     taken: usize,
     out: Vec<u8>,
+    /// When the command has to be complete of which only a part is there.
+    command_deadline: Option<Instant>,
+    /// Bad commands for which the client has waited already.
+    errors_punished: u32,
     helo: String,
     extended: bool,
     /// Made of what is known when the first message comes; empty again when something of it changes.
@@ -88,6 +99,9 @@ struct Transaction {
     recipients: Vec<String>,
     smtputf8: bool,
     body: Vec<u8>,
+    /// When the body began to come, and what has come of it.
+    began: Option<Instant>,
+    bytes_received: u64,
     reservation: Option<Reservation>,
 }
 
@@ -114,17 +128,21 @@ impl Connection {
         stream: TcpStream,
         (peer, via): (SocketAddr, SocketAddr),
     ) -> Self {
-        let session = Session::new(Arc::clone(&profile.session));
+        let session = Session::new(profile.session_for(peer));
         Self {
             stream: Stream::Plain(stream),
             tls: None,
             peer,
             via,
+            original: None,
             may_relay: profile.listener.relay_hosts.contains(peer.ip()),
+            _counted: None,
             session,
-            input: Vec::with_capacity(INPUT_BYTES),
+            input: Vec::new(),
             taken: 0,
-            out: Vec::with_capacity(512),
+            out: Vec::new(),
+            command_deadline: None,
+            errors_punished: 0,
             helo: String::new(),
             extended: false,
             client: None,
@@ -145,19 +163,13 @@ impl Connection {
         end
     }
 
-    async fn talk(&mut self) -> Result<End, End> {
-        if self.profile.listener.enable_tls == ListenerTls::Implicit {
-            self.shake_hands().await?;
-            self.session = Session::new(Arc::clone(&self.profile.session)).within_tls();
-        }
-        self.session.greet(&mut self.out);
-        self.converse().await
-    }
-
     async fn converse(&mut self) -> Result<End, End> {
         loop {
             match self.advance() {
                 Need::Read => {
+                    if !self.profile.listener.tarpit_delay.is_zero() {
+                        self.tarpit().await;
+                    }
                     self.flush().await?;
                     self.read().await?;
                 }
@@ -170,14 +182,7 @@ impl Connection {
                     }
                 }
                 Need::Handshake => {
-                    self.flush().await?;
-                    // What came in the clear behind STARTTLS is nobody's word (RFC 3207 6).
-                    self.input.clear();
-                    self.taken = 0;
-                    self.shake_hands().await?;
-                    self.session.tls_started();
-                    self.helo.clear();
-                    self.extended = false;
+                    self.start_tls().await?;
                 }
                 Need::Close => {
                     self.flush().await?;
@@ -230,95 +235,15 @@ impl Connection {
                 Event::Reset => self.recycle_body(),
                 Event::StartTls => return Need::Handshake,
                 // None of these is offered, so none comes; closing is right whatever brought it.
-                Event::Auth { .. } | Event::Command { .. } | Event::XClient(_) => return Need::Close,
-                Event::Quit | Event::Close => return Need::Close,
+                Event::Auth { .. } | Event::Command { .. } => return Need::Close,
+                Event::XClient(client) => self.speaks_for(&client),
+                Event::Quit => return Need::Close,
+                Event::Close => {
+                    self.count_close();
+                    return Need::Close;
+                }
             }
         }
-    }
-
-    /// The handshake, within the time that a command may take.
-    async fn shake_hands(&mut self) -> Result<(), End> {
-        let config = self.profile.tls.config().map_err(io::Error::other);
-        let deadline = self.profile.listener.client_timeout;
-        let shaken = match config {
-            Ok(config) => {
-                timeout(deadline, self.stream.start_tls(config)).await.map_err(|_| End::Deadline)?
-            }
-            Err(error) => {
-                tracing::error!(%error, "TLS is not to be had");
-                Err(error)
-            }
-        };
-        match shaken {
-            Ok(connection) => {
-                self.tls = Some(Arc::new(tls::facts(connection)));
-                self.client = None;
-                Ok(())
-            }
-            Err(error) => {
-                self.context.inbound.metrics.reject("TLS handshake failed");
-                Err(End::Io(error))
-            }
-        }
-    }
-
-    async fn flush(&mut self) -> Result<(), End> {
-        if self.out.is_empty() {
-            return Ok(());
-        }
-        let (stream, out) = (&mut self.stream, &self.out);
-        let write = async {
-            stream.write_all(out).await?;
-            if stream.is_tls() { stream.flush().await } else { Ok(()) }
-        };
-        timeout(self.profile.listener.client_timeout, write).await.map_err(|_| End::NotReading)??;
-        self.out.clear();
-        Ok(())
-    }
-
-    /// Reads what the session waits for: the rest of a BDAT chunk into the body, anything else into `input`.
-    async fn read(&mut self) -> Result<(), End> {
-        if self.taken < self.input.len() && self.taken > 0 {
-            self.input.drain(..self.taken);
-            self.taken = 0;
-        } else if self.taken == self.input.len() {
-            self.input.clear();
-            self.taken = 0;
-        } else if self.input.len() == self.input.capacity() {
-            self.input.reserve(INPUT_BYTES);
-        }
-        let direct = self.session.body_bytes_expected().filter(|bytes| *bytes >= DIRECT_READ_BYTES_MIN);
-        match direct.filter(|_| self.input.is_empty()) {
-            Some(bytes) => self.read_body(bytes).await,
-            None => self.read_input().await,
-        }
-    }
-
-    async fn read_input(&mut self) -> Result<(), End> {
-        let in_body = self.session.phase() == Phase::Data;
-        if let (true, Some(reservation)) = (in_body, &mut self.transaction.reservation) {
-            self.context.inbound.budget.grow(reservation, self.transaction.body.len()).await;
-        }
-        let deadline = self.profile.listener.client_timeout;
-        let read = within(deadline, self.stream.read_buf(&mut self.input));
-        let count = if in_body { read.await? } else { unless_stopping(&mut self.shutdown, read).await? };
-        if count == 0 { Err(End::Closed) } else { Ok(()) }
-    }
-
-    async fn read_body(&mut self, bytes: u64) -> Result<(), End> {
-        let Transaction { body, reservation, .. } = &mut self.transaction;
-        if let Some(reservation) = reservation {
-            self.context.inbound.budget.grow(reservation, body.len()).await;
-        }
-        let ahead = usize::try_from(bytes).unwrap_or(usize::MAX).min(BODY_BYTES_AHEAD_MAX);
-        body.reserve(ahead);
-        let mut room = body.limit(ahead);
-        let count = within(self.profile.listener.client_timeout, self.stream.read_buf(&mut room)).await?;
-        if count == 0 {
-            return Err(End::Closed);
-        }
-        self.session.body_taken(count as u64, &mut self.out);
-        Ok(())
     }
 
     /// Waits for a part of the budget of bodies in reception, then takes a buffer.
@@ -345,7 +270,7 @@ impl Connection {
 
     /// Asks the intake and answers the client. `true`: the answer was 421, after which the connection ends (RFC 5321 3.8).
     async fn decide(&mut self) -> bool {
-        let Transaction { sender, recipients, smtputf8, mut body, reservation } =
+        let Transaction { sender, recipients, smtputf8, mut body, reservation, .. } =
             mem::take(&mut self.transaction);
         let reply = match self.check(&mut body) {
             Err(error) => {
@@ -375,10 +300,6 @@ impl Connection {
                 self.session.reject(&reply, &mut self.out);
             }
         }
-        if self.input.capacity() > INPUT_BYTES && self.taken == self.input.len() {
-            self.input = Vec::with_capacity(INPUT_BYTES);
-            self.taken = 0;
-        }
         closing
     }
 
@@ -401,6 +322,7 @@ impl Connection {
             Arc::new(Client {
                 received_from: self.peer,
                 received_via: self.via,
+                original: self.original.clone(),
                 helo: self.helo.clone(),
                 extended: self.extended,
                 tls: self.tls.clone(),
@@ -429,7 +351,7 @@ impl Connection {
         let why = match end {
             End::Deadline => "idle too long",
             End::Stopping => "shutting down",
-            End::Closed | End::NotReading | End::Io(_) => return,
+            End::Closed | End::NotReading | End::Io(_) | End::TurnedAway(_) => return,
         };
         let code = if matches!(end, End::Deadline) { (4, 4, 2) } else { (4, 3, 2) };
         self.out.clear();
@@ -443,21 +365,5 @@ impl Connection {
         if transaction.body.capacity() > 0 {
             self.context.inbound.pool.give(transaction.body);
         }
-    }
-}
-
-async fn within<T>(deadline: Duration, work: impl Future<Output = io::Result<T>>) -> Result<T, End> {
-    Ok(timeout(deadline, work).await.map_err(|_| End::Deadline)??)
-}
-
-/// Between messages a connection ends as soon as the process is stopping.
-async fn unless_stopping<T>(
-    shutdown: &mut Shutdown,
-    work: impl Future<Output = Result<T, End>>,
-) -> Result<T, End> {
-    tokio::select! {
-        biased;
-        result = work => result,
-        () = shutdown.wait() => Err(End::Stopping),
     }
 }
