@@ -75,7 +75,10 @@ fn folders(root: &Path, groups: &str, mounts: &str, controller: &str) -> Vec<Pat
     // A container may see only its own branch of the hierarchy and be told the name of its group from the trunk on.
     let below = group.strip_prefix(mounted.trim_end_matches('/'));
     let group = below.filter(|rest| rest.is_empty() || rest.starts_with('/')).unwrap_or(group);
-    let own = top.join(group.trim_start_matches('/'));
+    let own = match group.trim_matches('/') {
+        "" => top.clone(),
+        below => top.join(below),
+    };
     // In a namespace the group may point above the mounted root; then only the root can be seen.
     let seen = if own.is_dir() && !group.contains("..") { own } else { top.clone() };
     seen.ancestors().take_while(|folder| folder.starts_with(&top)).map(Path::to_owned).collect()
