@@ -92,7 +92,9 @@ pub fn run(options: &Options, programs: &Programs, stop: &Stop) -> Result<Finish
     let mut record = lab.record;
     record.finished_utc = Some(jiff::Timestamp::now().to_string());
     verdict::relate(&mut record.runs);
-    if let Some(error) = &error {
+    // Tiers write their failures down themselves, and go on.
+    if let Some(error) = error.as_ref().filter(|error| tiers.is_none() || matches!(error, Error::Interrupted))
+    {
         record.notes.push(format!("The suite ended early: {error}."));
     }
     write(&record, &folder)?;
@@ -163,7 +165,7 @@ impl<'l> Lab<'l> {
         }
         if tiers.is_some() {
             let minutes = (timing.estimate(sizes) * series).as_secs().div_ceil(60);
-            progress.remark(&format!("{series} tiers, {sizes} body sizes: about {minutes} minutes."));
+            progress.remark(&format!("Tiers: {series}, body sizes: {sizes}; about {minutes} min."));
         }
         let mut machine = Machine::probe(folder);
         machine.cloud.price_per_hour = options.tiers.price_per_hour;

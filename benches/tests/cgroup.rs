@@ -62,7 +62,7 @@ fn a_process_is_limited_from_its_first_instruction_on() {
     let found = InForce::verify(Path::new("/"), process.id(), &limits).unwrap();
     assert_eq!((found.cpus, found.memory_bytes), (0.5, 64 << 20));
     assert_eq!(found.cores, limits.cores);
-    assert!(found.groups.contains("kumod-lab-") && found.groups.contains("-first"), "{}", found.groups);
+    assert_eq!(found.group, format!("kumod-lab-{}-first", std::process::id()));
     assert_eq!(found.account.usage().killed, Some(0));
     let tighter = Limits { cpus: 0.25, ..limits };
     assert!(InForce::verify(Path::new("/"), process.id(), &tighter).is_err());

@@ -6,6 +6,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// Times that the memory of a group of version 1 was at its limit.
+const FAILURES: &str = "memory.failcnt";
+/// The same of memory and swap together.
+const FAILURES_WITH_SWAP: &str = "memory.memsw.failcnt";
+
 /// Where the kernel counts what happens to a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
@@ -35,7 +40,11 @@ impl Account {
         if self.version == 1 {
             return Usage {
                 throttled_s: word(&self.cpu, "cpu.stat", "throttled_time").map(|ns| ns as f64 / 1e9),
-                memory_limit_hits: number(&self.memory, "memory.failcnt"),
+                // Where swap is counted too, the limit on both together is the one that is met.
+                memory_limit_hits: [FAILURES, FAILURES_WITH_SWAP]
+                    .into_iter()
+                    .filter_map(|file| number(&self.memory, file))
+                    .max(),
                 memory_peak_bytes: number(&self.memory, "memory.max_usage_in_bytes"),
                 killed: word(&self.memory, "memory.oom_control", "oom_kill"),
             };

@@ -3,6 +3,7 @@
 //! It owns the proof that a limit holds: quota, processors and memory are read from the files of the group in which the kernel
 //! says the process is, and compared with what was asked for. It refuses what differs, in either direction, with both numbers.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -10,14 +11,14 @@ use reports::machine::Cgroup;
 use reports::run::{Run, counter};
 
 use super::cores::Cores;
-use super::{Account, Limits, Usage};
+use super::{Account, GROUP_PREFIX, Limits, Usage};
 use crate::error::{Error, Result};
 
 /// The kernel keeps quotas in microseconds of a period and memory in pages; nothing may differ by more than this part.
 const DIFFERENCE_MAX: f64 = 0.001;
 
-/// The label of a run that names the control groups of the relay.
-const GROUPS_LABEL: &str = "cgroup";
+/// The label of a run that names the control group of the relay.
+const GROUP_LABEL: &str = "cgroup";
 /// The label of a run that lists the processors of the relay.
 const CORES_LABEL: &str = "relay_cores";
 
@@ -30,8 +31,8 @@ pub struct InForce {
     pub cores: Cores,
     /// Bytes of memory.
     pub memory_bytes: u64,
-    /// The lines of `/proc/PID/cgroup` for our controllers, joined by spaces.
-    pub groups: String,
+    /// The name of its control group.
+    pub group: String,
     /// Where its group is counted.
     pub account: Account,
 }
@@ -77,13 +78,16 @@ impl InForce {
             let controller = if version == 2 { "" } else { controller };
             Cgroup::folders(root, &name, controller).into_iter().next().unwrap_or_default()
         };
+        let group = group_of(root, process, version).ok_or_else(|| {
+            fail("its control group", "another".to_owned(), format!("one called {GROUP_PREFIX}…"))
+        })?;
         let account = Account { version, cpu: folder("cpu"), memory: folder("memory") };
-        Ok(Self { cpus, cores, memory_bytes, groups: groups_of(root, process, version), account })
+        Ok(Self { cpus, cores, memory_bytes, group, account })
     }
 
     /// Writes into a run of the relay what held for it, and what its group went through since `before`.
     pub fn describe(&self, run: &mut Run, before: &Usage) {
-        run.labels.insert(GROUPS_LABEL.into(), self.groups.clone());
+        run.labels.insert(GROUP_LABEL.into(), self.group.clone());
         run.labels.insert(CORES_LABEL.into(), self.cores.to_string());
         let now = self.account.usage();
         let hits = now.memory_limit_hits.zip(before.memory_limit_hits);
@@ -112,17 +116,25 @@ fn cores_of(root: &Path, process: u32) -> Option<Cores> {
     status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?.trim().parse().ok()
 }
 
-fn groups_of(root: &Path, process: u32, version: u32) -> String {
-    let text = fs::read_to_string(root.join(format!("proc/{process}/cgroup"))).unwrap_or_default();
-    let is_ours = |line: &&str| {
-        let controllers = line.split(':').nth(1).unwrap_or_default();
+/// The name of the group that holds a process, and only that: the folders above it are nobody's business. `None` where it is
+/// none of ours in one of the hierarchies.
+fn group_of(root: &Path, process: u32, version: u32) -> Option<String> {
+    let text = fs::read_to_string(root.join(format!("proc/{process}/cgroup"))).ok()?;
+    let is_asked_for = |line: &&str| {
+        let mut controllers = line.split(':').nth(1).unwrap_or_default().split(',');
         if version == 2 {
-            controllers.is_empty()
+            controllers.all(str::is_empty)
         } else {
-            controllers.split(',').any(|name| super::limiter::CONTROLLERS.contains(&name))
+            controllers.any(|name| super::limiter::CONTROLLERS.contains(&name))
         }
     };
-    text.lines().filter(is_ours).collect::<Vec<_>>().join(" ")
+    let names: Option<BTreeSet<&str>> = text
+        .lines()
+        .filter(is_asked_for)
+        .map(|line| line.rsplit('/').next().filter(|name| name.starts_with(GROUP_PREFIX)))
+        .collect();
+    let names: Vec<&str> = names?.into_iter().collect();
+    (!names.is_empty()).then(|| names.join(", "))
 }
 
 #[cfg(test)]
@@ -137,17 +149,25 @@ mod tests {
 
     fn limited_1(root: &Path) {
         fake::version_1(root);
-        write(root, "proc/9/cgroup", "4:pids:/\n3:cpu,cpuacct:/own/t\n2:cpuset:/t\n1:memory:/own/t\n0::/\n");
-        write(root, "proc/9/status", "Name:\tkumod\nCpus_allowed_list:\t1\n");
-        write(root, "sys/fs/cgroup/cpu/own/t/cpu.cfs_quota_us", "50000\n");
-        write(root, "sys/fs/cgroup/cpu/own/t/cpu.cfs_period_us", "100000\n");
-        write(root, "sys/fs/cgroup/cpu/own/t/cpu.stat", "nr_throttled 3\nthrottled_time 1500000000\n");
-        write(root, "sys/fs/cgroup/memory/own/t/memory.limit_in_bytes", "1073741824\n");
-        write(root, "sys/fs/cgroup/memory/own/t/memory.failcnt", "12\n");
-        write(root, "sys/fs/cgroup/memory/own/t/memory.max_usage_in_bytes", "1048576\n");
         write(
             root,
-            "sys/fs/cgroup/memory/own/t/memory.oom_control",
+            "proc/9/cgroup",
+            "4:pids:/\n3:cpu,cpuacct:/own/kumod-lab-7-t\n2:cpuset:/kumod-lab-7-t\n1:memory:/own/kumod-lab-7-t\n0::/\n",
+        );
+        write(root, "proc/9/status", "Name:\tkumod\nCpus_allowed_list:\t1\n");
+        write(root, "sys/fs/cgroup/cpu/own/kumod-lab-7-t/cpu.cfs_quota_us", "50000\n");
+        write(root, "sys/fs/cgroup/cpu/own/kumod-lab-7-t/cpu.cfs_period_us", "100000\n");
+        write(
+            root,
+            "sys/fs/cgroup/cpu/own/kumod-lab-7-t/cpu.stat",
+            "nr_throttled 3\nthrottled_time 1500000000\n",
+        );
+        write(root, "sys/fs/cgroup/memory/own/kumod-lab-7-t/memory.limit_in_bytes", "1073741824\n");
+        write(root, "sys/fs/cgroup/memory/own/kumod-lab-7-t/memory.failcnt", "12\n");
+        write(root, "sys/fs/cgroup/memory/own/kumod-lab-7-t/memory.max_usage_in_bytes", "1048576\n");
+        write(
+            root,
+            "sys/fs/cgroup/memory/own/kumod-lab-7-t/memory.oom_control",
             "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n",
         );
     }
@@ -158,7 +178,7 @@ mod tests {
         limited_1(root.path());
         let found = InForce::verify(root.path(), 9, &asked()).unwrap();
         assert_eq!((found.account.version, found.cpus, found.memory_bytes), (1, 0.5, 1 << 30));
-        assert_eq!(found.groups, "3:cpu,cpuacct:/own/t 2:cpuset:/t 1:memory:/own/t");
+        assert_eq!(found.group, "kumod-lab-7-t");
         let expected = Usage {
             throttled_s: Some(1.5),
             memory_limit_hits: Some(12),
@@ -182,16 +202,17 @@ mod tests {
     fn version_2_is_read_back() {
         let root = tempfile::tempdir().unwrap();
         fake::version_2(root.path(), "cpuset cpu memory");
-        write(root.path(), "proc/9/cgroup", "0::/own/t\n");
+        write(root.path(), "proc/9/cgroup", "0::/own/kumod-lab-7-t\n");
         write(root.path(), "proc/9/status", "Cpus_allowed_list:\t1\n");
-        let file =
-            |name: &str, content: &str| write(root.path(), &format!("sys/fs/cgroup/own/t/{name}"), content);
+        let file = |name: &str, content: &str| {
+            write(root.path(), &format!("sys/fs/cgroup/own/kumod-lab-7-t/{name}"), content)
+        };
         file("cpu.max", "50000 100000\n");
         file("memory.max", "1073741824\n");
         file("cpu.stat", "usage_usec 9\nthrottled_usec 250000\n");
         file("memory.events", "low 0\nmax 7\noom 2\noom_kill 2\noom_group_kill 0\n");
         let found = InForce::verify(root.path(), 9, &asked()).unwrap();
-        assert_eq!((found.account.version, found.groups.as_str()), (2, "0::/own/t"));
+        assert_eq!((found.account.version, found.group.as_str()), (2, "kumod-lab-7-t"));
         let expected = Usage {
             throttled_s: Some(0.25),
             memory_limit_hits: Some(7),
@@ -201,11 +222,13 @@ mod tests {
         assert_eq!(found.account.usage(), expected);
     }
 
+    const OTHER_SET: &str = "3:cpu:/own/kumod-lab-7-t\n2:cpuset:/other\n1:memory:/own/kumod-lab-7-t\n";
+
     #[test]
     fn a_limit_that_does_not_hold_is_an_error_with_both_numbers() {
-        let cases: [(&str, &str, &[&str]); 5] = [
+        let cases: [(&str, &str, &[&str]); 6] = [
             (
-                "sys/fs/cgroup/cpu/own/t/cpu.cfs_quota_us",
+                "sys/fs/cgroup/cpu/own/kumod-lab-7-t/cpu.cfs_quota_us",
                 "-1\n",
                 &["CPU quota", "without a limit", "0.5 was"],
             ),
@@ -218,6 +241,8 @@ mod tests {
             ("proc/9/status", "Cpus_allowed_list:\t0-1\n", &["processors", "\"0-1\"", "\"1\" was asked for"]),
             ("proc/9/status", "", &["processors", "\"\""]),
             ("proc/9/cgroup", "0::/\n", &["CPU quota"]),
+            // Somebody moved it: the limits hold by chance.
+            ("proc/9/cgroup", OTHER_SET, &["its control group is another"]),
         ];
         for (path, content, words) in cases {
             let root = tempfile::tempdir().unwrap();

@@ -23,7 +23,7 @@ pub(super) const CONTROLLERS: [&str; 3] = ["cpu", "cpuset", "memory"];
 
 /// What would help, whatever is missing.
 const REMEDY: &str = "run lab as root, on a host with systemd or with control groups that may be written; in a container, \
-                      start it with --privileged and version 1 or with the host's control groups";
+                      start that with --privileged and --cgroupns=host";
 
 /// A way to limit a program.
 #[derive(Debug, Clone, PartialEq, Eq)]

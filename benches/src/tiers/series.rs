@@ -130,18 +130,66 @@ fn killed(tier: &Planned, accounts: &[(&str, Option<Account>)]) -> Option<Error>
     let (name, usage) = usages.into_iter().find(|(_, usage)| usage.killed.is_some_and(|count| count > 0))?;
     let hits = usage
         .memory_limit_hits
+        .filter(|hits| *hits > 0)
         .map_or_else(String::new, |hits| format!("; it was at its limit {hits} times"));
     let gib = tier.wanted.memory_gib;
-    Some(Error::Peer(format!("the kernel ended {name}, because {gib} GiB of memory were not enough{hits}")))
+    Some(Error::Unable(format!("the kernel ended {name}, because {gib} GiB of memory were not enough{hits}")))
 }
 
 /// Writes a failure into the record: beside the numbers of a tier, or in their place.
 fn told(lab: &mut Lab<'_>, tier: &Planned, error: Error) -> Error {
     let wanted = tier.wanted;
-    lab.remark(format!("Tier {wanted} ended early: {error}."));
+    let reason = first_line(&error);
+    lab.remark(format!("Tier {wanted} ended early: {reason}."));
     let is_measured = |run: &Run| run.kind == Kind::Kumod && run.tier == wanted.tier();
     if !lab.record.runs.iter().any(is_measured) {
-        lab.record.skipped.push(Skipped { tier: wanted.tier(), reason: error.to_string() });
+        lab.record.skipped.push(Skipped { tier: wanted.tier(), reason });
     }
     error
+}
+
+/// An error without the last words of a program, which are in its log beside the record, and without who is to blame.
+fn first_line(error: &Error) -> String {
+    let text = match error {
+        Error::Unable(text) | Error::Peer(text) | Error::Operator(text) => text.clone(),
+        other => other.to_string(),
+    };
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+
+    fn planned(tier: &str, cores: &str) -> Planned {
+        let host = Host { cores: cores.parse().unwrap(), cpus: 2.0, memory_bytes: None };
+        let plan = Plan::of(&[tier.parse().unwrap()], &host, Path::new("/nowhere")).unwrap();
+        plan.tiers[0].clone()
+    }
+
+    #[test]
+    fn the_record_says_who_ran_where() {
+        let expected = "Tier 0.5x1: kumod on processors 0 by a test, generator and sink on 1.";
+        assert_eq!(layout(&planned("0.5x1", "0-1"), "a test"), expected);
+        let expected = "Tier 2x4: kumod on processors 0-1 by a test, shared with generator and sink.";
+        assert_eq!(layout(&planned("2x4", "0-1"), "a test"), expected);
+        let split = Planned { split_core: true, ..planned("1x1", "0-1") };
+        assert!(layout(&split, "a test").contains("threads of the same core"));
+    }
+
+    #[test]
+    fn each_program_gets_its_place() {
+        let place = |word: &str| Place { before: vec![word.into()], group: None };
+        let found = placement(&planned("0.5x1", "2-3"), &place("a"), &place("b"), Path::new("/bin/lab"));
+        assert_eq!((found.relay[0].to_str(), found.floor_relay[0].to_str()), (Some("a"), Some("b")));
+        assert_eq!(found.load, crate::arguments!["/bin/lab", "enter", "--cores", "3", "--"]);
+        assert_eq!((found.series.as_str(), found.shared_cores), ("0.5x1", false));
+    }
+
+    #[test]
+    fn a_reason_is_one_line_without_blame() {
+        let error = Error::Peer("kumod ended before it was ready; the end of its log:\nline\nline".into());
+        assert_eq!(first_line(&error), "kumod ended before it was ready; the end of its log:");
+    }
 }
