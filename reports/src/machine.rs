@@ -24,7 +24,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 pub use ceiling::{Ceiling, Resource};
-pub use measured::{DiskMeasured, MEASURED_SYNCS_MAX};
+pub use measured::{DiskMeasured, MEASURED_BYTES_MAX, MEASURED_SYNCS_MAX};
 
 use crate::run::Tier;
 

@@ -1,7 +1,8 @@
 //! What ran: commit, compiler, versions, allocator.
 //!
 //! It owns that part of `run.json`. It refuses nothing: outside a git checkout the commit is unknown,
-//! without a compiler its version is, and unknown is `null`.
+//! without a compiler its version is, and unknown is `null`. What the build was told is read from the checkout and from how this
+//! program itself was built, since the programs of a laboratory are built together.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -40,10 +41,10 @@ pub struct Software {
     /// Features of kumod beyond the default.
     #[serde(default)]
     pub features: Vec<String>,
-    /// Hash of the configuration and the policy.
+    /// Hash of the configuration and the policy, without folders and ports, so that equal ones have equal hashes.
     #[serde(default)]
     pub config_hash: Option<String>,
-    /// TLS library and cipher.
+    /// TLS library, by the lock file; whether connections used it stands in the workload.
     #[serde(default)]
     pub tls: Option<String>,
 }
@@ -51,13 +52,18 @@ pub struct Software {
 impl Software {
     /// Looks at the checkout; allocator and profile are for the caller to say.
     pub fn probe(checkout: &Path) -> Self {
+        let lock = fs::read_to_string(checkout.join("Cargo.lock")).unwrap_or_default();
+        let manifest = fs::read_to_string(checkout.join("Cargo.toml")).unwrap_or_default();
+        let settings = fs::read_to_string(checkout.join(".cargo/config.toml")).unwrap_or_default();
         Self {
             git_commit: git(checkout, &["rev-parse", "HEAD"]),
             git_dirty: git(checkout, &["status", "--porcelain", "--untracked-files=no"])
                 .map(|changes| !changes.is_empty()),
             rustc: output(Command::new("rustc").arg("--version").current_dir(checkout)),
-            crates: fs::read_to_string(checkout.join("Cargo.lock"))
-                .map_or_else(|_| BTreeMap::new(), |lock| own_crates(&lock)),
+            crates: own_crates(&lock),
+            target_cpu: target_cpu(option_env!("RUSTFLAGS").unwrap_or_default(), &settings),
+            link_time_optimization: link_time_optimization(&manifest),
+            tls: tls(&lock),
             ..Self::default()
         }
     }
@@ -83,6 +89,32 @@ fn own_crates(lock: &str) -> BTreeMap<String, String> {
     own.filter_map(|package| Some((value(package, "name")?, value(package, "version")?))).collect()
 }
 
+/// What `-C target-cpu` says in the flags of this build or in the settings of the checkout; without it the compiler takes the
+/// least of the architecture.
+fn target_cpu(flags: &str, settings: &str) -> Option<String> {
+    let told = [flags, settings].into_iter().find_map(|text| text.split("target-cpu=").nth(1));
+    let name = told.map(|rest| rest.split(|c: char| !c.is_ascii_alphanumeric() && !"-_.".contains(c)).next());
+    Some(name.flatten().unwrap_or("baseline of the architecture").to_owned())
+}
+
+/// `lto` of the release profile in a manifest.
+fn link_time_optimization(manifest: &str) -> Option<String> {
+    let profile = manifest.split("[profile.release]").nth(1)?;
+    let own = profile.split("\n[").next()?;
+    value(own, "lto")
+}
+
+/// `rustls 0.23.46, ring 0.17.14`, as far as the lock file names them.
+fn tls(lock: &str) -> Option<String> {
+    let version = |name: &str| {
+        let package =
+            lock.split("[[package]]").find(|package| value(package, "name").as_deref() == Some(name))?;
+        Some(format!("{name} {}", value(package, "version")?))
+    };
+    let names: Vec<String> = ["rustls", "ring"].into_iter().filter_map(version).collect();
+    (!names.is_empty()).then(|| names.join(", "))
+}
+
 /// The string of a line `key = "value"`.
 fn value(package: &str, key: &str) -> Option<String> {
     package.lines().find_map(|line| {
@@ -101,6 +133,20 @@ mod tests {
                     [[package]]\nname = \"serde\"\nversion = \"1.0.0\"\nsource = \"registry+x\"\n";
         let expected = BTreeMap::from([("spool".to_owned(), "0.1.0".to_owned())]);
         assert_eq!(own_crates(lock), expected);
+    }
+
+    #[test]
+    fn what_the_build_was_told_is_read() {
+        assert_eq!(target_cpu("-g -C target-cpu=native -D warnings", "").as_deref(), Some("native"));
+        let settings = "[build]\nrustflags = [\"-Ctarget-cpu=x86-64-v3\"]\n";
+        assert_eq!(target_cpu("", settings).as_deref(), Some("x86-64-v3"));
+        assert!(target_cpu("-g", "").unwrap().contains("baseline"));
+        let manifest = "[profile.release]\ndebug = 1\nlto = \"thin\"\n\n[profile.dev]\nlto = \"off\"\n";
+        assert_eq!(link_time_optimization(manifest).as_deref(), Some("thin"));
+        assert_eq!(link_time_optimization("[profile.release]\n\n[profile.dev]\nlto = \"off\"\n"), None);
+        let lock = "[[package]]\nname = \"ring\"\nversion = \"0.17.14\"\n\n[[package]]\nname = \"rustls\"\nversion = \"0.23.46\"\n";
+        assert_eq!(tls(lock).as_deref(), Some("rustls 0.23.46, ring 0.17.14"));
+        assert_eq!(tls(""), None);
     }
 
     #[test]

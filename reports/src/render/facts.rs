@@ -145,6 +145,11 @@ fn disk(disk: &Disk) -> Facts {
         let (p50, p99) = (format::latency(measured.sync_p50_us), format::latency(measured.sync_p99_us));
         ("4 KiB synced", format!("{rate} a second, p50 {p50}, p99 {p99}, measured"))
     }));
+    let in_order = disk.measured.and_then(|measured| measured.sequential_bytes_per_s);
+    rows.extend(
+        in_order
+            .map(|bytes| ("In order", format!("{} a second, measured", format::bytes(format::whole(bytes))))),
+    );
     if !disk.below.is_empty() {
         rows.insert(1, ("Made of", disk.below.join(", ")));
     }
