@@ -82,6 +82,15 @@ pub struct Measured {
     pub disturbed: Vec<String>,
 }
 
+/// What has just happened.
+#[derive(Debug)]
+pub enum Step<'s> {
+    /// A pair that counts, from 1, with its two runs.
+    Pair(u32, &'s Entry, &'s Entry),
+    /// A pair that is measured again, and why.
+    Disturbed(&'s str),
+}
+
 /// Why nothing was decided. What was there is put back by whoever holds the trial.
 #[derive(Debug, thiserror::Error)]
 pub enum AbError {
@@ -111,7 +120,7 @@ pub enum AbError {
     },
 }
 
-/// Measures pair after pair; `progress` is told each pair that counts, from 1, with its two runs.
+/// Measures pair after pair; `progress` is told each of them.
 ///
 /// # Errors
 /// See [`AbError`]; the trial is left as it was at that moment.
@@ -119,21 +128,23 @@ pub fn measure(
     plan: &Plan,
     trial: &mut Trial,
     lab: &mut Lab,
-    progress: &mut dyn FnMut(u32, &Entry, &Entry),
+    progress: &mut dyn FnMut(Step<'_>),
 ) -> Result<Measured, AbError> {
     let mut measured = Measured::default();
     let (mut pair, mut repeated) = (1, 0);
     while pair <= plan.pairs {
         match one_pair(pair, trial, lab)? {
             Ok((before, after)) => {
-                progress(pair, &before, &after);
+                progress(Step::Pair(pair, &before, &after));
                 measured.before.push(before);
                 measured.after.push(after);
                 pair += 1;
             }
             Err(why) => {
                 repeated += 1;
-                measured.disturbed.push(format!("pair {pair}: {why}"));
+                let why = format!("pair {pair}: {why}");
+                progress(Step::Disturbed(&why));
+                measured.disturbed.push(why);
                 if repeated > REPEATED_PAIRS_MAX {
                     break;
                 }

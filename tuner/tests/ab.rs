@@ -285,6 +285,7 @@ fn disturbed_runs_are_measured_again_up_to_a_limit() {
     let text = told(&lab.ab(&["--keys", KEY]));
     assert!(text.contains("measured again: pair 2: after, the host took 25.0 %"), "{text}");
     assert!(text.contains("kept: Delivered is better"), "{text}");
+    assert!(text.contains("bodies of 10k, 1 measured again\n"), "{text}");
     assert_eq!(lab.runs(), 21, "the pair begins anew");
     let lab = FakeLab::of(&format!("{BETTER}\nstolen=5"));
     let output = lab.ab(&["--keys", KEY]);
@@ -344,7 +345,7 @@ fn what_cannot_be_switched_is_refused_with_the_reason_and_nothing_is_tried() {
     }
     for (flags, reason) in [
         (&["--pairs", "7"][..], "7 is not in 8..=200"),
-        (&["--metric", "speed"], "the metrics are cpu, "),
+        (&["--metric", "speed"], "the metrics are cpu"),
         (&["--gain", "-1"], "--gain: -1 is not between 0 and 100 percent"),
         (&["--lab", "/no/such/lab"], "/no/such/lab is not there"),
     ] {

@@ -18,6 +18,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal as Listener, SignalKind, signal};
 
 use super::Side;
+use crate::table::harmless;
 
 /// What a run may take beyond the seconds that were asked for: starting, warming up, draining, auditing.
 const RUN_OVERHEAD_MAX: Duration = Duration::from_secs(180);
@@ -111,6 +112,8 @@ impl Lab {
         command.arg("--once").arg("--seconds").arg(self.seconds.to_string());
         command.arg("--body-size").arg(&self.body_size);
         command.arg("--results").arg(self.folder.join(side.as_str()));
+        // What it says is kept in a file.
+        command.env("NO_COLOR", "1");
         command.stdin(Stdio::null()).stdout(out).stderr(errors).process_group(0);
         let child = command.spawn().map_err(host(format!("start {}", self.program.display())))?;
         let limit = Duration::from_secs(self.seconds) + RUN_OVERHEAD_MAX;
@@ -132,6 +135,7 @@ impl Lab {
         let failed = |how: String| {
             let said = said(log).into_iter().rev().take(SAID_LINES).collect::<Vec<_>>();
             let said = said.iter().rev().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n");
+            let said = format!("{said}\n  (all of it is in {})", log.display());
             LabError::Failed { program: self.program.clone(), how, said }
         };
         let Some(status) = status else {
@@ -216,7 +220,7 @@ fn said(path: &Path) -> Vec<String> {
     // Where nothing can be read, nothing was said.
     let _ = read;
     let text = String::from_utf8_lossy(&bytes);
-    text.lines().map(str::trim_end).filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    text.lines().map(|line| harmless(line.trim_end())).filter(|line| !line.is_empty()).collect()
 }
 
 /// Makes a folder for one comparison below `results`.

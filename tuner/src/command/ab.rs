@@ -14,7 +14,7 @@ use reports::results::Entry;
 use tuner::ab::judge::decide;
 use tuner::ab::lab::{self, Lab, LabError};
 use tuner::ab::runtime;
-use tuner::ab::{self, AbError, Measured, Plan};
+use tuner::ab::{self, AbError, Measured, Plan, Step};
 use tuner::apply::trial::{Setting, Trial};
 use tuner::apply::{self, Changes, Place};
 use tuner::rule::built_in;
@@ -239,11 +239,14 @@ fn announce(arguments: &AbArguments, folder: &Path, values: &[Value]) {
 
 fn measure(arguments: &AbArguments, trial: &mut Trial, lab: &mut Lab) -> Result<Measured, AbError> {
     let first = arguments.metric.first().copied();
-    let mut tell = |pair: u32, before: &Entry, after: &Entry| {
-        let value = |entry: &Entry| first.and_then(|metric| metric.of(entry.record.runs.first()?));
-        let (before, after) = (shown(value(before)), shown(value(after)));
-        let what = first.map_or_else(String::new, |metric| format!(" {}", metric.unit));
-        progress(&format!("pair {pair} of {}: {before} against {after}{what}\n", arguments.pairs));
+    let of = |entry: &Entry| shown(first.and_then(|metric| metric.of(entry.record.runs.first()?)));
+    let unit = first.map_or("", |metric| metric.unit);
+    let mut tell = |step: Step<'_>| match step {
+        Step::Pair(pair, before, after) => {
+            let pairs = arguments.pairs;
+            progress(&format!("pair {pair} of {pairs}: {} against {} {unit}\n", of(before), of(after)));
+        }
+        Step::Disturbed(why) => progress(&format!("measured again: {why}\n")),
     };
     ab::measure(&plan(arguments), trial, lab, &mut tell)
 }

@@ -32,11 +32,12 @@ impl Outcome {
     pub(super) fn text(&self, arguments: &AbArguments) -> String {
         let Self { values, measured, decision, kept, .. } = self;
         let mut text = String::new();
-        for told in &measured.disturbed {
-            line(&mut text, &format!("measured again: {told}"));
-        }
         let (pairs, seconds, size) = (measured.before.len(), arguments.seconds, &arguments.body_size);
-        line(&mut text, &format!("{pairs} pairs of runs of {seconds} s, bodies of {size}"));
+        let again = match measured.disturbed.len() {
+            0 => String::new(),
+            count => format!(", {count} measured again"),
+        };
+        line(&mut text, &format!("{pairs} pairs of runs of {seconds} s, bodies of {size}{again}"));
         text.push('\n');
         let mut rows =
             vec![["measured", "before", "after", "change", "95 % interval", "verdict"].map(String::from)];
