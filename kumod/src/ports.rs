@@ -158,6 +158,24 @@ pub trait MailStore: Send + Sync {
     fn refusal(&self) -> Option<String>;
 }
 
+/// A rate, and the name under which it is counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate<'a> {
+    /// The same name is the same count, whoever asks.
+    pub key: &'a str,
+    /// What is permitted.
+    pub spec: &'a ThrottleSpec,
+}
+
+/// A number of slots, and the name under which they are counted.
+#[derive(Clone, Copy, Debug)]
+pub struct SlotLimit<'a> {
+    /// The same name is the same count, whoever asks.
+    pub key: &'a str,
+    /// How many may be taken at once.
+    pub limit: usize,
+}
+
 /// What a throttle gave: some permits now, and the time before which asking again is vain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
@@ -165,16 +183,19 @@ pub struct Grant {
     pub granted: u32,
     /// When the next one may come, if fewer were granted than asked.
     pub until: Option<UnixMs>,
+    /// Which of the rates, by its place, is the one that makes the caller wait.
+    pub limited_by: usize,
 }
 
 /// Rates and connection slots, on this node or shared by several.
 pub trait PermitSource: Send + Sync {
-    /// Asks for `wanted` permits under a rate.
-    fn take(&self, key: &str, spec: &ThrottleSpec, wanted: u32, now: UnixMs) -> BoxFuture<'_, Grant>;
-    /// Asks for a slot of `limit`; `true` when it was free. Given back with [`release`](Self::release).
-    fn take_slot(&self, key: &str, limit: usize) -> BoxFuture<'_, bool>;
-    /// Gives a slot back.
-    fn release(&self, key: &str);
+    /// Asks for `wanted` permits under all of these rates at once: what is granted is taken from each of them, and where one
+    /// refuses, nothing is taken from the others.
+    fn take<'a>(&'a self, rates: &[Rate<'_>], wanted: u32, now: UnixMs) -> BoxFuture<'a, Grant>;
+    /// Asks for a slot under each of these limits at once; `true` when all were free. Given back with [`release`](Self::release).
+    fn take_slots<'a>(&'a self, limits: &[SlotLimit<'_>]) -> BoxFuture<'a, bool>;
+    /// Gives a slot under each of these names back.
+    fn release(&self, keys: &[&str]);
 }
 
 /// A message on its way to a ready queue, with its body where it is still in memory.

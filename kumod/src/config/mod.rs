@@ -7,6 +7,7 @@
 mod duration;
 mod key_source;
 mod listener;
+mod named;
 mod path;
 mod queue;
 mod throttle;

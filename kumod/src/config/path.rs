@@ -1,10 +1,11 @@
 //! Egress paths: what `make_egress_path` says of one `source->site`, with KumoMTA's names and defaults.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{CidrSet, CountLimit, ThrottleSpec, duration};
+use super::{CidrSet, CountLimit, ThrottleSpec, duration, named};
 
 /// How mail to one site travels.
 #[derive(Clone, Debug, Deserialize)]
@@ -16,6 +17,14 @@ pub struct PathConfig {
     pub max_connection_rate: Option<ThrottleSpec>,
     /// Messages to the site over time.
     pub max_message_rate: Option<ThrottleSpec>,
+    /// Further limits on connections at once; paths that name the same one share it.
+    #[serde(deserialize_with = "named::deserialize")]
+    pub additional_connection_limits: BTreeMap<String, CountLimit>,
+    /// Further rates of messages; paths that name the same one share it.
+    #[serde(deserialize_with = "named::deserialize")]
+    pub additional_message_rate_throttles: BTreeMap<String, ThrottleSpec>,
+    /// Connections in a row that failed before all mail for the site is put off.
+    pub consecutive_connection_failures_before_delay: u32,
     /// Messages that may be ready at once; more wait in their scheduled queues.
     pub max_ready: usize,
     /// Messages over one connection, after which it is closed and another opened.
@@ -42,6 +51,9 @@ impl Default for PathConfig {
             connection_limit: CountLimit(32),
             max_connection_rate: None,
             max_message_rate: None,
+            additional_connection_limits: BTreeMap::new(),
+            additional_message_rate_throttles: BTreeMap::new(),
+            consecutive_connection_failures_before_delay: 100,
             max_ready: 1024,
             max_deliveries_per_connection: 1024,
             prohibited_hosts: None,

@@ -1,10 +1,11 @@
 //! Scheduled queues: what `make_queue_config` says, with KumoMTA's names and defaults.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{ThrottleSpec, duration};
+use super::{ThrottleSpec, duration, named};
 
 /// How one scheduled queue retries and how long it keeps mail.
 #[derive(Clone, Debug, Deserialize)]
@@ -21,6 +22,11 @@ pub struct QueueConfig {
     pub max_age: Duration,
     /// Messages that may leave the queue over time.
     pub max_message_rate: Option<ThrottleSpec>,
+    /// Messages that may leave all queues of the tenant together over time.
+    pub overall_max_message_rate: Option<ThrottleSpec>,
+    /// Further rates of messages; queues that name the same one, such as those of a campaign, share it.
+    #[serde(deserialize_with = "named::deserialize")]
+    pub additional_message_rate_throttles: BTreeMap<String, ThrottleSpec>,
 }
 
 impl Default for QueueConfig {
@@ -30,6 +36,8 @@ impl Default for QueueConfig {
             max_retry_interval: None,
             max_age: Duration::from_secs(7 * 86_400),
             max_message_rate: None,
+            overall_max_message_rate: None,
+            additional_message_rate_throttles: BTreeMap::new(),
         }
     }
 }

@@ -7,20 +7,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::ready::{Item, ReadyQueue};
+use super::ready::{Item, Path, ReadyQueue};
+use super::scheduled::Rules;
 use super::session::{Connection, Sent};
 use super::{Outbound, classify, dial, ready};
 use crate::clock::UnixMs;
-use crate::config::{PathConfig, ThrottleSpec};
 use crate::envelope::{Envelope, Outcome};
-use crate::ports::{Shutdown, StoreError};
+use crate::ports::{Rate, Shutdown, StoreError};
 use crate::settle::{Attempt, Hop};
 
-/// So many failed connections in a row, and all that waits for the site is put off with the message at hand
-/// (KumoMTA's `consecutive_connection_failures_before_delay`).
-const CONNECT_FAILURES_BEFORE_DELAY: u32 = 100;
 /// Pause before a dispatcher without a free slot gives up its place.
 const SLOT_RETRY_DELAY: Duration = Duration::from_millis(50);
+
+/// A message is older than its `max_age` so long after it was exactly as old.
+const EXPIRY_TICK: Duration = Duration::from_millis(1);
 
 /// How long a message waits whose body could not be read for a reason that will pass.
 const READ_RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -40,6 +40,16 @@ impl Drop for Dispatcher {
     }
 }
 
+/// What the rates say about a message.
+enum Permitted {
+    Now,
+    /// Its own queue's rate is used up until then.
+    NotBefore(UnixMs),
+    /// It waited longer than its queue allows.
+    TooOld,
+    Stopping,
+}
+
 struct Dispatcher {
     outbound: Arc<Outbound>,
     ready: Arc<ReadyQueue>,
@@ -48,15 +58,15 @@ struct Dispatcher {
 
 impl Dispatcher {
     async fn run(mut self) {
-        let limit = self.ready.path().connection_limit.0;
+        let path = self.ready.path();
         let permits = Arc::clone(&self.outbound.parts.permits);
-        if permits.take_slot(&self.ready.name, limit).await {
+        if permits.take_slots(&path.slots.limits()).await {
             let mut shutdown = self.outbound.parts.shutdown.clone();
             while let Some(item) = self.next(&mut shutdown).await {
                 self.take(item).await;
             }
             self.disconnect().await;
-            permits.release(&self.ready.name);
+            permits.release(&path.slots.keys());
         } else {
             tokio::time::sleep(SLOT_RETRY_DELAY).await;
         }
@@ -73,7 +83,7 @@ impl Dispatcher {
         if let Some(item) = self.ready.try_next() {
             return Some(item);
         }
-        let idle_max = self.ready.path().idle_timeout;
+        let idle_max = self.ready.path().config.idle_timeout;
         tokio::select! {
             item = self.ready.next(idle_max) => item,
             () = shutdown.wait() => None,
@@ -81,20 +91,17 @@ impl Dispatcher {
     }
 
     async fn take(&mut self, item: Item) {
-        let path = self.ready.path();
-        if self.is_too_old(&item) {
-            return self.settle(item, vec![classify::too_old()], None).await;
-        }
-        if let Some(rate) = &item.queue.config().max_message_rate {
-            let key = format!("sched:{}", item.entry.claimed.envelope.queue);
-            if let Some(until) = self.ask(&key, rate).await {
+        let (path, rules) = (self.ready.path(), item.queue.rules());
+        let permitted = self.permitted(&item, &rules, &path).await;
+        let item = match permitted {
+            Permitted::Now => item,
+            Permitted::NotBefore(until) => {
                 self.outbound.parts.metrics.delayed_due_to_message_rate_throttle.inc();
                 return self.outbound.postpone(item.entry, until.since(UnixMs::now()));
             }
-        }
-        if let Some(rate) = &path.max_message_rate {
-            self.pace(&format!("path:{}", self.ready.name), rate).await;
-        }
+            Permitted::Stopping => return self.outbound.postpone(item.entry, Duration::ZERO),
+            Permitted::TooOld => return self.settle(item, vec![classify::too_old()], None).await,
+        };
         let body = match self.body(&item).await {
             Ok(body) => body,
             Err(error @ StoreError::Body { .. }) => {
@@ -109,9 +116,42 @@ impl Dispatcher {
         self.send(item, &body, &path).await;
     }
 
-    fn is_too_old(&self, item: &Item) -> bool {
+    /// Waits until all rates of the queue and the path have a permit for the message. A rate of the queue alone must not hold up
+    /// other queues, so that its message is not waited for.
+    async fn permitted(&mut self, item: &Item, rules: &Rules, path: &Path) -> Permitted {
         let envelope = &item.entry.claimed.envelope;
-        UnixMs::now().since(envelope.created) > item.queue.config().max_age
+        let expires = envelope.created.after(rules.config.max_age);
+        loop {
+            let now = UnixMs::now();
+            if now > expires {
+                return Permitted::TooOld;
+            }
+            if rules.rates.is_empty() && path.message_rates.is_empty() {
+                return Permitted::Now;
+            }
+            let rates: Vec<Rate<'_>> = rules.rates.rates().chain(path.message_rates.rates()).collect();
+            let grant = self.outbound.parts.permits.take(&rates, 1, now).await;
+            let Some(until) = grant.until else { return Permitted::Now };
+            if grant.limited_by < rules.rates.len() {
+                return Permitted::NotBefore(until.min(expires.after(EXPIRY_TICK)));
+            }
+            if !self.wait_until(until.min(expires.after(EXPIRY_TICK))).await {
+                return Permitted::Stopping;
+            }
+        }
+    }
+
+    /// Waits for a permit; a connection that would be idle for too long meanwhile is closed. `false`: the process is stopping.
+    async fn wait_until(&mut self, until: UnixMs) -> bool {
+        let wait = until.since(UnixMs::now());
+        if wait > self.ready.path().config.idle_timeout {
+            self.disconnect().await;
+        }
+        let mut shutdown = self.outbound.parts.shutdown.clone();
+        tokio::select! {
+            () = tokio::time::sleep(wait) => true,
+            () = shutdown.wait() => false,
+        }
     }
 
     /// The body from memory, or from the store.
@@ -123,13 +163,16 @@ impl Dispatcher {
     }
 
     /// Sends one message; on a connection that turns out to be dead, once more on a new one.
-    async fn send(&mut self, item: Item, body: &Bytes, path: &PathConfig) {
+    async fn send(&mut self, item: Item, body: &Bytes, path: &Path) {
         loop {
             let mut connection = match self.connection.take() {
                 Some(connection) => connection,
+                None if !self.may_connect(path).await => {
+                    return self.outbound.postpone(item.entry, Duration::ZERO);
+                }
                 None => match self.connect(path).await {
                     Ok(connection) => connection,
-                    Err(outcome) => return self.connect_failed(item, outcome).await,
+                    Err(outcome) => return self.connect_failed(item, outcome, path).await,
                 },
             };
             let claimed = &item.entry.claimed;
@@ -138,7 +181,7 @@ impl Dispatcher {
             let hop = connection.hop(&self.ready.site().name);
             match sent {
                 Sent::Done(outcomes) => {
-                    if connection.deliveries < path.max_deliveries_per_connection {
+                    if connection.deliveries < path.config.max_deliveries_per_connection {
                         self.connection = Some(connection);
                     } else {
                         connection.quit().await;
@@ -162,13 +205,10 @@ impl Dispatcher {
         }
     }
 
-    async fn connect(&self, path: &PathConfig) -> Result<Connection, Outcome> {
-        if let Some(rate) = &path.max_connection_rate {
-            self.pace(&format!("conn:{}", self.ready.name), rate).await;
-        }
-        let site = self.ready.site();
-        let dialed = dial::dial(&self.outbound, &site, path).await?;
-        let ehlo = path.ehlo_domain.as_deref().unwrap_or(&self.outbound.parts.hostname);
+    async fn connect(&self, path: &Path) -> Result<Connection, Outcome> {
+        let (site, config) = (self.ready.site(), &path.config);
+        let dialed = dial::dial(&self.outbound, &site, config).await?;
+        let ehlo = config.ehlo_domain.as_deref().unwrap_or(&self.outbound.parts.hostname);
         let connection = Connection::open(dialed, ehlo).await?;
         self.ready.connected();
         let metrics = &self.outbound.parts.metrics;
@@ -177,11 +217,24 @@ impl Dispatcher {
         Ok(connection)
     }
 
+    /// Waits for the permit to open a connection; `false`: the process is stopping.
+    async fn may_connect(&mut self, path: &Path) -> bool {
+        while !path.connection_rates.is_empty() {
+            let rates: Vec<Rate<'_>> = path.connection_rates.rates().collect();
+            let grant = self.outbound.parts.permits.take(&rates, 1, UnixMs::now()).await;
+            let Some(until) = grant.until else { break };
+            if !self.wait_until(until).await {
+                return false;
+            }
+        }
+        true
+    }
+
     /// The message waits for its retry; when the site has been failing for long, so does everything that waits with it.
-    async fn connect_failed(&self, item: Item, outcome: Outcome) {
+    async fn connect_failed(&self, item: Item, outcome: Outcome, path: &Path) {
         let failures = self.ready.connect_failed();
         let mut items = vec![item];
-        if failures >= CONNECT_FAILURES_BEFORE_DELAY {
+        if failures >= path.config.consecutive_connection_failures_before_delay {
             items.extend(self.ready.drain());
         }
         for item in items {
@@ -194,25 +247,11 @@ impl Dispatcher {
         let attempt = Attempt {
             claimed: item.entry.claimed,
             outcomes,
-            queue_config: item.queue.config(),
+            queue_config: item.queue.rules().config,
             hop: hop.unwrap_or_else(site),
             at: UnixMs::now(),
         };
         self.outbound.parts.settle.submit(attempt).await;
-    }
-
-    /// Asks for one permit; `Some` is the time before which asking again is vain.
-    async fn ask(&self, key: &str, rate: &ThrottleSpec) -> Option<UnixMs> {
-        let now = UnixMs::now();
-        let grant = self.outbound.parts.permits.take(key, rate, 1, now).await;
-        (grant.granted == 0).then(|| grant.until.unwrap_or(now))
-    }
-
-    /// Waits for a permit, exactly as long as it takes.
-    async fn pace(&self, key: &str, rate: &ThrottleSpec) {
-        while let Some(until) = self.ask(key, rate).await {
-            tokio::time::sleep(until.since(UnixMs::now())).await;
-        }
     }
 
     async fn disconnect(&mut self) {

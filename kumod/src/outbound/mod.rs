@@ -165,7 +165,7 @@ impl Outbound {
         let attempt = Attempt {
             claimed: entry.claimed,
             outcomes: vec![outcome],
-            queue_config: queue.config(),
+            queue_config: queue.rules().config,
             hop: Hop { site: site.into(), peer: None },
             at: UnixMs::now(),
         };

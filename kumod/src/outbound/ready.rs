@@ -14,12 +14,31 @@ use super::scheduled::ScheduledQueue;
 use super::{Outbound, dispatcher, lock};
 use crate::config::PathConfig;
 use crate::ports::Entry;
-use crate::queue::{Pushed, Ready};
+use crate::queue::{NamedRates, NamedSlots, Pushed, Ready};
 
 /// A message in a ready queue, with the scheduled queue it came from.
 pub(super) struct Item {
     pub(super) entry: Entry,
     pub(super) queue: Arc<ScheduledQueue>,
+}
+
+/// How mail travels to a site, and the limits that hold there.
+pub(super) struct Path {
+    pub(super) config: PathConfig,
+    pub(super) message_rates: NamedRates,
+    pub(super) connection_rates: NamedRates,
+    pub(super) slots: NamedSlots,
+}
+
+impl Path {
+    pub(super) fn new(ready_queue: &str, config: PathConfig) -> Self {
+        Self {
+            message_rates: NamedRates::of_path(ready_queue, &config),
+            connection_rates: NamedRates::of_connections(ready_queue, &config),
+            slots: NamedSlots::of_path(ready_queue, &config),
+            config,
+        }
+    }
 }
 
 /// An idle dispatcher: where to send it a message.
@@ -30,8 +49,6 @@ struct Idle {
 
 /// One ready queue.
 pub(super) struct ReadyQueue {
-    /// `source->site@protocol`.
-    pub(super) name: Arc<str>,
     inner: Mutex<Inner>,
     /// Connections in a row that failed; any success starts again from 0.
     failures: AtomicU32,
@@ -41,7 +58,7 @@ pub(super) struct ReadyQueue {
 struct Inner {
     ready: Ready<Item, Idle>,
     site: Arc<Site>,
-    path: Arc<PathConfig>,
+    path: Arc<Path>,
     idle_number: u64,
     used: Instant,
     /// When a message last left.
@@ -49,17 +66,17 @@ struct Inner {
 }
 
 impl ReadyQueue {
-    pub(super) fn new(name: &str, site: Arc<Site>, path: Arc<PathConfig>) -> Self {
+    pub(super) fn new(site: Arc<Site>, path: Arc<Path>) -> Self {
         let now = Instant::now();
-        let ready = Ready::new(path.max_ready, path.connection_limit.0);
+        let ready = Ready::new(path.config.max_ready, path.config.connection_limit.0);
         let inner = Inner { ready, site, path, idle_number: 0, used: now, moved: now };
-        Self { name: name.into(), inner: Mutex::new(inner), failures: AtomicU32::new(0), room: Notify::new() }
+        Self { inner: Mutex::new(inner), failures: AtomicU32::new(0), room: Notify::new() }
     }
 
     /// Takes what policy and DNS say now.
-    pub(super) fn refresh(&self, site: Arc<Site>, path: Arc<PathConfig>) {
+    pub(super) fn refresh(&self, site: Arc<Site>, path: Arc<Path>) {
         let mut inner = lock(&self.inner);
-        inner.ready.set_limits(path.max_ready, path.connection_limit.0);
+        inner.ready.set_limits(path.config.max_ready, path.config.connection_limit.0);
         inner.site = site;
         inner.path = path;
     }
@@ -68,7 +85,7 @@ impl ReadyQueue {
         Arc::clone(&lock(&self.inner).site)
     }
 
-    pub(super) fn path(&self) -> Arc<PathConfig> {
+    pub(super) fn path(&self) -> Arc<Path> {
         Arc::clone(&lock(&self.inner).path)
     }
 

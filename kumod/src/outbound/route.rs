@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::ready::ReadyQueue;
+use super::ready::{Path, ReadyQueue};
 use super::{Outbound, classify};
 use crate::config::{CidrSet, PathConfig, QueueConfig};
 use crate::dns::MailHosts;
@@ -97,12 +97,12 @@ pub(super) async fn find(
             (Site::of(&hosts), hosts.expires)
         }
     };
-    let path = Arc::new(path_config(outbound, name.destination(), &site.name)?);
+    let config = path_config(outbound, name.destination(), &site.name)?;
     let site = Arc::new(site);
     let queue_name = format!("{SOURCE}->{}@smtp_client", site.name);
-    let ready = outbound
-        .ready
-        .get_or_insert(&queue_name, || ReadyQueue::new(&queue_name, Arc::clone(&site), Arc::clone(&path)));
+    let path = Arc::new(Path::new(&queue_name, config));
+    let ready =
+        outbound.ready.get_or_insert(&queue_name, || ReadyQueue::new(Arc::clone(&site), Arc::clone(&path)));
     ready.refresh(site, path);
     Ok((ready, expires.min(now + REFRESH_INTERVAL).max(now + Duration::from_secs(1))))
 }

@@ -11,7 +11,7 @@ use super::{Outbound, lock, route};
 use crate::config::QueueConfig;
 use crate::envelope::Outcome;
 use crate::ports::Entry;
-use crate::queue::QueueName;
+use crate::queue::{NamedRates, QueueName};
 
 /// Messages that may wait here for an answer from DNS; more go back to the store for a moment.
 const WAITING_MAX: usize = 4096;
@@ -25,8 +25,16 @@ pub(super) struct ScheduledQueue {
     state: Mutex<State>,
 }
 
+/// The rules of a scheduled queue.
+#[derive(Clone, Default)]
+pub(super) struct Rules {
+    pub(super) config: Arc<QueueConfig>,
+    /// Rates that hold for its messages.
+    pub(super) rates: Arc<NamedRates>,
+}
+
 struct State {
-    config: Arc<QueueConfig>,
+    rules: Rules,
     way: Way,
     used: Instant,
 }
@@ -50,7 +58,7 @@ impl ScheduledQueue {
             domain: "localhost".to_owned(),
             routing_domain: None,
         });
-        let state = State { config: Arc::default(), way: Way::Unknown, used: Instant::now() };
+        let state = State { rules: Rules::default(), way: Way::Unknown, used: Instant::now() };
         Self { name, state: Mutex::new(state) }
     }
 
@@ -58,9 +66,9 @@ impl ScheduledQueue {
         &self.name
     }
 
-    /// The retry rules in force.
-    pub(super) fn config(&self) -> Arc<QueueConfig> {
-        Arc::clone(&lock(&self.state).config)
+    /// The rules in force.
+    pub(super) fn rules(&self) -> Rules {
+        lock(&self.state).rules.clone()
     }
 
     pub(super) fn is_idle(&self, since: Duration) -> bool {
@@ -111,7 +119,8 @@ fn push(outbound: &Arc<Outbound>, queue: &Arc<ScheduledQueue>, ready: &Arc<Ready
 /// Asks policy and DNS, then sends on what has gathered meanwhile.
 async fn seek(outbound: Arc<Outbound>, queue: Arc<ScheduledQueue>) {
     let config = route::queue_config(&outbound, queue.name());
-    lock(&queue.state).config = Arc::new(config);
+    let rates = Arc::new(NamedRates::of_queue(queue.name(), &config));
+    lock(&queue.state).rules = Rules { config: Arc::new(config), rates };
     match route::find(&outbound, queue.name()).await {
         Ok((ready, until)) => {
             let known = Way::Known(Arc::clone(&ready), until);

@@ -2,6 +2,7 @@
 //!
 //! Pure: no clock, no socket, no file. Times come in as arguments, so that the same inputs always give the same order.
 
+mod limits;
 mod name;
 mod ready;
 mod retry;
@@ -10,6 +11,7 @@ mod slab;
 mod throttle;
 mod wheel;
 
+pub use limits::{NamedRates, NamedSlots};
 pub use name::{NameError, QueueName};
 pub use ready::{Pushed, Ready, connections_wanted};
 pub use retry::next_attempt;

@@ -11,16 +11,13 @@ use crate::config::PathConfig;
 const FUNCTION: &str = "kumo.make_egress_path";
 
 /// KumoMTA's other options.
-const UNSERVED: [&str; 49] = [
-    "additional_connection_limits",
-    "additional_message_rate_throttles",
+const UNSERVED: [&str; 46] = [
     "additional_source_selection_rates",
     "aggressive_connection_opening",
     "allow_smtp_auth_plain_without_tls",
     "allow_smtp_auth_plain_without_valid_certificate",
     "auth_timeout",
     "banner_timeout",
-    "consecutive_connection_failures_before_delay",
     "data_dot_timeout",
     "data_timeout",
     "dispatcher_progress_watchdog_timeout",
@@ -95,6 +92,10 @@ fn check(config: &PathConfig) -> Result<(), String> {
     check_name("ehlo_domain", config.ehlo_domain.as_deref())?;
     not_zero(&[
         ("max_ready", config.max_ready == 0),
+        (
+            "consecutive_connection_failures_before_delay",
+            config.consecutive_connection_failures_before_delay == 0,
+        ),
         ("max_deliveries_per_connection", config.max_deliveries_per_connection == 0),
         ("smtp_port", config.smtp_port == Some(0)),
         ("connect_timeout", config.connect_timeout == Duration::ZERO),

@@ -11,9 +11,8 @@ use crate::config::QueueConfig;
 const FUNCTION: &str = "kumo.make_queue_config";
 
 /// KumoMTA's other options.
-const UNSERVED: [&str; 10] = [
+const UNSERVED: [&str; 9] = [
     "egress_pool",
-    "overall_max_message_rate",
     "protocol",
     "provider_name",
     "reap_interval",

@@ -73,6 +73,20 @@ fn a_path_is_shaped_by_site_and_source() {
 }
 
 #[test]
+fn limits_that_are_shared_have_names() {
+    let policy = on_path(
+        "return { additional_connection_limits = { provider = 'local:20', all = 5 }, additional_message_rate_throttles = {} }",
+    );
+    let config = policy.egress_path_config("d", "unspecified", "mx").unwrap().unwrap();
+    let limits: Vec<_> =
+        config.additional_connection_limits.iter().map(|(name, n)| (name.as_str(), n.0)).collect();
+    assert_eq!(limits, [("all", 5), ("provider", 20)]);
+    assert!(config.additional_message_rate_throttles.is_empty());
+    let error = queue_error("return { additional_message_rate_throttles = { spring = '5/parsec' } }");
+    assert!(error.contains("throttle \"5/parsec\""), "{error}");
+}
+
+#[test]
 fn no_handler_is_no_answer() {
     for policy in [Policy::none(), listening("")] {
         assert!(!policy.handles_queue_config() && !policy.handles_egress_path_config());
@@ -84,22 +98,21 @@ fn no_handler_is_no_answer() {
 #[test]
 fn shapes_are_checked_where_they_are_made() {
     let queue = ":3: in event 'get_queue_config': kumo.make_queue_config: ";
+    let known = "retry_interval, max_retry_interval, max_age, max_message_rate, overall_max_message_rate, \
+                 additional_message_rate_throttles";
     for (options, reason) in [
+        ("retry = 1", format!("there is no option 'retry'; known are: {known}")),
         (
-            "retry = 1",
-            "there is no option 'retry'; known are: retry_interval, max_retry_interval, max_age, max_message_rate",
+            "shrink_policy = {}",
+            format!("option 'shrink_policy' is not available in this version; available are: {known}"),
         ),
-        (
-            "egress_pool = 'p'",
-            "option 'egress_pool' is not available in this version; \
-             available are: retry_interval, max_retry_interval, max_age, max_message_rate",
-        ),
-        ("max_age = 0", "option 'max_age' = 0 would stop all mail"),
+        ("max_age = 0", "option 'max_age' = 0 would stop all mail".to_owned()),
     ] {
         let error = queue_error(&format!("return kumo.make_queue_config {{ {options} }}"));
         assert_eq!(error, format!("{queue}{reason}; correct the policy"));
     }
-    let known = "connection_limit, max_connection_rate, max_message_rate, max_ready, max_deliveries_per_connection, \
+    let known = "connection_limit, max_connection_rate, max_message_rate, additional_connection_limits, \
+                 additional_message_rate_throttles, consecutive_connection_failures_before_delay, max_ready, max_deliveries_per_connection, \
                  prohibited_hosts, enable_tls, smtp_port, ehlo_domain, connect_timeout, idle_timeout";
     let path = ":3: in event 'get_egress_path_config': kumo.make_egress_path: ";
     for (options, reason) in [
