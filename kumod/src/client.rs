@@ -23,6 +23,8 @@ pub struct Client {
     pub helo: String,
     /// Whether it said EHLO.
     pub extended: bool,
+    /// The user, where the client has shown a password.
+    pub user: Option<Arc<str>>,
     /// What the handshake agreed on, where TLS is up.
     pub tls: Option<Arc<TlsFacts>>,
     /// The name of the listener, in `Received` and replies.
@@ -45,10 +47,12 @@ pub struct TlsFacts {
 impl Client {
     /// The name of the protocol for `Received` and the log (RFC 3848).
     pub fn protocol(&self) -> &'static str {
-        match (self.extended, self.tls.is_some()) {
-            (true, true) => "ESMTPS",
-            (true, false) => "ESMTP",
-            (false, _) => "SMTP",
+        match (self.extended, self.tls.is_some(), self.user.is_some()) {
+            (true, true, true) => "ESMTPSA",
+            (true, true, false) => "ESMTPS",
+            (true, false, true) => "ESMTPA",
+            (true, false, false) => "ESMTP",
+            (false, _, _) => "SMTP",
         }
     }
 
@@ -62,6 +66,7 @@ impl Client {
             "reception_protocol" => self.protocol().to_owned(),
             "hostname" => self.hostname.to_string(),
             "ehlo_domain" => self.helo.clone(),
+            "authn_id" | "authz_id" => self.user.as_ref()?.to_string(),
             "tls_cipher" => self.tls.as_ref()?.cipher.clone(),
             "tls_protocol_version" => self.tls.as_ref()?.version.clone(),
             "tls_peer_subject_name" => self.tls.as_ref()?.subject.clone()?,

@@ -38,6 +38,8 @@ impl Default for Headers {
             received_via: ([192, 0, 2, 25], 25).into(),
             helo: "client.example.com".to_owned(),
             extended: true,
+            original: None,
+            user: None,
             tls: None,
             hostname: Arc::from("mx.example.net"),
             listener: Arc::new(SmtpListener::default()),

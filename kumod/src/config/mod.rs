@@ -7,6 +7,7 @@
 mod duration;
 mod key_source;
 mod listener;
+mod listener_domain;
 mod named;
 mod path;
 mod queue;
@@ -28,6 +29,7 @@ pub use listener::{
     TraceHeaders,
 };
 pub(crate) use listener::{check_name, not_zero, parse_network};
+pub use listener_domain::ListenerDomain;
 pub use path::{EnableTls, PathConfig};
 pub use queue::QueueConfig;
 pub use throttle::{CountLimit, ThrottleSpec};

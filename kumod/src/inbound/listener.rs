@@ -67,7 +67,9 @@ impl SmtpDoor {
         inbound: Inbound,
     ) -> Result<Self, TlsError> {
         let connections_max = listener.max_connections;
-        let context = Arc::new(Context { inbound, profiles: Profiles::new(listener, hostname)? });
+        let has_users = inbound.intake.policy.handles_auth_plain();
+        let profiles = Profiles::new(listener, hostname, has_users)?;
+        let context = Arc::new(Context { inbound, profiles });
         Ok(Self { socket, connections_max, context })
     }
 

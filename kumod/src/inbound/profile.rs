@@ -26,7 +26,7 @@ pub(super) struct Profile {
 }
 
 impl Profile {
-    fn new(listener: SmtpListener, hostname: &str) -> Self {
+    fn new(listener: SmtpListener, hostname: &str, has_users: bool) -> Self {
         let hostname: Arc<str> = listener.hostname.as_deref().unwrap_or(hostname).into();
         let limits = server::Limits {
             recipients_max: listener.max_recipients_per_message,
@@ -39,6 +39,8 @@ impl Profile {
             hostname: hostname.to_string(),
             banner: listener.banner.clone(),
             limits,
+            auth: if has_users { server::Mechanism::ALL.to_vec() } else { Vec::new() },
+            auth_needs_tls: true,
             starttls: matches!(listener.enable_tls, ListenerTls::Opportunistic | ListenerTls::Required),
             tls_needed: listener.enable_tls == ListenerTls::Required,
             ..server::Config::default()
@@ -81,6 +83,8 @@ pub(super) struct Profiles {
     listener: SmtpListener,
     /// The name of this host.
     hostname: String,
+    /// Whether the policy knows users.
+    has_users: bool,
     /// For clients of which no override speaks.
     common: Arc<Profile>,
     /// By the addresses of the overrides that apply, which stay where they are. The policy bounds how many there can be.
@@ -90,14 +94,14 @@ pub(super) struct Profiles {
 impl Profiles {
     /// # Errors
     /// A certificate or key, here or in an override, cannot be used.
-    pub(super) fn new(listener: SmtpListener, hostname: &str) -> Result<Self, TlsError> {
-        let common = Arc::new(Profile::new(listener.with(&[]), hostname));
+    pub(super) fn new(listener: SmtpListener, hostname: &str, has_users: bool) -> Result<Self, TlsError> {
+        let common = Arc::new(Profile::new(listener.with(&[]), hostname, has_users));
         common.check_tls()?;
         for options in listener.overrides() {
             let change = Change { network: None, options };
-            Profile::new(listener.with(&[change]), hostname).check_tls()?;
+            Profile::new(listener.with(&[change]), hostname, has_users).check_tls()?;
         }
-        Ok(Self { listener, hostname: hostname.to_owned(), common, special: Mutex::default() })
+        Ok(Self { listener, hostname: hostname.to_owned(), has_users, common, special: Mutex::default() })
     }
 
     /// The profile for a client at `peer` that came to our address `via`.
@@ -114,9 +118,9 @@ impl Profiles {
             .map(|change| std::ptr::from_ref::<SmtpOverride>(change.options).addr())
             .collect();
         let mut special = self.special.lock().unwrap_or_else(PoisonError::into_inner);
-        let made = special
-            .entry(key)
-            .or_insert_with(|| Arc::new(Profile::new(self.listener.with(&overrides), &self.hostname)));
+        let made = special.entry(key).or_insert_with(|| {
+            Arc::new(Profile::new(self.listener.with(&overrides), &self.hostname, self.has_users))
+        });
         Arc::clone(made)
     }
 }
@@ -134,7 +138,7 @@ mod tests {
             peer: ClientOverrides::new(vec![("10.0.0.0/8".parse().unwrap(), small)]),
             ..SmtpListener::default()
         };
-        let profiles = Profiles::new(listener, "mx.test").unwrap();
+        let profiles = Profiles::new(listener, "mx.test", false).unwrap();
         let of = |peer: &str| profiles.of(peer.parse().unwrap(), "127.0.0.1:25".parse().unwrap());
         let (one, two, other) = (of("10.0.0.1:1"), of("10.0.0.2:2"), of("192.0.2.1:3"));
         assert!(Arc::ptr_eq(&one, &two) && Arc::ptr_eq(&other, &of("192.0.2.2:4")));

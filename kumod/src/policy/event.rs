@@ -15,12 +15,23 @@ pub(super) enum Event {
     QueueConfig,
     /// For each egress path.
     EgressPathConfig,
+    /// For a client that shows user and password.
+    AuthPlain,
+    /// For a domain of which it is not clear whether mail to it or from it is taken.
+    ListenerDomain,
 }
 
 impl Event {
     /// Every event, each at the place of its number.
-    pub(super) const ALL: [Self; 5] =
-        [Self::PreInit, Self::Init, Self::MessageReceived, Self::QueueConfig, Self::EgressPathConfig];
+    pub(super) const ALL: [Self; 7] = [
+        Self::PreInit,
+        Self::Init,
+        Self::MessageReceived,
+        Self::QueueConfig,
+        Self::EgressPathConfig,
+        Self::AuthPlain,
+        Self::ListenerDomain,
+    ];
 
     /// The name given to `kumo.on`.
     pub(super) const fn name(self) -> &'static str {
@@ -30,6 +41,8 @@ impl Event {
             Self::MessageReceived => "smtp_server_message_received",
             Self::QueueConfig => "get_queue_config",
             Self::EgressPathConfig => "get_egress_path_config",
+            Self::AuthPlain => "smtp_server_auth_plain",
+            Self::ListenerDomain => "get_listener_domain",
         }
     }
 
@@ -56,11 +69,10 @@ impl Event {
 }
 
 /// KumoMTA's other events.
-const KUMOMTA_ONLY: [&str; 30] = [
+const KUMOMTA_ONLY: [&str; 28] = [
     "get_acl_definition",
     "get_egress_pool",
     "get_egress_source",
-    "get_listener_domain",
     "http_message_generated",
     "http_server_validate_auth_basic",
     "main",
@@ -71,7 +83,6 @@ const KUMOMTA_ONLY: [&str; 30] = [
     "should_enqueue_log_record",
     "shutdown_logging",
     "smtp_client_rewrite_delivery_status",
-    "smtp_server_auth_plain",
     "smtp_server_connection_accepted",
     "smtp_server_data",
     "smtp_server_ehlo",
@@ -104,7 +115,7 @@ mod tests {
 
     #[test]
     fn what_is_not_served_is_told_from_what_does_not_exist() {
-        let known = "pre_init, init, smtp_server_message_received, get_queue_config, get_egress_path_config";
+        let known = "pre_init, init, smtp_server_message_received, get_queue_config, get_egress_path_config, smtp_server_auth_plain, get_listener_domain";
         let error = Event::find("smtp_server_ehlo").unwrap_err();
         assert_eq!(
             error,

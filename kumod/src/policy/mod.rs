@@ -19,7 +19,7 @@ use bytes::Bytes;
 use smtp::reply::Reply;
 
 use crate::client::Client;
-use crate::config::{Config, PathConfig, QueueConfig};
+use crate::config::{Config, ListenerDomain, PathConfig, QueueConfig};
 use crate::envelope::{MessageId, Meta};
 
 use event::Event;
@@ -31,6 +31,9 @@ pub use verdict::Verdict;
 
 /// What a client hears when the policy failed: nothing of the reason, which is in the log.
 const FAILED: Reply = Reply::new(421, (4, 3, 0), "The server's policy failed; try again later");
+
+/// Nobody is told which of the two was wrong.
+const WRONG_PASSWORD: Reply = Reply::new(535, (5, 7, 8), "User or password is wrong");
 
 /// A loaded policy, or none. Cheap to clone; each thread that asks has a Lua state of its own.
 #[derive(Clone, Debug, Default)]
@@ -57,6 +60,18 @@ pub struct PolicyMessage {
 }
 
 impl PolicyMessage {
+    /// No message yet: what a handler is given that is asked about a connection.
+    fn none_yet(client: &Arc<Client>) -> Self {
+        Self {
+            id: MessageId([0; 16]),
+            sender: String::new(),
+            recipients: Vec::new(),
+            meta: Meta::new(),
+            body: Bytes::new(),
+            client: Some(Arc::clone(client)),
+        }
+    }
+
     /// Moves the message out, and leaves its id.
     fn take(&mut self) -> Self {
         let rest = Self {
@@ -118,6 +133,41 @@ impl Policy {
             let traceback = error.traceback().unwrap_or_default();
             tracing::error!(%id, traceback, "{error}");
             Verdict::Reject(FAILED)
+        })
+    }
+
+    /// Whether users can be told from strangers.
+    pub fn handles_auth_plain(&self) -> bool {
+        self.handled[Event::AuthPlain as usize]
+    }
+
+    /// Fires `smtp_server_auth_plain`: is this the user's password? A handler that fails is logged, and the verdict is 421 4.3.0.
+    pub fn auth_plain(&self, client: &Arc<Client>, user: &str, password: &str) -> Verdict {
+        let Some(program) = self.program_for(Event::AuthPlain) else {
+            return Verdict::Reject(WRONG_PASSWORD);
+        };
+        state::auth_plain(program, client, user, password).unwrap_or_else(|error| {
+            tracing::error!(traceback = error.traceback().unwrap_or_default(), "{error}");
+            Verdict::Reject(FAILED)
+        })
+    }
+
+    /// Whether the policy knows domains of its own.
+    pub fn handles_listener_domain(&self) -> bool {
+        self.handled[Event::ListenerDomain as usize]
+    }
+
+    /// Fires `get_listener_domain`.
+    ///
+    /// # Errors
+    /// The handler failed, which is logged; the reply is 421 4.3.0, or what the handler refused with.
+    pub fn listener_domain(&self, client: &Arc<Client>, domain: &str) -> Result<ListenerDomain, Reply> {
+        let Some(program) = self.program_for(Event::ListenerDomain) else {
+            return Ok(ListenerDomain::default());
+        };
+        state::listener_domain(program, client, domain).unwrap_or_else(|error| {
+            tracing::error!(traceback = error.traceback().unwrap_or_default(), "{error}");
+            Err(FAILED)
         })
     }
 

@@ -8,12 +8,14 @@ use std::rc::Rc;
 use std::sync::{Arc, Weak};
 
 use mlua::{AnyUserData, Function, Lua, Value};
+use smtp::reply::Reply;
 
-use crate::config::{PathConfig, QueueConfig};
+use crate::client::Client;
+use crate::config::{ListenerDomain, PathConfig, QueueConfig};
 
 use super::PolicyMessage;
 use super::bindings::message::{Connection, Message, Slot, address_metatable};
-use super::bindings::{Recorded, path, queue};
+use super::bindings::{Recorded, listener_domain, path, queue};
 use super::error::{PolicyError, is_memory};
 use super::event::Event;
 use super::lua::{Clock, Program};
@@ -114,10 +116,41 @@ impl State {
         let result = self.slot.lend(message, || handler.call::<()>((&self.message, &self.connection)));
         match result {
             Ok(()) => Ok(Verdict::Accept),
-            Err(error) => match error.downcast_ref::<Rejection>() {
-                Some(Rejection(reply)) => Ok(Verdict::Reject(reply.clone())),
-                None => Err(error),
-            },
+            Err(error) => rejection(error).map(Verdict::Reject),
+        }
+    }
+
+    fn auth_plain(&self, client: &Arc<Client>, user: &str, password: &str) -> mlua::Result<Verdict> {
+        let Some(handler) = self.handlers.of(Event::AuthPlain).first() else {
+            return Ok(Verdict::Reject(super::WRONG_PASSWORD));
+        };
+        // PLAIN lets a user act for itself only, so that both names are one.
+        let arguments = (user, user, password, &self.connection);
+        let asked = self.slot.lend(&mut PolicyMessage::none_yet(client), || handler.call::<Value>(arguments));
+        match asked {
+            Ok(Value::Boolean(true)) => Ok(Verdict::Accept),
+            Ok(Value::Boolean(false) | Value::Nil) => Ok(Verdict::Reject(super::WRONG_PASSWORD)),
+            Ok(other) => Err(mlua::Error::runtime(format!(
+                "the handler must return true or false; it returned a {}",
+                other.type_name()
+            ))),
+            Err(error) => rejection(error).map(Verdict::Reject),
+        }
+    }
+
+    fn listener_domain(
+        &self,
+        client: &Arc<Client>,
+        domain: &str,
+    ) -> mlua::Result<Result<ListenerDomain, Reply>> {
+        let Some(handler) = self.handlers.of(Event::ListenerDomain).first() else {
+            return Ok(Ok(ListenerDomain::default()));
+        };
+        let arguments = (domain, client.listener.listen.to_string(), &self.connection);
+        let asked = self.slot.lend(&mut PolicyMessage::none_yet(client), || handler.call::<Value>(arguments));
+        match asked {
+            Ok(value) => listener_domain::answer(&self.lua, &value).map(Ok),
+            Err(error) => rejection(error).map(Err),
         }
     }
 
@@ -145,6 +178,14 @@ impl State {
     }
 }
 
+/// The reply of `kumo.reject`, where it was that.
+fn rejection(error: mlua::Error) -> mlua::Result<Reply> {
+    match error.downcast_ref::<Rejection>() {
+        Some(Rejection(reply)) => Ok(reply.clone()),
+        None => Err(error),
+    }
+}
+
 /// The parts of a scheduled queue's name.
 pub(super) struct QueueParts<'a> {
     pub(super) domain: &'a str,
@@ -159,6 +200,25 @@ pub(super) fn message_received(
     message: &mut PolicyMessage,
 ) -> Result<Verdict, PolicyError> {
     ask(program, Event::MessageReceived, |state| state.message_received(message))
+}
+
+/// Asks whether this is the user's password.
+pub(super) fn auth_plain(
+    program: &Arc<Program>,
+    client: &Arc<Client>,
+    user: &str,
+    password: &str,
+) -> Result<Verdict, PolicyError> {
+    ask(program, Event::AuthPlain, |state| state.auth_plain(client, user, password))
+}
+
+/// Asks what strangers may do with a domain.
+pub(super) fn listener_domain(
+    program: &Arc<Program>,
+    client: &Arc<Client>,
+    domain: &str,
+) -> Result<Result<ListenerDomain, Reply>, PolicyError> {
+    ask(program, Event::ListenerDomain, |state| state.listener_domain(client, domain))
 }
 
 /// Asks for the shape of a scheduled queue.

@@ -81,6 +81,7 @@ fn client() -> Client {
         original: None,
         helo: "client.example".to_owned(),
         extended: true,
+        user: None,
         tls: None,
         hostname: "mx.example".into(),
         listener: Arc::new(SmtpListener { meta: [site].into_iter().collect(), ..SmtpListener::default() }),

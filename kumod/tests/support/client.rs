@@ -165,6 +165,19 @@ impl Client {
         text
     }
 
+    /// The extensions of a server that is greeted once more.
+    pub(crate) fn extensions(&mut self) -> Vec<String> {
+        self.write(b"EHLO client.test\r\n");
+        let mut lines = Vec::new();
+        while let Some(line) = self.line() {
+            lines.push(line.get(4..).unwrap_or_default().to_owned());
+            if line.as_bytes().get(3) != Some(&b'-') {
+                break;
+            }
+        }
+        lines
+    }
+
     /// The code of the next reply; 0 when the server has closed.
     pub(crate) fn code(&mut self) -> u16 {
         self.reply().get(..3).and_then(|code| code.parse().ok()).unwrap_or(0)

@@ -6,6 +6,7 @@
 
 mod opening;
 mod reading;
+mod rights;
 
 use std::io;
 use std::mem;
@@ -25,7 +26,7 @@ use super::listener::Context;
 use super::profile::Profile;
 use super::stream::Stream;
 use crate::client::{Client, TlsFacts};
-use crate::config::LineEndings;
+use crate::config::{LineEndings, ListenerDomain};
 use crate::intake::{Accepted, Incoming};
 use crate::ports::Shutdown;
 
@@ -73,6 +74,10 @@ pub(super) struct Connection {
     /// Where the connection is from and to in truth, where a proxy has said for whom it speaks.
     original: Option<Box<(SocketAddr, SocketAddr)>>,
     may_relay: bool,
+    /// The user, once it has shown a password.
+    user: Option<Arc<str>>,
+    /// What the policy said of domains.
+    domains: Vec<(String, ListenerDomain)>,
     /// The client's place among its connections, where they are counted.
     _counted: Option<Counted>,
     session: Session,
@@ -135,6 +140,8 @@ impl Connection {
             peer,
             via,
             original: None,
+            user: None,
+            domains: Vec::new(),
             may_relay: profile.listener.relay_hosts.contains(peer.ip()),
             _counted: None,
             session,
@@ -216,17 +223,13 @@ impl Connection {
                     self.session.accept(&mut self.out);
                 }
                 Event::Rcpt { to, .. } => {
+                    let text = to.to_string();
                     if self.may_relay {
-                        self.transaction.recipients.push(to.to_string());
+                        self.transaction.recipients.push(text);
                         self.session.accept(&mut self.out);
                     } else {
-                        self.context.inbound.metrics.reject("relaying denied");
-                        let reply = Reply::new(
-                            550,
-                            (5, 7, 1),
-                            "Relaying denied: this host is not among the relay_hosts",
-                        );
-                        self.session.reject(&reply, &mut self.out);
+                        let domain = to.domain().to_owned();
+                        self.answer_stranger(text, &domain);
                     }
                 }
                 Event::BodyStart { bytes_expected } => return Need::Room { bytes_expected },
@@ -234,8 +237,9 @@ impl Connection {
                 Event::BodyEnd => return Need::Decision,
                 Event::Reset => self.recycle_body(),
                 Event::StartTls => return Need::Handshake,
-                // None of these is offered, so none comes; closing is right whatever brought it.
-                Event::Auth { .. } | Event::Command { .. } => return Need::Close,
+                // Not asked for, so it does not come; closing is right whatever brought it.
+                Event::Command { .. } => return Need::Close,
+                Event::Auth { .. } => self.log_in(),
                 Event::XClient(client) => self.speaks_for(&client),
                 Event::Quit => return Need::Close,
                 Event::Close => {
@@ -325,6 +329,7 @@ impl Connection {
                 original: self.original.clone(),
                 helo: self.helo.clone(),
                 extended: self.extended,
+                user: self.user.clone(),
                 tls: self.tls.clone(),
                 hostname: Arc::clone(&self.profile.hostname),
                 listener: Arc::clone(&self.profile.listener),

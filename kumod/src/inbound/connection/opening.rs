@@ -75,9 +75,8 @@ impl Connection {
         let original = (mem::replace(&mut self.peer, from), mem::replace(&mut self.via, via));
         self.original.get_or_insert_with(|| Box::new(original));
         self.profile = self.context.profiles.of(from, via);
-        self.may_relay = self.profile.listener.relay_hosts.contains(from.ip());
         self.session.reconfigure(self.profile.session_for(from));
-        self.client = None;
+        self.log_out();
     }
 
     /// A proxy says for whom it speaks (XCLIENT). What it does not say stays as it was.
@@ -127,6 +126,7 @@ impl Connection {
         self.taken = 0;
         self.shake_hands().await?;
         self.session.tls_started();
+        self.log_out();
         self.helo.clear();
         self.extended = false;
         Ok(())

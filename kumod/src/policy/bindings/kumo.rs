@@ -5,7 +5,7 @@
 
 use mlua::{Function, Lua, Table, Value};
 
-use super::{fail, listeners, log, path, queue, spool, text};
+use super::{fail, listener_domain, listeners, log, path, queue, spool, text};
 use crate::policy::event::Event;
 use crate::policy::state::Handlers;
 use crate::policy::verdict::Rejection;
@@ -17,6 +17,7 @@ pub(in crate::policy) fn install(lua: &Lua) -> mlua::Result<()> {
     module.set("on", lua.create_function(on)?)?;
     module.set("reject", lua.create_function(reject)?)?;
     listeners::install(lua, &module)?;
+    listener_domain::install(lua, &module)?;
     spool::install(lua, &module)?;
     queue::install(lua, &module)?;
     path::install(lua, &module)?;
@@ -97,7 +98,7 @@ fn forbid_exit(lua: &Lua) -> mlua::Result<()> {
 }
 
 /// KumoMTA's other functions and modules.
-const KUMOMTA_ONLY: [&str; 84] = [
+const KUMOMTA_ONLY: [&str; 83] = [
     "aaa",
     "amqp",
     "api",
@@ -137,7 +138,6 @@ const KUMOMTA_ONLY: [&str; 84] = [
     "kafka",
     "make_egress_pool",
     "make_egress_source",
-    "make_listener_domain",
     "make_message",
     "make_throttle",
     "memoize",

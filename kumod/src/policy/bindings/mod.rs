@@ -3,6 +3,7 @@
 //! Every binding refuses what it does not understand with the place in the policy, its own name, and what it wanted instead.
 
 mod kumo;
+pub(super) mod listener_domain;
 mod listeners;
 mod log;
 pub(super) mod message;
