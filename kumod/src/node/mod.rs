@@ -112,8 +112,11 @@ pub fn run(config: Config, policy: Policy, user: Option<&User>) -> Result<(), St
     if let Some(user) = user {
         user.become_it()?;
     }
+    // Affinity and the quota of a control group, version 1 or 2, are both in this number; half a processor is one.
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    tracing::info!(processors, "sized to the processors given");
     let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(std::thread::available_parallelism().map_or(1, usize::from))
+        .worker_threads(processors)
         .max_blocking_threads(BLOCKING_THREADS_MAX)
         .enable_all()
         .build()

@@ -10,5 +10,6 @@ mod clients;
 mod damage;
 mod host;
 mod next_hops;
+mod quota;
 mod routing;
 mod start;
