@@ -6,13 +6,15 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::time::Instant;
 
 use reports::run::counter;
 use reports::sample::ProcessSampler;
 
 /// What the host had counted at one moment.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy)]
 pub struct Moment {
+    at: Instant,
     /// Seconds that all processors worked for programs and for the kernel in their name.
     busy_s: Option<f64>,
     steal_s: Option<f64>,
@@ -33,6 +35,7 @@ impl Moment {
         let pressure = fs::read_to_string(root.join("proc/pressure/memory")).unwrap_or_default();
         let own = ProcessSampler::read(std::process::id(), root);
         Self {
+            at: Instant::now(),
             busy_s: processor_s(&stat, &[0, 1, 2]),
             steal_s: processor_s(&stat, &[7]),
             memory_stall_s: stall_s(&pressure),
@@ -47,7 +50,9 @@ impl Moment {
         let grown = |before: Option<f64>, after: Option<f64>| Some((after? - before?).max(0.0));
         let ours_s = programs_s + (later.laboratory_s - self.laboratory_s);
         let foreign_s = grown(self.busy_s, later.busy_s).map(|busy_s| (busy_s - ours_s).max(0.0));
+        let observed_s = later.at.saturating_duration_since(self.at).as_secs_f64();
         let all = [
+            (counter::OBSERVED_S, foreign_s.map(|_| observed_s)),
             (counter::STEAL_S, grown(self.steal_s, later.steal_s)),
             (counter::FOREIGN_CPU_S, foreign_s),
             (counter::MEMORY_STALL_S, grown(self.memory_stall_s, later.memory_stall_s)),

@@ -128,6 +128,7 @@ fn one(
         amount: Amount::Messages(plan.messages),
         connections: CONNECTIONS,
         seed: plan.seed.wrapping_add(u64::from(number)),
+        rate_per_s: None,
     };
     let mut generator = Generator::start(&around, &job, &servers)?;
     let Servers { kumod, sink } = servers;

@@ -24,7 +24,7 @@ use reports::compare::{Form, Verdict};
 
 const EXAMPLES: &str = "Examples:
   lab                              the quick suite: about three minutes
-  lab --suite full                 longer runs, about seven minutes
+  lab --suite full                 longer runs, and latency at 80, 100 and 120 % of the rate: about ten minutes
   lab --body-size 100k             one body size
   lab --durability written         a 250 that does not wait for the disk
   lab --floor                      what this machine can do at all

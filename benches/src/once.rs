@@ -123,6 +123,7 @@ pub fn run(plan: &Plan<'_>, stop: &Stop, progress: &Progress) -> Result<Run> {
         amount: Amount::For(duration),
         connections: plan.connections,
         seed: plan.seed,
+        rate_per_s: None,
     };
     traffic::measure(&around, &job("warm-up", WARM_UP), &mut servers, progress)?;
     let mut run = traffic::measure(&around, &job("kumod", plan.duration), &mut servers, progress)?;

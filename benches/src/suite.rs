@@ -30,6 +30,7 @@ use crate::verdict;
 pub use timing::Suite;
 use timing::Timing;
 
+mod steps;
 mod timing;
 
 /// Body sizes of every suite.
@@ -153,7 +154,7 @@ impl<'l> Lab<'l> {
     ) -> Result<Self> {
         let timing = options.suite.timing(!options.tiers.tiers.is_empty());
         let sizes = u32::try_from(options.body_bytes.len()).unwrap_or(u32::MAX);
-        let steps = if options.floor_only { timing.rounds } else { 1 + timing.rounds * 3 } * sizes;
+        let steps = if options.floor_only { timing.rounds } else { timing.runs() } * sizes;
         let findings = tuner::check(&tuner::Host::running());
         let series = tiers.map_or(1, Tiers::count);
         let mut progress = Progress::new((steps + u32::from(!options.floor_only)) * series);
@@ -201,9 +202,9 @@ impl<'l> Lab<'l> {
         for body_bytes in self.options.body_bytes.clone() {
             let rounds = self.measure_size(body_bytes, servers.as_mut());
             for kind in [Kind::Floor, Kind::Direct, Kind::Kumod] {
-                let of_kind = rounds.runs.iter().filter(|run| run.kind == kind).cloned().collect();
-                self.record.runs.extend(verdict::representative(of_kind));
+                self.record.runs.extend(rounds.of(kind));
             }
+            self.record.runs.extend(rounds.steps);
             if let Some(error) = rounds.error {
                 return Err(error);
             }
@@ -258,6 +259,9 @@ impl<'l> Lab<'l> {
                 rounds.error = self.round(body_bytes, round, servers.as_deref_mut(), &mut rounds.runs).err();
             }
         }
+        if let (None, Some(found), Some(servers)) = (&rounds.error, rounds.of(Kind::Kumod), servers) {
+            rounds.error = self.load_steps(&found, servers, &mut rounds.steps).err();
+        }
         rounds
     }
 
@@ -301,7 +305,7 @@ impl<'l> Lab<'l> {
 
     fn job(&self, kind: Kind, body_bytes: u64, name: String, duration: Duration) -> Job {
         let Options { connections, seed, .. } = *self.options;
-        Job { kind, name, body_bytes, amount: Amount::For(duration), connections, seed }
+        Job { kind, name, body_bytes, amount: Amount::For(duration), connections, seed, rate_per_s: None }
     }
 
     fn floor(&mut self, body_bytes: u64, round: u32) -> Result<Run> {
@@ -370,7 +374,16 @@ impl<'l> Lab<'l> {
 #[derive(Default)]
 struct Rounds {
     runs: Vec<Run>,
+    /// Those at a part of the rate.
+    steps: Vec<Run>,
     error: Option<Error>,
+}
+
+impl Rounds {
+    /// The run that stands for all of its kind.
+    fn of(&self, kind: Kind) -> Option<Run> {
+        verdict::representative(self.runs.iter().filter(|run| run.kind == kind).cloned().collect())
+    }
 }
 
 /// Short, and different for each laboratory on this host: milliseconds since 1970 in base 16.

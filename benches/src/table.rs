@@ -116,7 +116,7 @@ fn row(run: &Run) -> [String; 11] {
     };
     [
         size_label(run.body_bytes),
-        run.kind.as_str().into(),
+        through(run),
         format!("{:.1}", run.mmh_delivered),
         run.floor_ratio.map_or_else(dash, |ratio| format!("{ratio:.2}")),
         run.direct_ratio.map_or_else(dash, |ratio| format!("{ratio:.1} x")),
@@ -127,6 +127,12 @@ fn row(run: &Run) -> [String; 11] {
         run.duplicated.to_string(),
         run.corrupted.to_string(),
     ]
+}
+
+/// `kumod`, or `kumod at 80 %` where a part of the rate was offered.
+fn through(run: &Run) -> String {
+    let kind = run.kind.as_str();
+    run.load.map_or_else(|| kind.to_owned(), |load| format!("{kind} at {} %", load.percent))
 }
 
 struct Processes {

@@ -62,6 +62,8 @@ pub struct Job {
     pub connections: usize,
     /// Content seed of traffic-gen.
     pub seed: u64,
+    /// Messages offered in a second, each with its time; `None` lets every connection send its next as soon as it may.
+    pub rate_per_s: Option<f64>,
 }
 
 /// The servers that stay up while jobs come and go.
@@ -188,6 +190,9 @@ impl Generator {
         arguments.extend(arguments!["--body-size", job.body_bytes.to_string()]);
         arguments.extend(arguments!["--domain-suffix", DOMAIN_SUFFIX, "--seed", job.seed.to_string()]);
         arguments.extend(arguments!["--quiet", "--json", &report, "--hdr", hdr]);
+        if let Some(rate_per_s) = job.rate_per_s {
+            arguments.extend(arguments!["--rate", rate_per_s.to_string()]);
+        }
         let wait_max = match job.amount {
             Amount::For(duration) => {
                 arguments.extend(arguments!["--duration", duration.as_secs().max(1).to_string()]);

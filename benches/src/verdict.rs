@@ -42,7 +42,9 @@ fn join(rates: &[f64]) -> String {
 /// Fills `floor_ratio`, `direct_ratio` and `limited_by` of the kumod runs from the floor and direct runs of the same body size and tier.
 pub fn relate(runs: &mut [Run]) {
     let others: Vec<Run> = runs.iter().filter(|run| run.kind != Kind::Kumod).cloned().collect();
-    for run in runs.iter_mut().filter(|run| run.kind == Kind::Kumod) {
+    // A part of the rate that was found is no rate of its own.
+    let is_rate = |run: &&mut Run| run.kind == Kind::Kumod && run.load.is_none();
+    for run in runs.iter_mut().filter(is_rate) {
         let of = |kind| others.iter().find(|other| other.kind == kind && is_beside(other, run));
         let (floor, direct) = (of(Kind::Floor), of(Kind::Direct));
         run.floor_ratio = floor.and_then(|floor| ratio(run.mmh_delivered, floor.mmh_delivered));

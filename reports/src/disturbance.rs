@@ -18,7 +18,10 @@ pub const MEMORY_STALL_SHARE_MAX: f64 = 0.01;
 pub fn disturbances(run: &Run, processors: f64) -> Vec<String> {
     let mut found = Vec::new();
     let counted = |name: &str| run.counters.get(name).copied().unwrap_or(0.0);
-    let time_s = run.elapsed_s * processors;
+    // A run of two seconds may have been watched for four, while programs started and mail drained.
+    let watched_s =
+        run.counters.get(counter::OBSERVED_S).copied().unwrap_or(run.elapsed_s).max(run.elapsed_s);
+    let time_s = watched_s * processors;
     let percent = |share: f64| format!("{:.1} %", share * 100.0);
     if time_s > 0.0 {
         let stolen = counted(counter::STEAL_S) / time_s;
@@ -30,8 +33,8 @@ pub fn disturbances(run: &Run, processors: f64) -> Vec<String> {
             found.push(format!("other programs used {} of the processors' time", percent(foreign)));
         }
     }
-    if run.elapsed_s > 0.0 {
-        let stalled = counted(counter::MEMORY_STALL_S) / run.elapsed_s;
+    if watched_s > 0.0 {
+        let stalled = counted(counter::MEMORY_STALL_S) / watched_s;
         if stalled > MEMORY_STALL_SHARE_MAX {
             found.push(format!("all tasks waited for memory for {} of the run", percent(stalled)));
         }
@@ -62,5 +65,7 @@ mod tests {
         let found = disturbances(&run, 2.0);
         assert_eq!(found.len(), 4, "{found:?}");
         assert!(found[0].contains("2.5 %"), "{found:?}");
+        run.counters.insert(counter::OBSERVED_S.into(), 30.0);
+        assert_eq!(disturbances(&run, 2.0).len(), 1, "only the heat: the rest is little for half a minute");
     }
 }

@@ -279,6 +279,11 @@ impl Run {
         self.lost == 0 && self.duplicated == 0 && self.corrupted == 0
     }
 
+    /// Whether its rate is what was reached, and not a part of that which was offered.
+    pub fn is_at_full_rate(&self) -> bool {
+        self.load.is_none()
+    }
+
     /// CPU microseconds that a process spent on each delivered message.
     pub fn cpu_us_per_message(&self, process: Option<ProcessUse>) -> Option<f64> {
         let process = process?;

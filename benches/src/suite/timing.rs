@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use super::steps::STEPS;
+
 /// What a run takes beyond its duration, about.
 const RUN_EXTRA: Duration = Duration::from_millis(700);
 /// What the servers take to start, about.
@@ -16,7 +18,7 @@ pub enum Suite {
     Try,
     /// About three minutes.
     Quick,
-    /// About seven minutes; longer runs.
+    /// About ten minutes: longer runs, and how long a message takes at 80, 100 and 120 percent of the rate.
     Full,
 }
 
@@ -36,7 +38,14 @@ impl Suite {
         match self {
             Self::Try => {
                 let second = seconds(1);
-                Timing { rounds: 1, warm_up: second, floor: second, direct: second, kumod: second }
+                Timing {
+                    rounds: 1,
+                    warm_up: second,
+                    floor: second,
+                    direct: second,
+                    kumod: second,
+                    step: None,
+                }
             }
             Self::Quick if has_tiers => Timing {
                 rounds: 3,
@@ -44,6 +53,7 @@ impl Suite {
                 floor: seconds(4),
                 direct: seconds(4),
                 kumod: seconds(6),
+                step: None,
             },
             Self::Quick => Timing {
                 rounds: 3,
@@ -51,6 +61,7 @@ impl Suite {
                 floor: seconds(6),
                 direct: seconds(6),
                 kumod: seconds(6),
+                step: None,
             },
             Self::Full => Timing {
                 rounds: 3,
@@ -58,6 +69,7 @@ impl Suite {
                 floor: seconds(10),
                 direct: seconds(10),
                 kumod: seconds(20),
+                step: Some(seconds(15)),
             },
         }
     }
@@ -70,15 +82,23 @@ pub(super) struct Timing {
     pub(super) floor: Duration,
     pub(super) direct: Duration,
     pub(super) kumod: Duration,
+    /// Each part of the rate that was found; `None` leaves them out.
+    pub(super) step: Option<Duration>,
 }
 
 impl Timing {
     /// About how long the series of one place takes for so many body sizes: to start, to connect, to drain and to audit takes
     /// time as well.
     pub(super) fn estimate(&self, sizes: u32) -> Duration {
-        let runs = 1 + self.rounds * 3;
-        let measured = self.warm_up + (self.floor + self.direct + self.kumod) * self.rounds;
-        SERVERS_START + (measured + RUN_EXTRA * runs) * sizes
+        let measured = self.warm_up
+            + (self.floor + self.direct + self.kumod) * self.rounds
+            + self.step.unwrap_or_default() * STEPS;
+        SERVERS_START + (measured + RUN_EXTRA * self.runs()) * sizes
+    }
+
+    /// Runs of one body size.
+    pub(super) fn runs(&self) -> u32 {
+        1 + self.rounds * 3 + self.step.map_or(0, |_| STEPS)
     }
 }
 

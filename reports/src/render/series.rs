@@ -65,8 +65,8 @@ pub(super) struct Group<'v> {
 pub(super) fn groups<'v>(view: &'v View<'_>) -> (Vec<Group<'v>>, Vec<String>) {
     let mut complaints = Vec::new();
     let mut groups: Vec<Group<'v>> = Vec::new();
-    let mut runs: Vec<(&Run, &Place<'_>)> =
-        view.runs().filter(|(run, _)| !view.by_tier() || run.kind == Kind::Kumod).collect();
+    let is_drawn = |run: &Run| run.is_at_full_rate() && (!view.by_tier() || run.kind == Kind::Kumod);
+    let mut runs: Vec<(&Run, &Place<'_>)> = view.runs().filter(|(run, _)| is_drawn(run)).collect();
     runs.sort_by_key(|(run, place)| (run.body_bytes, order(run.kind), place.tier));
     for (run, place) in runs {
         let drawn = draw(view, run, place, &mut complaints);

@@ -102,7 +102,7 @@ fn costs(view: &View<'_>) -> Table {
         ("barriers", "barriers", true),
         ("written", "bytes written", true),
     ];
-    let relayed = |run: &Run| run.kind != Kind::Direct;
+    let relayed = |run: &Run| run.kind != Kind::Direct && run.is_at_full_rate();
     let known = |metric: &Metric| view.record.runs.iter().any(|run| relayed(run) && metric.of(run).is_some());
     let shown: Vec<(&Metric, &str)> = SHOWN
         .iter()
@@ -140,7 +140,7 @@ fn loads(view: &View<'_>) -> Table {
     table(
         view,
         &groups,
-        |run, _| run.load.is_some(),
+        |run, _| !run.is_at_full_rate(),
         |run, _| {
             let load = run.load.unwrap_or_default();
             let end_to_end = |of: fn(Latency) -> f64| latency(run.latency_us.end_to_end, of);
@@ -178,7 +178,11 @@ fn ceilings(view: &View<'_>) -> Table {
     table(
         view,
         &groups,
-        |run, place| run.kind == Kind::Kumod && (has_more(run) || ceiling(run, place).is_some()),
+        |run, place| {
+            run.kind == Kind::Kumod
+                && run.is_at_full_rate()
+                && (has_more(run) || ceiling(run, place).is_some())
+        },
         |run, place| {
             let disk = machine(place).disk.as_ref().and_then(|disk| disk.measured);
             let ceiling = ceiling(run, place);
@@ -242,7 +246,7 @@ fn main(
     groups: &[(&'static str, Vec<&'static str>)],
     cells: impl Fn(&Run) -> Vec<Cell>,
 ) -> Table {
-    Table { is_main: true, ..table(view, groups, |_, _| true, |run, _| cells(run)) }
+    Table { is_main: true, ..table(view, groups, |run, _| run.is_at_full_rate(), |run, _| cells(run)) }
 }
 
 fn limited(run: &Run) -> Cell {

@@ -14,7 +14,7 @@ const NAMES_PER_COLOUR_MAX: usize = 2;
 
 /// The fastest and the slowest tier at the largest bodies, in one sentence.
 pub(super) fn headline(view: &View<'_>) -> String {
-    let relayed = || view.runs().filter(|(run, _)| run.kind == Kind::Kumod);
+    let relayed = || view.runs().filter(|(run, _)| run.kind == Kind::Kumod && run.is_at_full_rate());
     let Some(body_bytes) = relayed().map(|(run, _)| run.body_bytes).max() else {
         return "These records hold no run through kumod.".to_owned();
     };
@@ -74,7 +74,7 @@ pub(super) fn remarks(view: &View<'_>) -> Vec<String> {
     if !view.by_tier() {
         return Vec::new();
     }
-    let relayed = || view.record.runs.iter().filter(|run| run.kind == Kind::Kumod);
+    let relayed = || view.record.runs.iter().filter(|run| run.kind == Kind::Kumod && run.is_at_full_rate());
     let mut remarks = Vec::new();
     let fit_for = relayed().filter(|run| !run.shared_cores && run.limited_by.is_none()).count();
     if relayed().any(|run| run.shared_cores) {

@@ -132,11 +132,14 @@ impl Tiers {
     }
 }
 
-/// The first runs through kumod, then the others, as many as are shown.
+/// The first runs through kumod, then the others, as many as are shown. Parts of a rate have a table and no chart.
 fn mark_shown(places: &mut [Place<'_>]) {
     let mut left = SHOWN_MAX;
     for wanted in [true, false] {
-        for place in places.iter_mut().filter(|place| (place.original.kind == Kind::Kumod) == wanted) {
+        let is_wanted = |place: &&mut Place<'_>| {
+            place.original.is_at_full_rate() && (place.original.kind == Kind::Kumod) == wanted
+        };
+        for place in places.iter_mut().filter(is_wanted) {
             place.is_shown = left > 0;
             left = left.saturating_sub(1);
         }

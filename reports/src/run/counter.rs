@@ -2,6 +2,8 @@
 //!
 //! It owns the names; other counters may stand beside them. It refuses nothing.
 
+/// Seconds over which the four counters below grew: the run, and what surrounds it. Without it they are taken as those of the run alone.
+pub const OBSERVED_S: &str = "observed_s";
 /// Seconds that the host took from all processors during the run.
 pub const STEAL_S: &str = "steal_s";
 /// Seconds of processor time that programs outside the laboratory used during the run.
