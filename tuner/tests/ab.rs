@@ -178,7 +178,7 @@ fn what_is_worse_the_same_or_undecided_is_put_back_with_the_reason() {
     for (answer, reason) in [
         (worse, "put back: Delivered is worse: -"),
         ("rate=$((40000 + noise))", "put back: it makes no difference that matters"),
-        (wild, "put back: undecided: the intervals prove nothing; more pairs"),
+        (wild, "put back: undecided: interval and rank test do not prove it together; more pairs"),
     ] {
         let lab = FakeLab::of(answer);
         let output = lab.ab(&["--keys", KEY, "--metric", "mmh"]);

@@ -135,7 +135,7 @@ fn undecided(metrics: &[Compared]) -> String {
     if pairs < PAIRS_MIN as usize {
         return format!("undecided: {pairs} pairs can be used, {PAIRS_MIN} are needed");
     }
-    "undecided: the intervals prove nothing; more pairs or longer runs may tell".to_owned()
+    "undecided: interval and rank test do not prove it together; more pairs or longer runs may".to_owned()
 }
 
 /// The end of the interval that is nearest to no change.
