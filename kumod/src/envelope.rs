@@ -4,6 +4,8 @@
 //! a body, and an envelope can be rewritten alone. It has one versioned codec; what it cannot read it refuses with the reason,
 //! and never guesses.
 
+mod requests;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -13,6 +15,7 @@ use bytes::{BufMut, Bytes};
 use thiserror::Error;
 
 use crate::clock::UnixMs;
+pub use requests::{RecipientRequests, Requests};
 
 /// Free-form values that policy attaches to a message; `queue`, `tenant`, `campaign` and `routing_domain` steer it.
 pub type Meta = serde_json::Map<String, serde_json::Value>;
@@ -111,10 +114,14 @@ pub struct Envelope {
     pub header_prefix: Bytes,
     /// What policy attached.
     pub meta: Meta,
+    /// What the sender asked for about notifications, where that is anything.
+    pub requests: Option<Box<Requests>>,
 }
 
-/// The first byte of an encoded envelope.
+/// The first byte of an encoded envelope of which nothing was asked.
 const ENVELOPE_VERSION: u8 = 1;
+/// The first byte of one that ends in what was asked for; a kumod that does not know of it must not pass over it.
+const ENVELOPE_VERSION_WITH_REQUESTS: u8 = 2;
 /// The first byte of an encoded mark.
 const MARK_VERSION: u8 = 1;
 const FLAG_EIGHT_BIT: u8 = 1;
@@ -124,7 +131,7 @@ const FLAG_SMTPUTF8: u8 = 2;
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum DecodeError {
     /// Written by a later version.
-    #[error("{what} has version {version}; this kumod reads version 1")]
+    #[error("{what} has version {version}, which this kumod does not read; it was written by a later one")]
     Version {
         /// What was being read.
         what: &'static str,
@@ -150,7 +157,7 @@ impl Envelope {
     /// The stored form.
     pub fn encode(&self) -> Bytes {
         let mut out = Vec::with_capacity(192 + self.header_prefix.len());
-        out.push(ENVELOPE_VERSION);
+        out.push(if self.requests.is_some() { ENVELOPE_VERSION_WITH_REQUESTS } else { ENVELOPE_VERSION });
         out.push(
             if self.eight_bit { FLAG_EIGHT_BIT } else { 0 } | if self.smtputf8 { FLAG_SMTPUTF8 } else { 0 },
         );
@@ -172,6 +179,9 @@ impl Envelope {
         for recipient in &self.recipients {
             put_bytes(&mut out, recipient.as_bytes());
         }
+        if let Some(requests) = &self.requests {
+            requests.encode(&mut out);
+        }
         Bytes::from(out)
     }
 
@@ -181,7 +191,7 @@ impl Envelope {
     /// [`DecodeError`] names the field that is not valid.
     pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
         let mut reader = Reader { what: "envelope", rest: bytes.clone() };
-        reader.version(ENVELOPE_VERSION)?;
+        let version = reader.version(&[ENVELOPE_VERSION, ENVELOPE_VERSION_WITH_REQUESTS])?;
         let flags = reader.array::<1>("flags")?[0];
         let id = MessageId(reader.array("id")?);
         let body = MessageId(reader.array("body")?);
@@ -193,6 +203,11 @@ impl Envelope {
         let header_prefix = reader.bytes("header_prefix")?;
         let meta = reader.meta()?;
         let recipients = reader.texts("recipients")?;
+        let requests = if version == ENVELOPE_VERSION_WITH_REQUESTS {
+            Some(Box::new(Requests::decode(&mut reader)?))
+        } else {
+            None
+        };
         Ok(Self {
             id,
             body,
@@ -206,6 +221,7 @@ impl Envelope {
             smtputf8: flags & FLAG_SMTPUTF8 != 0,
             header_prefix,
             meta,
+            requests,
         })
     }
 }
@@ -239,7 +255,7 @@ impl Mark {
     /// [`DecodeError`] names the field that is not valid.
     pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
         let mut reader = Reader { what: "mark", rest: bytes.clone() };
-        reader.version(MARK_VERSION)?;
+        reader.version(&[MARK_VERSION])?;
         let attempts = u32::from_le_bytes(reader.array("attempts")?);
         let due = UnixMs(reader.u64("due")?);
         let done = reader.bytes("done")?.iter().map(|byte| *byte != 0).collect();
@@ -315,9 +331,13 @@ impl Reader {
         DecodeError::Field { what: self.what, field }
     }
 
-    fn version(&mut self, known: u8) -> Result<(), DecodeError> {
+    fn version(&mut self, known: &[u8]) -> Result<u8, DecodeError> {
         let version = self.array::<1>("version")?[0];
-        if version == known { Ok(()) } else { Err(DecodeError::Version { what: self.what, version }) }
+        if known.contains(&version) {
+            Ok(version)
+        } else {
+            Err(DecodeError::Version { what: self.what, version })
+        }
     }
 
     fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], DecodeError> {
@@ -385,6 +405,11 @@ mod tests {
                     eight_bit: eight,
                     smtputf8: utf8,
                     header_prefix: Bytes::from(prefix),
+                    requests: utf8.then(|| {
+                        let recipient =
+                            RecipientRequests { orcpt: Some("rfc822;a@b".to_owned()), notify: None };
+                        Box::new(Requests { recipients: vec![recipient], ..Requests::default() })
+                    }),
                     meta: map,
                 }
             },

@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::client::Client;
 use crate::clock::UnixMs;
-use crate::envelope::{Envelope, IdSource, Mark, MessageId, Meta};
+use crate::envelope::{Envelope, IdSource, Mark, MessageId, Meta, Requests};
 use crate::maillog::{MailLog, Reception};
 use crate::metrics::Metrics;
 use crate::policy::{Policy, PolicyMessage, Verdict};
@@ -42,6 +42,8 @@ pub struct Incoming {
     pub eight_bit: bool,
     /// Whether SMTPUTF8 was asked for.
     pub smtputf8: bool,
+    /// What was asked for about notifications, one entry for each recipient; `None`: nothing.
+    pub requests: Option<Box<Requests>>,
 }
 
 /// Proof that the promise of the durability in force holds for a transaction. Only this module can make one.
@@ -149,13 +151,16 @@ impl Intake {
 
     /// Makes the envelopes: policy has its say, then each message gets its queue and its `Received`.
     fn address(&self, incoming: &Incoming, body: MessageId, now: UnixMs) -> Result<Vec<Addressed>, Reply> {
-        incoming.recipients.iter().map(|recipient| self.address_one(incoming, recipient, body, now)).collect()
+        let recipients = incoming.recipients.iter().enumerate();
+        recipients
+            .map(|(index, recipient)| self.address_one(incoming, (index, recipient), body, now))
+            .collect()
     }
 
     fn address_one(
         &self,
         incoming: &Incoming,
-        recipient: &str,
+        (index, recipient): (usize, &str),
         body: MessageId,
         now: UnixMs,
     ) -> Result<Addressed, Reply> {
@@ -179,6 +184,7 @@ impl Intake {
             smtputf8: incoming.smtputf8,
             header_prefix,
             meta,
+            requests: incoming.requests.as_ref().and_then(|requests| requests.of_recipient(index)),
         };
         let discard = envelope.queue == NULL_QUEUE;
         Ok(Addressed { envelope: Arc::new(envelope), discard })

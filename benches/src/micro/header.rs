@@ -56,6 +56,7 @@ impl Default for Headers {
             eight_bit: false,
             smtputf8: false,
             header_prefix: Bytes::new(),
+            requests: None,
             meta: Meta::new(),
         };
         Self { client, envelope, ids: IdSource::new(NodeId(1), 0), made: 0 }

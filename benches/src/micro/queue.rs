@@ -130,6 +130,7 @@ fn envelope(ids: &IdSource, site: usize) -> Arc<Envelope> {
         eight_bit: false,
         smtputf8: false,
         header_prefix: Bytes::new(),
+        requests: None,
         meta: Meta::new(),
     })
 }

@@ -41,6 +41,8 @@ impl Profile {
             limits,
             auth: if has_users { server::Mechanism::ALL.to_vec() } else { Vec::new() },
             auth_needs_tls: true,
+            dsn: true,
+            announce_limits: true,
             starttls: matches!(listener.enable_tls, ListenerTls::Opportunistic | ListenerTls::Required),
             tls_needed: listener.enable_tls == ListenerTls::Required,
             ..server::Config::default()

@@ -365,6 +365,7 @@ mod tests {
             eight_bit: false,
             smtputf8: false,
             header_prefix: Bytes::from_static(b"Received: x\r\n"),
+            requests: None,
             meta,
         }
     }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use smtp::data::{BodyError, BodyFacts};
 use smtp::reply::Reply;
-use smtp::server::{Event, Session};
+use smtp::server::{Event, MailParams, RcptParams, Session};
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -27,6 +27,7 @@ use super::profile::Profile;
 use super::stream::Stream;
 use crate::client::{Client, TlsFacts};
 use crate::config::{LineEndings, ListenerDomain};
+use crate::envelope::{RecipientRequests, Requests};
 use crate::intake::{Accepted, Incoming};
 use crate::ports::Shutdown;
 
@@ -103,6 +104,8 @@ struct Transaction {
     sender: String,
     recipients: Vec<String>,
     smtputf8: bool,
+    /// What was asked for about notifications; most ask for nothing.
+    requests: Option<Box<Requests>>,
     body: Vec<u8>,
     /// When the body began to come, and what has come of it.
     began: Option<Instant>,
@@ -220,9 +223,14 @@ impl Connection {
                     self.transaction.sender = from.to_string();
                     self.transaction.smtputf8 = params.smtputf8;
                     self.transaction.recipients.clear();
+                    self.transaction.requests = requests_of_mail(&params);
                     self.session.accept(&mut self.out);
                 }
-                Event::Rcpt { to, .. } => {
+                Event::Rcpt { to, params } => {
+                    if params != RcptParams::default() || self.transaction.requests.is_some() {
+                        let request = request_of_rcpt(&params);
+                        self.transaction.request(request);
+                    }
                     let text = to.to_string();
                     if self.may_relay {
                         self.transaction.recipients.push(text);
@@ -274,7 +282,7 @@ impl Connection {
 
     /// Asks the intake and answers the client. `true`: the answer was 421, after which the connection ends (RFC 5321 3.8).
     async fn decide(&mut self) -> bool {
-        let Transaction { sender, recipients, smtputf8, mut body, reservation, .. } =
+        let Transaction { sender, recipients, smtputf8, requests, mut body, reservation, .. } =
             mem::take(&mut self.transaction);
         let reply = match self.check(&mut body) {
             Err(error) => {
@@ -289,6 +297,7 @@ impl Connection {
                     body: self.context.inbound.pool.freeze(body),
                     eight_bit: facts.eight_bit,
                     smtputf8,
+                    requests,
                 };
                 self.take_in(incoming).await
             }
@@ -370,5 +379,50 @@ impl Connection {
         if transaction.body.capacity() > 0 {
             self.context.inbound.pool.give(transaction.body);
         }
+    }
+}
+
+impl Transaction {
+    /// Notes what was asked for at the place that the next recipient takes; refused, its place is taken by the one after it, and
+    /// what that asks for.
+    fn request(&mut self, request: RecipientRequests) {
+        let at = self.recipients.len();
+        let recipients = &mut self.requests.get_or_insert_default().recipients;
+        recipients.truncate(at);
+        recipients.resize_with(at, RecipientRequests::default);
+        recipients.push(request);
+    }
+}
+
+fn requests_of_mail(params: &MailParams<'_>) -> Option<Box<Requests>> {
+    let MailParams { ret, envid, .. } = *params;
+    if ret.is_none() && envid.is_none() {
+        return None;
+    }
+    Some(Box::new(Requests { ret, envid: envid.map(str::to_owned), recipients: Vec::new() }))
+}
+
+fn request_of_rcpt(params: &RcptParams<'_>) -> RecipientRequests {
+    RecipientRequests { notify: params.notify, orcpt: params.orcpt.map(str::to_owned) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_a_refused_recipient_is_not_the_next_ones() {
+        let request = |orcpt: &str| RecipientRequests { notify: None, orcpt: Some(orcpt.to_owned()) };
+        let mut transaction = Transaction::default();
+        transaction.recipients.push("asks-for-nothing@there.test".to_owned());
+        transaction.request(request("rfc822;refused@there.test"));
+        transaction.request(RecipientRequests::default());
+        transaction.recipients.push("asks-for-nothing-either@there.test".to_owned());
+        transaction.request(request("rfc822;third@there.test"));
+        transaction.recipients.push("third@there.test".to_owned());
+        let requests = transaction.requests.unwrap();
+        assert!(requests.of_recipient(0).is_none() && requests.of_recipient(1).is_none());
+        assert_eq!(requests.of_recipient(2).unwrap().recipients, [request("rfc822;third@there.test")]);
     }
 }
