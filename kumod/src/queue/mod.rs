@@ -6,7 +6,6 @@ mod limits;
 mod name;
 mod ready;
 mod retry;
-mod rounds;
 mod schedule;
 mod slab;
 mod throttle;
@@ -14,8 +13,7 @@ mod wheel;
 
 pub use limits::{NamedRates, NamedSlots};
 pub use name::{NameError, QueueName};
-pub use ready::{Ready, Step, Ticket, connections_wanted};
+pub use ready::{Pushed, Ready, connections_wanted};
 pub use retry::next_attempt;
-pub use rounds::{FlowKey, PULL_MAX, Rounds, cost_of};
 pub use schedule::Schedule;
 pub use throttle::LocalPermits;
