@@ -179,7 +179,7 @@ impl<'l> Lab<'l> {
             timing,
             run_prefix: run_prefix(started),
             tier: record.machine.tier(),
-            placement: Placement::default(),
+            placement: Placement { tier_source: record.machine.tier_source(), ..Placement::default() },
             in_force: None,
             account: None,
             progress,

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 pub use ceiling::{Ceiling, Resource};
 pub use measured::{DiskMeasured, MEASURED_BYTES_MAX, MEASURED_SYNCS_MAX};
 
-use crate::run::Tier;
+use crate::run::{Tier, TierSource};
 
 /// Everything recorded about the machine. `None` means unknown.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -381,5 +381,14 @@ impl Machine {
         let memory_bytes = self.memory.usable_bytes.unwrap_or(0);
         let memory_gib = memory_bytes as f64 / f64::from(1 << 30);
         Tier { cpus: self.cpu.usable.unwrap_or(0.0), memory_gib: (memory_gib * 10.0).round() / 10.0 }
+    }
+
+    /// Whether that tier is the machine, or a part of it that this process was given.
+    pub fn tier_source(&self) -> TierSource {
+        let (Some(usable), Some(online)) = (self.cpu.usable, self.cpu.online) else {
+            return TierSource::Unknown;
+        };
+        let is_part = usable < f64::from(online) || self.memory.usable_bytes < self.memory.total_bytes;
+        if is_part { TierSource::Cgroup } else { TierSource::Machine }
     }
 }

@@ -6,7 +6,8 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use reports::machine::{Cgroup, Machine};
+use reports::machine::{Cgroup, Cpu, Machine};
+use reports::run::TierSource;
 
 fn write(root: &Path, path: &str, content: &str) {
     let path = root.join(path);
@@ -209,6 +210,7 @@ fn version_1_groups_limit_the_tier() {
     let machine = Machine::probe_below(root.path(), None);
     assert_eq!(machine.cgroup.version, Some(1));
     assert_eq!((machine.tier().cpus, machine.tier().memory_gib), (0.5, 1.0));
+    assert_eq!(machine.tier_source(), TierSource::Cgroup);
 }
 
 #[test]
@@ -233,6 +235,9 @@ fn an_empty_machine_is_unknown_throughout() {
     let root = tempfile::tempdir().unwrap();
     let machine = Machine::probe_below(root.path(), Some(root.path()));
     assert_eq!(machine, Machine::default());
+    assert_eq!(machine.tier_source(), TierSource::Unknown);
+    let cpu = Cpu { online: Some(2), usable: Some(2.0), ..Cpu::default() };
+    assert_eq!(Machine { cpu, ..machine.clone() }.tier_source(), TierSource::Machine);
     let text = serde_json::to_string(&machine).unwrap();
     assert!(text.contains("\"model\":null"), "{text}");
 }
