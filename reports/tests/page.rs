@@ -9,7 +9,7 @@ use std::fs;
 use std::process::Command;
 
 use reports::render;
-use reports::run::{HlogFiles, Kind, LatencyPair, Record, Run, counter};
+use reports::run::{HlogFiles, Kind, LatencyPair, Record, Run, Skipped, Tier, TierSource, counter};
 
 /// The largest page of a suite of a dozen runs, in bytes.
 const PAGE_BYTES_MAX: usize = 400 << 10;
@@ -270,6 +270,36 @@ fn thin_records_still_make_a_page() {
         }
     });
     assert_eq!(page.matches("<svg ").count(), 2);
+}
+
+#[test]
+fn parts_of_one_machine_are_tiers_without_a_price() {
+    let priced = |record: &mut Record| record.machine.cloud.price_per_hour = Some(0.1);
+    assert!(visible(&page_of(priced)).contains("Per dollar"));
+    let page = page_of(|record| {
+        priced(record);
+        let part = |run: &Run, cpus: f64, shared_cores: bool| {
+            let (name, tier) = (format!("{cpus}-{}", run.name), Tier { cpus, memory_gib: 1.0 });
+            Run { name, tier, tier_source: TierSource::Cgroup, shared_cores, ..run.clone() }
+        };
+        let relayed: Vec<Run> = record.runs.iter().filter(|run| run.kind == Kind::Kumod).cloned().collect();
+        record.runs = [(0.5, false), (1.0, false), (2.0, true)]
+            .iter()
+            .flat_map(|(cpus, shared)| relayed.iter().map(|run| part(run, *cpus, *shared)))
+            .collect();
+        let reason = "needs 16 CPUs, 2 here".into();
+        record.skipped = vec![Skipped { tier: Tier { cpus: 16.0, memory_gib: 64.0 }, reason }];
+    });
+    let shown = visible(&page);
+    assert!(shown.contains("Per CPU") && !shown.contains("Per dollar"));
+    for sentence in [
+        "16 CPUs, 64 GiB was skipped: needs 16 CPUs, 2 here.",
+        "Hollow dots shared their cores",
+        "cut out of a larger machine",
+        "No projection is drawn",
+    ] {
+        assert!(shown.contains(sentence), "{sentence}");
+    }
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! It owns the headline, the legend, the table of machines and the remarks beside the chart of processors. It refuses to
 //! leave out a tier that was not measured: it is named with its reason.
 
+use std::collections::BTreeSet;
+
 use super::charts::REFERENCE_SOURCE;
 use super::format;
 use super::view::{TIER_COLOURS, View};
@@ -76,15 +78,17 @@ pub(super) fn remarks(view: &View<'_>) -> Vec<String> {
     }
     let relayed = || view.record.runs.iter().filter(|run| run.kind == Kind::Kumod && run.is_at_full_rate());
     let mut remarks = Vec::new();
-    let fit_for = relayed().filter(|run| !run.shared_cores && run.limited_by.is_none()).count();
-    if relayed().any(|run| run.shared_cores) {
+    let is_hollow = |run: &&Run| run.shared_cores || run.limited_by.is_some();
+    let sizes: BTreeSet<u64> = relayed().map(|run| run.body_bytes).collect();
+    let filled = |size: u64| relayed().filter(|run| run.body_bytes == size && !is_hollow(run)).count();
+    if relayed().any(|run| is_hollow(&run)) {
         remarks.push(
             "Hollow dots shared their cores with the generator and the sink, or were limited by them: they are no part of any \
              projection."
                 .to_owned(),
         );
     }
-    if fit_for < SCALING_POINTS_MIN {
+    if sizes.into_iter().any(|size| filled(size) < SCALING_POINTS_MIN) {
         remarks.push(format!(
             "No projection is drawn at a size with fewer than {SCALING_POINTS_MIN} runs that had cores of their own."
         ));

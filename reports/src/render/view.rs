@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use super::format;
 use crate::machine::Machine;
 use crate::results::Entry;
-use crate::run::{Kind, Record, Run, SCHEMA_VERSION, Tier};
+use crate::run::{Kind, Record, Run, SCHEMA_VERSION, Tier, TierSource};
 use crate::software::Software;
 
 /// Runs whose histograms and rates are drawn and embedded; of more, the tables tell.
@@ -35,7 +35,7 @@ pub(super) struct TierName {
     pub(super) tier: Tier,
     /// Such as `2 CPUs, 8 GiB`.
     pub(super) name: String,
-    /// US dollars an hour, where it was given.
+    /// US dollars an hour, where it was given and the tier is all that it was given for.
     pub(super) price_per_hour: Option<f64>,
 }
 
@@ -114,7 +114,10 @@ impl Tiers {
             return index;
         }
         self.order.push(key.clone());
-        self.found.insert(key, (run.tier, machine.cloud.price_per_hour));
+        // The price is that of the whole: nobody sells the part that a control group left.
+        let is_part = run.tier_source == TierSource::Cgroup && run.tier != machine.tier();
+        let price_per_hour = machine.cloud.price_per_hour.filter(|_| !is_part);
+        self.found.insert(key, (run.tier, price_per_hour));
         self.order.len() - 1
     }
 
