@@ -33,6 +33,8 @@ pub mod promise;
 pub mod scratch;
 pub mod size;
 pub mod stop;
+pub mod survey;
+pub mod syscalls;
 
 mod direct;
 mod http;

@@ -94,6 +94,14 @@ struct LabArguments {
     #[command(flatten)]
     tiers: TierFlags,
 
+    /// Find out what this machine can do at most, too, about 15 seconds more; the full suite always does.
+    #[arg(long, conflicts_with = "crash_test")]
+    ceiling: bool,
+
+    /// Count kumod's system calls in a short pass of its own for each body size, by perf where it works, else by strace.
+    #[arg(long, conflicts_with_all = ["crash_test", "floor"])]
+    count_syscalls: bool,
+
     /// Kill kumod with SIGKILL in the middle of a run, restart it, drain, audit.
     #[arg(long)]
     crash_test: bool,
@@ -206,6 +214,8 @@ fn run_suite(arguments: &LabArguments) -> Result<bool> {
         durability: arguments.durability,
         floor_only: arguments.floor,
         tiers: arguments.tiers.clone(),
+        ceiling: arguments.ceiling,
+        count_syscalls: arguments.count_syscalls,
     };
     let finished = suite::run(&options, &Programs::beside_this()?, &stop)?;
     print!("{}", table::render(&finished.record));

@@ -75,6 +75,7 @@ pub fn record(options: &Options, programs: &Programs, stop: &Stop) -> Result<Fin
         &folder,
         &tuner::check(&tuner::Host::running()),
     )?;
+    record.software.config_hash = Some(crate::survey::config_hash(options.durability));
     let spool = folder.join("spool");
     let plan = Plan {
         programs,

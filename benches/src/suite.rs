@@ -9,8 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reports::machine::Machine;
-use reports::run::{Kind, RECORD_NAME, Record, Run, SCHEMA_VERSION, Tier, counter, mmh};
-use reports::software::Software;
+use reports::run::{Kind, RECORD_NAME, Record, Run, Tier, counter, mmh};
 
 use crate::cgroup::{Account, InForce};
 use crate::error::{During, Error, Result};
@@ -22,14 +21,18 @@ use crate::promise::Promise;
 use crate::scratch::refuse_memory;
 use crate::size::size_label;
 use crate::stop::Stop;
+use crate::syscalls::{self, Method};
 use crate::tiers::flags::TierFlags;
 use crate::tiers::series::Tiers;
 use crate::traffic::{self, Amount, Job, Servers, Surroundings};
 use crate::verdict;
 
+pub(crate) use record::empty_record;
 pub use timing::Suite;
 use timing::Timing;
 
+mod around;
+mod record;
 mod steps;
 mod timing;
 
@@ -59,6 +62,10 @@ pub struct Options {
     pub floor_only: bool,
     /// Limits to measure under, and the price of the machine.
     pub tiers: TierFlags,
+    /// Find out what the machine can do at most, too; the full suite does so anyway.
+    pub ceiling: bool,
+    /// Count kumod's system calls, in a pass of its own for each body size.
+    pub count_syscalls: bool,
 }
 
 /// What a suite left behind.
@@ -88,6 +95,7 @@ pub fn run(options: &Options, programs: &Programs, stop: &Stop) -> Result<Finish
     let tiers = Tiers::prepare(&options.tiers.tiers)?;
     let folder = make_folder(&options.results, started, options.suite.as_str())?;
     let mut lab = Lab::new(options, programs, stop, &folder, tiers.as_ref(), started)?;
+    lab.survey();
     let error = lab.measure_all(tiers.as_ref()).err();
     lab.clean_up();
     let mut record = lab.record;
@@ -155,6 +163,7 @@ impl<'l> Lab<'l> {
         let timing = options.suite.timing(!options.tiers.tiers.is_empty());
         let sizes = u32::try_from(options.body_bytes.len()).unwrap_or(u32::MAX);
         let steps = if options.floor_only { timing.rounds } else { timing.runs() } * sizes;
+        let steps = steps + if options.count_syscalls { sizes } else { 0 };
         let findings = tuner::check(&tuner::Host::running());
         let series = tiers.map_or(1, Tiers::count);
         let mut progress = Progress::new((steps + u32::from(!options.floor_only)) * series);
@@ -259,8 +268,12 @@ impl<'l> Lab<'l> {
                 rounds.error = self.round(body_bytes, round, servers.as_deref_mut(), &mut rounds.runs).err();
             }
         }
-        if let (None, Some(found), Some(servers)) = (&rounds.error, rounds.of(Kind::Kumod), servers) {
+        let Some(servers) = servers else { return rounds };
+        if let (None, Some(found)) = (&rounds.error, rounds.of(Kind::Kumod)) {
             rounds.error = self.load_steps(&found, servers, &mut rounds.steps).err();
+        }
+        if self.options.count_syscalls && rounds.error.is_none() {
+            rounds.error = self.count_syscalls(body_bytes, servers, &mut rounds).err();
         }
         rounds
     }
@@ -376,57 +389,26 @@ struct Rounds {
     runs: Vec<Run>,
     /// Those at a part of the rate.
     steps: Vec<Run>,
+    /// How system calls were counted in a pass of their own, how many they were, and for how many messages.
+    counted: Option<(Method, u64, u64)>,
     error: Option<Error>,
 }
 
 impl Rounds {
     /// The run that stands for all of its kind.
     fn of(&self, kind: Kind) -> Option<Run> {
-        verdict::representative(self.runs.iter().filter(|run| run.kind == kind).cloned().collect())
+        let mut run =
+            verdict::representative(self.runs.iter().filter(|run| run.kind == kind).cloned().collect())?;
+        if let (Kind::Kumod, Some((method, calls, delivered))) = (kind, self.counted) {
+            syscalls::describe(&mut run, method, calls, delivered);
+        }
+        Some(run)
     }
 }
 
 /// Short, and different for each laboratory on this host: milliseconds since 1970 in base 16.
 pub(crate) fn run_prefix(started: jiff::Timestamp) -> String {
     format!("{:x}", started.as_millisecond())
-}
-
-/// A record without measurements, begun now, whose run id is the name of its folder.
-pub(crate) fn empty_record(
-    suite: &str,
-    machine: Machine,
-    folder: &Path,
-    findings: &[tuner::Finding],
-) -> Result<Record> {
-    let checkout = std::env::current_dir().during(|| "find the current folder".into())?;
-    let command: Vec<String> = std::env::args().collect();
-    let mut software = Software::probe(&checkout);
-    software.allocator = Some("system".into());
-    software.profile = Some(if cfg!(debug_assertions) { "dev" } else { "release" }.into());
-    Ok(Record {
-        schema_version: SCHEMA_VERSION,
-        run_id: folder.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
-        suite: suite.into(),
-        started_utc: jiff::Timestamp::now().to_string(),
-        finished_utc: None,
-        command: format!("lab {}", command.get(1..).unwrap_or_default().join(" ")).trim_end().into(),
-        machine,
-        software,
-        tuner: findings.iter().map(finding).collect(),
-        runs: Vec::new(),
-        skipped: Vec::new(),
-        notes: Vec::new(),
-    })
-}
-
-/// A finding as the record keeps it: what tuner writes, and the two names that every reader may count on.
-fn finding(finding: &tuner::Finding) -> serde_json::Value {
-    let mut value = serde_json::to_value(finding).unwrap_or_default();
-    if let Some(fields) = value.as_object_mut() {
-        fields.insert("name".into(), finding.key.clone().into());
-        fields.insert("status".into(), finding.verdict.to_string().into());
-    }
-    value
 }
 
 /// `processors` are those of the machine: the host takes from all of them, whatever the relay was given.

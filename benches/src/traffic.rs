@@ -4,11 +4,12 @@
 //! until what was promised has arrived, fetch ledger and histograms, and do the sums. It waits for mail only as long as some
 //! arrives; what is then missing is counted as lost and said in a remark, never waited for longer or left out.
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use reports::latency;
-use reports::run::{HlogFiles, Kind, LatencyPair, Processes, Run, Tier, counter, mmh};
+use reports::run::{HlogFiles, Kind, LatencyPair, Processes, Run, Tier, Workload, counter, mmh};
 use reports::sample::ProcessSample;
 use serde_json::Value;
 use traffic_gen::audit::{Audit, Ledger, Sent};
@@ -21,12 +22,15 @@ use crate::placement::Placement;
 use crate::processes::{Launch, Process, Programs};
 use crate::progress::Progress;
 use crate::promise::Promise;
+use crate::size::size_label;
 use crate::stop::Stop;
 
 /// Connections that traffic-gen opens unless told otherwise; the floor has as many.
 pub const CONNECTIONS: usize = crate::floor::INBOUND_CONNECTIONS;
 /// The four weighted domains of traffic-gen lie under this name, which resolves to loopback without DNS servers.
 pub const DOMAIN_SUFFIX: &str = "mx-sink.localhost";
+/// So many are they.
+const DOMAINS: u64 = 4;
 /// Mail that is promised and does not move for this long is given up.
 pub const DRAIN_IDLE_MAX: Duration = Duration::from_secs(30);
 /// What traffic-gen may take beyond its duration: connecting, the last replies, the report.
@@ -148,9 +152,9 @@ pub fn start_sink(around: &Surroundings<'_>) -> Result<Process> {
 /// As [`start_servers`].
 pub fn start_kumod(around: &Surroundings<'_>, spool: &Path, sink: &Process) -> Result<Process> {
     let sink_port = sink.smtp()?.port().to_string();
-    let mut arguments = arguments!["--smtp-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"];
-    arguments.extend(arguments!["--spool", spool, "--log-dir", around.folder.join("maillog")]);
-    arguments.extend(arguments!["--smtp-port", sink_port, "--durability", around.durability.name()]);
+    let log = around.folder.join("maillog");
+    let arguments =
+        kumod_arguments(spool.as_os_str(), log.as_os_str(), OsStr::new(&sink_port), around.durability);
     let launch = Launch {
         name: "kumod",
         before: around.placement.relay.clone(),
@@ -160,6 +164,19 @@ pub fn start_kumod(around: &Surroundings<'_>, spool: &Path, sink: &Process) -> R
         log_folder: around.folder.to_path_buf(),
     };
     Process::start_server(&launch, around.stop)
+}
+
+/// All that kumod is told: free loopback ports, two folders, where mail goes, and what a 250 promises.
+pub(crate) fn kumod_arguments(
+    spool: &OsStr,
+    log: &OsStr,
+    sink_port: &OsStr,
+    durability: Promise,
+) -> Vec<OsString> {
+    let mut arguments = arguments!["--smtp-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0"];
+    arguments.extend(arguments!["--spool", spool, "--log-dir", log]);
+    arguments.extend(arguments!["--smtp-port", sink_port, "--durability", durability.name()]);
+    arguments
 }
 
 /// traffic-gen at work, and where its report will be.
@@ -308,6 +325,7 @@ fn summarize(job: &Job, around: &Surroundings<'_>, sent: &Sent, ledger: &Ledger)
         mmh_accepted: sent.mmh_observed,
         mmh_delivered: mmh(audit.delivered, elapsed_s),
         latency_us: LatencyPair { inject: sent.latency_us, end_to_end: None },
+        workload: workload(job),
         connections: sent.connections.or(Some(job.connections as u64)),
         hlog: HlogFiles { inject, end_to_end: None },
         notes: audit.remarks,
@@ -315,6 +333,19 @@ fn summarize(job: &Job, around: &Surroundings<'_>, sent: &Sent, ledger: &Ledger)
     };
     around.placement.describe(&mut run);
     run
+}
+
+/// What the generator is told, and what it does where it is told nothing.
+fn workload(job: &Job) -> Workload {
+    Workload {
+        seed: Some(job.seed),
+        sizes: Some(format!("fixed:{}", size_label(job.body_bytes))),
+        recipients: Some(1.0),
+        domains: Some(DOMAINS),
+        schedule: Some(job.rate_per_s.map_or_else(|| "closed".into(), |rate| format!("{rate} a second"))),
+        tls_percent: Some(0.0),
+        ..Workload::default()
+    }
 }
 
 fn describe_processes(

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use super::steps::STEPS;
+use crate::survey;
 
 /// What a run takes beyond its duration, about.
 const RUN_EXTRA: Duration = Duration::from_millis(700);
@@ -86,7 +87,18 @@ pub(super) struct Timing {
     pub(super) step: Option<Duration>,
 }
 
+/// A suite whose parts are no longer than this only shows that it works.
+const TRIAL_RUN_MAX: Duration = Duration::from_secs(1);
+
 impl Timing {
+    /// How long the disk is tried each way, and how long each probe of the ceiling runs.
+    pub(super) fn survey(&self) -> (Duration, Duration) {
+        if self.kumod <= TRIAL_RUN_MAX {
+            return (survey::DISK_TRIAL / 10, survey::CEILING_PROBE / 10);
+        }
+        (survey::DISK_TRIAL, survey::CEILING_PROBE)
+    }
+
     /// About how long the series of one place takes for so many body sizes: to start, to connect, to drain and to audit takes
     /// time as well.
     pub(super) fn estimate(&self, sizes: u32) -> Duration {
