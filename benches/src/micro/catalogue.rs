@@ -60,7 +60,7 @@ pub const ENTRIES: [Entry; 14] = [
     entry("header_prepend", "a trace header, and the envelope encoded with it", Counted::Caller, |_| {
         Ok(Box::new(Headers::default()))
     }),
-    entry("queue_cycle", "on the wheel, due, ready, taken", Counted::Caller, |_| {
+    entry("queue_cycle", "on the wheel, due, claimed, ready, taken", Counted::Caller, |_| {
         Ok(Box::new(Queues::default()))
     }),
     entry("spool_append/1k", "a durable append and its delete, 64 tasks", Counted::Process, |making| {

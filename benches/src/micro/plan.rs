@@ -15,6 +15,7 @@ const EXAMPLES: &str = "Examples:
   ./scripts/bench cost_per_operation --only queue_cycle,header_prepend
   ./scripts/bench cost_per_operation --json costs.json
   ./scripts/bench cost_per_operation --table costs.json           the table of an earlier measurement
+  ./scripts/bench cost_per_operation --json docs/data/cost-per-operation.json --into docs/measuring.md
 
 Exit codes: 0 measured, 1 failed, 2 usage, 130 interrupted.";
 
@@ -53,6 +54,10 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     table: Option<PathBuf>,
 
+    /// Put the table into FILE as well, in the place of the one between its two marks.
+    #[arg(long, value_name = "FILE")]
+    into: Option<PathBuf>,
+
     /// Do one operation as often as --operations says, and nothing else: whose instructions are counted.
     #[arg(long, value_name = "NAME", hide = true, requires = "operations")]
     once: Option<String>,
@@ -69,10 +74,10 @@ pub struct Arguments {
 /// What is asked for.
 #[derive(Debug)]
 pub enum Task {
-    /// Measure.
-    Measure(Plan),
-    /// Print the table of this file.
-    Table(PathBuf),
+    /// Measure, and put the table into this file.
+    Measure(Plan, Option<PathBuf>),
+    /// Print the table of this file, and put it into the other.
+    Table(PathBuf, Option<PathBuf>),
     /// Do one operation so often.
     Once(Plan, String, u64),
 }
@@ -98,7 +103,7 @@ impl Arguments {
     /// What is meant. `place` is where folders are made unless something else is said, `program` this one.
     pub fn task(self, place: &Path, program: Option<PathBuf>) -> Task {
         if let Some(table) = self.table {
-            return Task::Table(table);
+            return Task::Table(table, self.into);
         }
         let place = self.dir.unwrap_or_else(|| place.to_owned());
         let plan = if self.quick {
@@ -115,7 +120,7 @@ impl Arguments {
         };
         match (self.once, self.operations) {
             (Some(name), Some(operations)) => Task::Once(plan, name, operations),
-            _ => Task::Measure(plan),
+            _ => Task::Measure(plan, self.into),
         }
     }
 }
@@ -172,7 +177,7 @@ mod tests {
 
     #[test]
     fn operations_are_chosen_by_how_their_names_begin() {
-        let Task::Measure(plan) = task("bench --only spool,end_to_end --bench").unwrap() else {
+        let Task::Measure(plan, None) = task("bench --only spool,end_to_end --bench").unwrap() else {
             panic!("a measurement was asked for");
         };
         let names: Vec<&str> = plan.entries().map(|entry| entry.name).collect();
@@ -183,7 +188,7 @@ mod tests {
 
     #[test]
     fn a_smoke_run_takes_no_lengths() {
-        assert!(matches!(task("bench --quick").unwrap(), Task::Measure(plan) if plan.effort.rounds == 1));
+        assert!(matches!(task("bench --quick").unwrap(), Task::Measure(plan, _) if plan.effort.rounds == 1));
         for wrong in
             ["--quick --rounds 3", "--seconds 0", "--rounds 0", "--once queue_cycle", "--table a --json b"]
         {

@@ -14,6 +14,11 @@ use super::plan::Plan;
 use crate::error::{During, Error, Result};
 use crate::figures::{dash, heading, plain};
 
+/// Stands above a table in a document.
+const BEGIN: &str = "<!-- cost_per_operation -->";
+/// Stands below it.
+const END: &str = "<!-- end of cost_per_operation -->";
+
 /// What one operation costs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Row {
@@ -154,6 +159,23 @@ impl Table {
     }
 }
 
+/// Puts a table into a document in the place of the one between its two marks.
+///
+/// # Errors
+/// [`Error::Host`] when the document cannot be read or written, [`Error::Operator`] when it lacks a mark.
+pub fn replace_table(document: &Path, table: &str) -> Result<()> {
+    let shown = document.display();
+    let text = std::fs::read_to_string(document).during(|| format!("read {shown}"))?;
+    let split = text.split_once(BEGIN).and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
+    let Some((before, after)) = split else {
+        return Err(Error::Operator(format!(
+            "{shown}: a line {BEGIN} and below it a line {END} are expected"
+        )));
+    };
+    let text = format!("{before}{BEGIN}\n{table}{END}{after}");
+    std::fs::write(document, text).during(|| format!("write {shown}"))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
@@ -201,5 +223,27 @@ mod tests {
         std::fs::write(&file, "{}").unwrap();
         let refused = Table::read(&file).unwrap_err().to_string();
         assert!(refused.contains("costs.json") && refused.contains("--json"), "{refused}");
+    }
+
+    #[test]
+    fn a_table_takes_the_place_of_the_last_one_and_of_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("document.md");
+        std::fs::write(&file, format!("above\n{BEGIN}\nold\n{END}\nbelow\n")).unwrap();
+        replace_table(&file, "new\n").unwrap();
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert_eq!(text, format!("above\n{BEGIN}\nnew\n{END}\nbelow\n"));
+        std::fs::write(&file, format!("{END} {BEGIN}")).unwrap();
+        let refused = replace_table(&file, "new\n").unwrap_err().to_string();
+        assert!(refused.contains("document.md") && refused.contains(END), "{refused}");
+    }
+
+    #[test]
+    fn the_table_in_the_documents_is_that_of_the_data() {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+        let table = Table::read(&docs.join("data/cost-per-operation.json")).unwrap().markdown();
+        let text = std::fs::read_to_string(docs.join("measuring.md")).unwrap();
+        let remedy = "cost_per_operation --table docs/data/cost-per-operation.json --into docs/measuring.md";
+        assert!(text.contains(&format!("{BEGIN}\n{table}{END}")), "run ./scripts/bench {remedy}");
     }
 }

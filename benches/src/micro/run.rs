@@ -10,7 +10,7 @@ use super::catalogue::{Entry, find};
 use super::instructions::{Counter, Unknown};
 use super::measure::cost;
 use super::plan::{Plan, Task};
-use super::report::{Report, Row, Table};
+use super::report::{Report, Row, Table, replace_table};
 use super::{Counted, Operation};
 use crate::error::{During, Error, Result};
 
@@ -22,18 +22,21 @@ const INSTRUCTIONS_PART: u64 = 8;
 /// # Errors
 /// What could not be measured, read or written.
 pub fn run(task: Task, out: &mut impl Write) -> Result<()> {
-    let text = match task {
+    let (text, into) = match task {
         Task::Once(plan, name, operations) => return once(&plan, &name, operations),
-        Task::Table(path) => Table::read(&path)?.markdown(),
-        Task::Measure(plan) => {
+        Task::Table(path, into) => (Table::read(&path)?.markdown(), into),
+        Task::Measure(plan, into) => {
             let started = jiff::Timestamp::now();
             let report = Report::of(measure(&plan)?, &plan, started)?;
             if let Some(path) = &plan.json {
                 report.write(path)?;
             }
-            report.table().markdown()
+            (report.table().markdown(), into)
         }
     };
+    if let Some(path) = into {
+        replace_table(&path, &text)?;
+    }
     out.write_all(text.as_bytes()).during(|| "write the table".into())
 }
 
