@@ -27,6 +27,8 @@ pub use text::Form;
 pub struct Options {
     /// Metrics that may fail the comparison; the others are shown.
     pub gates: Vec<&'static Metric>,
+    /// Leave out the others, which have no say: their intervals are what takes the time.
+    pub only_gates: bool,
     /// Part by which a cost may grow, or a rate shrink, before it matters: 0.02 for 2 %.
     pub limit: f64,
     /// Probability of a false alarm over all judgements together.
@@ -41,6 +43,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             gates: metrics::ALL.iter().filter(|metric| metric.is_gate).collect(),
+            only_gates: false,
             limit: 0.02,
             probability_max: 0.05,
             runs_min: 8,
@@ -187,9 +190,13 @@ pub fn compare(base: &[Entry], head: &[Entry], options: &Options) -> Result<Comp
     }
     let unsound: Vec<String> = head.unsound.clone();
     let (cells, mut remarks) = pairs::cells(&base, &head);
+    let shown =
+        |metric: &&Metric| !options.only_gates || options.gates.iter().any(|gate| gate.name == metric.name);
     let mut rows: Vec<Row> = cells
         .iter()
-        .flat_map(|cell| metrics::ALL.iter().filter_map(|metric| judge::row(cell, metric, options)))
+        .flat_map(|cell| {
+            metrics::ALL.iter().filter(shown).filter_map(|metric| judge::row(cell, metric, options))
+        })
         .collect();
     remarks.extend(without_one_clock(&mut rows, base.runs.iter().chain(&head.runs)));
     decide(&mut rows, options);

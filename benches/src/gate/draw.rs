@@ -121,11 +121,11 @@ fn one(pools: &Pools, plan: &Plan, question: Question, partners: Partners, draw:
         let chosen = pairs.iter().take(count).enumerate();
         chosen.map(|(at, pair)| side(pair).entry(&template, at)).collect()
     };
+    let options = Options { only_gates: true, bootstrap: plan.bootstrap, ..Options::default() };
     let mut count = plan.pairs;
     loop {
         let (base, head) = (entries(|pair| pair.0.clone(), count), entries(|pair| pair.1.clone(), count));
-        let verdict =
-            compare(&base, &head, &Options::default()).map_or(Verdict::Undecided, |found| found.verdict);
+        let verdict = compare(&base, &head, &options).map_or(Verdict::Undecided, |found| found.verdict);
         if verdict != Verdict::Undecided || count >= PAIRS_MAX as usize {
             return (verdict, count);
         }
@@ -209,7 +209,7 @@ mod tests {
             command: "lab".into(),
             machine,
             software,
-            load_pair: "one".into(),
+            load_pairs: ["one".to_owned()].into(),
             disturbed_pairs: 0,
             base,
             planted,

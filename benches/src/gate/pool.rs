@@ -3,7 +3,7 @@
 //! It owns their file format and the way back from a cost to an entry that is judged. It refuses folders that hold something else, and
 //! leaves out runs that were disturbed, with their partners, as every comparison does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use reports::disturbance::disturbances;
@@ -24,8 +24,9 @@ pub struct Pools {
     pub machine: Machine,
     /// The laboratory's version.
     pub software: Software,
-    /// Generator and sink, the same in all runs.
-    pub load_pair: String,
+    /// Generator and sink: of more than one version where the pools were measured in several sittings, but the same in both runs of
+    /// a pair.
+    pub load_pairs: BTreeSet<String>,
     /// Pairs of which a run was disturbed, left out.
     pub disturbed_pairs: u32,
     /// Runs of the program.
@@ -75,11 +76,12 @@ impl Pools {
         let first = &results.entries.first().ok_or_else(no_pairs)?.record;
         let (command, machine, software) =
             (first.command.clone(), first.machine.clone(), first.software.clone());
-        let load_pair = first.runs.first().and_then(|run| run.labels.get(LOAD_PAIR_LABEL)).cloned();
+        let mut load_pairs = BTreeSet::new();
         let mut pairs: BTreeMap<(String, u32), [Option<Cost>; 2]> = BTreeMap::new();
         for Entry { record, .. } in &results.entries {
             for run in &record.runs {
                 let (comparison, pair, side) = place(run, record).ok_or_else(no_pairs)?;
+                load_pairs.insert(run.labels.get(LOAD_PAIR_LABEL).ok_or_else(no_pairs)?.clone());
                 let quiet = disturbances(run, machine.cpu.online.map_or(run.tier.cpus, f64::from)).is_empty();
                 let cost = Cost::of(run, pair).filter(|_| quiet);
                 pairs.entry((comparison, pair)).or_default()[side] = cost;
@@ -89,8 +91,7 @@ impl Pools {
         let whole = pairs.into_values().filter_map(|[base, planted]| Some((base?, planted?)));
         let (base, planted): (Vec<_>, Vec<_>) = whole.unzip();
         let disturbed_pairs = u32::try_from(all - base.len()).unwrap_or(u32::MAX);
-        let load_pair = load_pair.ok_or_else(no_pairs)?;
-        Ok(Self { command, machine, software, load_pair, disturbed_pairs, base, planted })
+        Ok(Self { command, machine, software, load_pairs, disturbed_pairs, base, planted })
     }
 
     /// Reads a file that [`Pools::write`] wrote.
