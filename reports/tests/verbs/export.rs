@@ -1,5 +1,8 @@
 //! `reports export`: every form holds for those who read it, whatever the labels say.
 
+use std::io::Write;
+use std::process::Stdio;
+
 use super::*;
 
 fn exported(folder: &Path, format: &[&str]) -> String {
