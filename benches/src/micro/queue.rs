@@ -11,7 +11,7 @@ use bytes::Bytes;
 use kumod::clock::UnixMs;
 use kumod::envelope::{Envelope, IdSource, Mark, Meta, NodeId};
 use kumod::ports::{Claimed, Entry, Lease};
-use kumod::queue::{Ready, Schedule};
+use kumod::queue::{Ready, Schedule, Ticket, cost_of};
 
 use super::measure::by_this_thread;
 use super::{Operation, Spent};
@@ -81,12 +81,13 @@ impl Queues {
 
     fn through_ready_queue(&mut self, waiting: Waiting) -> Waiting {
         let Waiting { site, envelope, mark } = waiting;
+        let cost = cost_of(envelope.message_bytes());
         let entry = Entry { claimed: Claimed { envelope, mark, lease: Lease::ENDLESS }, body: None };
         let ready = &mut self.ready[site];
-        let entry = match ready.push(entry) {
+        let entry = match ready.push(Ticket { flow: site as u64, priority: 1, cost, entry }) {
             Ok(pushed) => {
                 black_box(pushed);
-                ready.pop()
+                ready.pop().map(|(entry, _)| entry)
             }
             Err(refused) => Some(refused),
         };
@@ -146,7 +147,7 @@ mod tests {
         let taken = queues.cycle(3 * WAITING);
         assert!(taken >= 3 * WAITING);
         assert_eq!(queues.schedule.len() as u64, WAITING);
-        assert!(queues.ready.iter().all(Ready::is_empty));
+        assert!(queues.ready.iter().all(|ready| ready.rounds.active() == 0));
         // Each waits for half an hour in the mean. All begin at the same moment, and of waits that have just begun a third of a
         // mean more is left than of any others, so three rounds take ten thirds of half an hour.
         let hours = queues.now.since(begun).as_secs_f64() / 3600.0;

@@ -20,6 +20,8 @@ pub struct QueueConfig {
     /// A message older than this expires.
     #[serde(deserialize_with = "duration::deserialize")]
     pub max_age: Duration,
+    /// Its share where several queues feed one ready queue: one of priority 4 sends four times as much in a round.
+    pub priority: u32,
     /// Messages that may leave the queue over time.
     pub max_message_rate: Option<ThrottleSpec>,
     /// Messages that may leave all queues of the tenant together over time.
@@ -35,6 +37,7 @@ impl Default for QueueConfig {
             retry_interval: Duration::from_secs(20 * 60),
             max_retry_interval: None,
             max_age: Duration::from_secs(7 * 86_400),
+            priority: 1,
             max_message_rate: None,
             overall_max_message_rate: None,
             additional_message_rate_throttles: BTreeMap::new(),

@@ -80,12 +80,12 @@ impl Dispatcher {
         if shutdown.is_stopping() {
             return None;
         }
-        if let Some(item) = self.ready.try_next() {
+        if let Some(item) = self.ready.try_next(&self.outbound) {
             return Some(item);
         }
         let idle_max = self.ready.path().config.idle_timeout;
         tokio::select! {
-            item = self.ready.next(idle_max) => item,
+            item = self.ready.next(&self.outbound, idle_max) => item,
             () = shutdown.wait() => None,
         }
     }
@@ -97,7 +97,7 @@ impl Dispatcher {
             Permitted::Now => item,
             Permitted::NotBefore(until) => {
                 self.outbound.parts.metrics.delayed_due_to_message_rate_throttle.inc();
-                return self.outbound.postpone(item.entry, until.since(UnixMs::now()));
+                return ready::pause(&self.outbound, &self.ready, item, until);
             }
             Permitted::Stopping => return self.outbound.postpone(item.entry, Duration::ZERO),
             Permitted::TooOld => return self.settle(item, vec![classify::too_old()], None).await,
@@ -235,7 +235,7 @@ impl Dispatcher {
         let failures = self.ready.connect_failed();
         let mut items = vec![item];
         if failures >= path.config.consecutive_connection_failures_before_delay {
-            items.extend(self.ready.drain());
+            items.extend(self.ready.drain(&self.outbound));
         }
         for item in items {
             self.settle(item, vec![outcome.clone()], None).await;

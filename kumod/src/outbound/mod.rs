@@ -24,13 +24,13 @@ use crate::dns::Dns;
 use crate::envelope::{MessageId, Outcome};
 use crate::metrics::Metrics;
 use crate::policy::Policy;
-use crate::ports::{BoxFuture, Dispatch, Entry, MailStore, PermitSource, Shutdown, StoreError};
+use crate::ports::{BoxFuture, Claims, Dispatch, Entry, MailStore, PermitSource, Shutdown, StoreError};
 use crate::settle::{Attempt, Hop, Settle};
 
 use ready::ReadyQueue;
 use scheduled::ScheduledQueue;
 
-/// Messages of one queue taken from the store at once when they fall due.
+/// Messages of one queue taken from the store at once when its mail cannot go anywhere.
 const CLAIM_MAX: usize = 256;
 /// Queues taken from the store at once when they come to have due mail.
 const DUE_QUEUES_MAX: usize = 1024;
@@ -89,7 +89,7 @@ impl Outbound {
         let mut shutdown = self.parts.shutdown.clone();
         let mut reap = tokio::time::interval(REAP_CHECK_INTERVAL);
         while !shutdown.is_stopping() {
-            // What is claimed must be offered, so this is not part of the select.
+            // Whoever is told of a queue must claim from it, so this is not part of the select.
             self.feed().await;
             tokio::select! {
                 () = shutdown.wait() => return,
@@ -99,24 +99,30 @@ impl Outbound {
         }
     }
 
-    /// Offers what is due now.
+    /// Has the queues filled that have come to have due mail.
     async fn feed(self: &Arc<Self>) {
-        for queue in self.parts.store.due_queues(UnixMs::now(), DUE_QUEUES_MAX) {
-            loop {
-                let claims = self.parts.store.claim_due(&queue, CLAIM_MAX).await;
-                let was_last = claims.len() < CLAIM_MAX;
-                for (id, error) in &claims.unreadable {
-                    self.set_aside(*id, &queue, error);
-                }
-                for claimed in claims.messages {
-                    self.offer_entry(Entry { claimed, body: None });
-                }
-                if was_last {
-                    break;
-                }
-                tokio::task::yield_now().await;
+        while !self.parts.shutdown.is_stopping() {
+            let due = self.parts.store.due_queues(UnixMs::now(), DUE_QUEUES_MAX);
+            for name in &due {
+                scheduled::stir(self, &self.queue(name));
             }
+            if due.len() < DUE_QUEUES_MAX {
+                return;
+            }
+            tokio::task::yield_now().await;
         }
+    }
+
+    /// Those of claimed messages that can be sent; the others are set aside.
+    fn readable(&self, queue: &str, claims: Claims) -> impl Iterator<Item = Entry> {
+        for (id, error) in &claims.unreadable {
+            self.set_aside(*id, queue, error);
+        }
+        claims.messages.into_iter().map(|claimed| Entry { claimed, body: None })
+    }
+
+    fn queue(&self, name: &str) -> Arc<ScheduledQueue> {
+        self.scheduled.get_or_insert(name, || ScheduledQueue::new(name, &self.parts.hostname))
     }
 
     async fn until_due(&self) {
@@ -135,8 +141,7 @@ impl Outbound {
     }
 
     fn offer_entry(self: &Arc<Self>, entry: Entry) {
-        let name = &entry.claimed.envelope.queue;
-        let queue = self.scheduled.get_or_insert(name, || ScheduledQueue::new(name, &self.parts.hostname));
+        let queue = self.queue(&entry.claimed.envelope.queue);
         scheduled::offer(self, &queue, entry);
     }
 
@@ -194,9 +199,12 @@ pub struct Dispatcher(pub Arc<Outbound>);
 
 impl Dispatch for Dispatcher {
     fn admit<'a>(&'a self, queue: &'a str) -> BoxFuture<'a, ()> {
-        match self.0.scheduled.get(queue).and_then(|queue| queue.full_ready_queue()) {
+        let queue = self.0.scheduled.get(queue);
+        match queue.and_then(|queue| queue.full_ready_queue().map(|ready| (queue.key(), ready))) {
             None => Box::pin(std::future::ready(())),
-            Some(ready) => Box::pin(async move { ready.wait_for_room(self.0.parts.inflow_delay_max).await }),
+            Some((flow, ready)) => {
+                Box::pin(async move { ready.wait_for_room(flow, self.0.parts.inflow_delay_max).await })
+            }
         }
     }
 

@@ -1,25 +1,39 @@
 //! Ready queues: `source->site@protocol`, the messages that may go now and the dispatchers that take them.
 //!
-//! The order and the bounds are `queue::Ready`'s; this is the lock around it, the hand-over to idle dispatchers, and the site's
-//! failures in a row.
+//! Turns and bounds are `queue::Ready`'s; this is the lock around it, the hand-over to idle dispatchers, the filling of flows from the
+//! store, and the site's failures in a row.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 
 use super::route::Site;
-use super::scheduled::ScheduledQueue;
+use super::scheduled::{self, ScheduledQueue};
 use super::{Outbound, dispatcher, lock};
+use crate::clock::UnixMs;
 use crate::config::PathConfig;
 use crate::ports::Entry;
-use crate::queue::{NamedRates, NamedSlots, Pushed, Ready};
+use crate::queue::{FlowKey, NamedRates, NamedSlots, Ready, Step, Ticket, cost_of};
+
+/// A body is not kept in memory for a message whose queue pauses for longer than this.
+const BODY_KEPT_MAX: Duration = Duration::from_secs(1);
 
 /// A message in a ready queue, with the scheduled queue it came from.
 pub(super) struct Item {
     pub(super) entry: Entry,
     pub(super) queue: Arc<ScheduledQueue>,
+}
+
+impl Item {
+    fn cost(&self) -> u32 {
+        cost_of(self.entry.claimed.envelope.message_bytes())
+    }
+
+    fn ticket(self) -> Ticket<Self> {
+        Ticket { flow: self.queue.key(), priority: self.queue.priority(), cost: self.cost(), entry: self }
+    }
 }
 
 /// How mail travels to a site, and the limits that hold there.
@@ -53,6 +67,8 @@ pub(super) struct ReadyQueue {
     /// Connections in a row that failed; any success starts again from 0.
     failures: AtomicU32,
     room: Notify,
+    /// Clients that wait for room.
+    waiting: AtomicUsize,
 }
 
 struct Inner {
@@ -70,82 +86,90 @@ impl ReadyQueue {
         let now = Instant::now();
         let ready = Ready::new(path.config.max_ready, path.config.connection_limit.0);
         let inner = Inner { ready, site, path, idle_number: 0, used: now, moved: now };
-        Self { inner: Mutex::new(inner), failures: AtomicU32::new(0), room: Notify::new() }
+        Self {
+            inner: Mutex::new(inner),
+            failures: AtomicU32::new(0),
+            room: Notify::new(),
+            waiting: AtomicUsize::new(0),
+        }
     }
 
     /// Takes what policy and DNS say now.
     pub(super) fn refresh(&self, site: Arc<Site>, path: Arc<Path>) {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.lock();
         inner.ready.set_limits(path.config.max_ready, path.config.connection_limit.0);
         inner.site = site;
         inner.path = path;
     }
 
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        lock(&self.inner)
+    }
+
     pub(super) fn site(&self) -> Arc<Site> {
-        Arc::clone(&lock(&self.inner).site)
+        Arc::clone(&self.lock().site)
     }
 
     pub(super) fn path(&self) -> Arc<Path> {
-        Arc::clone(&lock(&self.inner).path)
+        Arc::clone(&self.lock().path)
     }
 
     pub(super) fn len(&self) -> usize {
-        lock(&self.inner).ready.len()
+        self.lock().ready.rounds.len()
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        lock(&self.inner).ready.is_full()
+    pub(super) fn is_full_for(&self, flow: FlowKey) -> bool {
+        self.lock().ready.is_full_for(flow)
     }
 
     pub(super) fn is_idle(&self, since: Duration) -> bool {
-        let inner = lock(&self.inner);
+        let inner = self.lock();
         inner.ready.is_deserted() && inner.used.elapsed() > since
     }
 
     /// Waits until a message has left, for `delay_max` at most, and not at all when none has left for as long.
-    pub(super) async fn wait_for_room(&self, delay_max: Duration) {
+    pub(super) async fn wait_for_room(&self, flow: FlowKey, delay_max: Duration) {
         let room = self.room.notified();
         {
-            let inner = lock(&self.inner);
-            if !inner.ready.is_full() || inner.moved.elapsed() > delay_max {
+            let inner = self.lock();
+            if !inner.ready.is_full_for(flow) || inner.moved.elapsed() > delay_max {
                 return;
             }
         }
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         let _ = tokio::time::timeout(delay_max, room).await;
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// The next message, if one is there.
-    pub(super) fn try_next(&self) -> Option<Item> {
-        self.take(&mut lock(&self.inner))
+    /// The next message in turn, if one is there.
+    pub(super) fn try_next(&self, outbound: &Arc<Outbound>) -> Option<Item> {
+        let taken = self.take(&mut self.lock());
+        taken.map(|taken| filled(outbound, taken))
     }
 
-    fn take(&self, inner: &mut Inner) -> Option<Item> {
-        let was_full = inner.ready.is_full();
-        let item = inner.ready.pop()?;
+    fn take(&self, inner: &mut Inner) -> Option<(Item, bool)> {
+        let taken = inner.ready.pop()?;
         inner.moved = Instant::now();
-        if was_full {
+        if self.waiting.load(Ordering::Relaxed) > 0 {
             self.room.notify_one();
         }
-        Some(item)
+        Some(taken)
     }
 
-    /// The next message; waits for one for `idle_max`.
-    pub(super) async fn next(&self, idle_max: Duration) -> Option<Item> {
-        let (number, mut hand) = {
-            let mut inner = lock(&self.inner);
-            if let Some(item) = self.take(&mut inner) {
-                return Some(item);
-            }
-            let (sender, receiver) = oneshot::channel();
-            inner.idle_number += 1;
-            let number = inner.idle_number;
-            inner.ready.park(Idle { number, hand: sender });
-            (number, receiver)
+    /// The next message in turn; waits for one for `idle_max`.
+    pub(super) async fn next(&self, outbound: &Arc<Outbound>, idle_max: Duration) -> Option<Item> {
+        let parked = {
+            let mut inner = self.lock();
+            self.take(&mut inner).ok_or_else(|| park(&mut inner))
+        };
+        let (number, mut hand) = match parked {
+            Ok(taken) => return Some(filled(outbound, taken)),
+            Err(parked) => parked,
         };
         if let Ok(item) = tokio::time::timeout(idle_max, &mut hand).await {
             return item.ok();
         }
-        if lock(&self.inner).ready.unpark(|idle| idle.number == number).is_some() {
+        if self.lock().ready.unpark(|idle| idle.number == number).is_some() {
             return None;
         }
         // A push took our place in the same moment; its message is already on the way.
@@ -161,15 +185,54 @@ impl ReadyQueue {
         self.failures.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Everything that waits.
-    pub(super) fn drain(&self) -> Vec<Item> {
-        let items = lock(&self.inner).ready.drain();
+    /// Everything that waits. What the store has for the same queues comes next.
+    pub(super) fn drain(&self, outbound: &Arc<Outbound>) -> Vec<Item> {
+        let (items, low) = self.lock().ready.rounds.drain();
         self.room.notify_waiters();
+        for flow in low {
+            if let Some(item) = items.iter().find(|item| item.queue.key() == flow) {
+                scheduled::pull(outbound, &item.queue);
+            }
+        }
         items
+    }
+
+    /// What waits of one scheduled queue, which no longer feeds this one.
+    pub(super) fn remove(&self, flow: FlowKey) -> Vec<Item> {
+        self.lock().ready.rounds.remove(flow)
+    }
+
+    /// How many messages to claim for a flow; see [`Rounds::begin_pull`](crate::queue::Rounds::begin_pull).
+    pub(super) fn begin_pull(&self, flow: FlowKey) -> usize {
+        let mut inner = self.lock();
+        inner.used = Instant::now();
+        let length_max = inner.ready.length_max();
+        inner.ready.rounds.begin_pull(flow, length_max)
+    }
+
+    /// A pull has ended; whether to pull again.
+    pub(super) fn end_pull(&self, flow: FlowKey, more: bool) -> bool {
+        self.lock().ready.rounds.end_pull(flow, more)
     }
 }
 
-/// Adds a message and sees to it that somebody takes it.
+fn park(inner: &mut Inner) -> (u64, oneshot::Receiver<Item>) {
+    let (sender, receiver) = oneshot::channel();
+    inner.idle_number += 1;
+    let number = inner.idle_number;
+    inner.ready.park(Idle { number, hand: sender });
+    (number, receiver)
+}
+
+/// A message that was taken; its flow is filled if it runs low.
+fn filled(outbound: &Arc<Outbound>, (item, low): (Item, bool)) -> Item {
+    if low {
+        scheduled::pull(outbound, &item.queue);
+    }
+    item
+}
+
+/// Adds a new message and sees to it that somebody takes it.
 ///
 /// # Errors
 /// Hands the message back when the queue is full.
@@ -179,32 +242,85 @@ pub(super) fn push(
     queue: &Arc<ScheduledQueue>,
     entry: Entry,
 ) -> Result<(), Entry> {
-    let mut item = Item { entry, queue: Arc::clone(queue) };
+    let ticket = Item { entry, queue: Arc::clone(queue) }.ticket();
+    let pushed = {
+        let mut inner = ready.lock();
+        inner.used = Instant::now();
+        inner.ready.push(ticket)
+    };
+    match pushed {
+        Ok(step) => {
+            follow(outbound, ready, step);
+            Ok(())
+        }
+        Err(item) => Err(item.entry),
+    }
+}
+
+/// As [`push`] for a message for which a place was found before.
+pub(super) fn place(
+    outbound: &Arc<Outbound>,
+    ready: &Arc<ReadyQueue>,
+    queue: &Arc<ScheduledQueue>,
+    entry: Entry,
+) {
+    let ticket = Item { entry, queue: Arc::clone(queue) }.ticket();
+    let step = ready.lock().ready.place(ticket);
+    follow(outbound, ready, step);
+}
+
+/// Puts a message back whose scheduled queue may send nothing until then, and lets other queues pass.
+pub(super) fn pause(outbound: &Arc<Outbound>, ready: &Arc<ReadyQueue>, mut item: Item, until: UnixMs) {
+    let wait = until.since(UnixMs::now());
+    if wait > BODY_KEPT_MAX {
+        item.entry.body = None;
+    }
+    let (flow, cost, queue) = (item.queue.key(), item.cost(), Arc::clone(&item.queue));
+    let beyond = ready.lock().ready.rounds.pause(flow, cost, item);
+    beyond.into_iter().for_each(|item| outbound.postpone(item.entry, Duration::ZERO));
+    let (outbound, ready) = (Arc::clone(outbound), Arc::clone(ready));
+    tokio::spawn(async move {
+        tokio::time::sleep(wait).await;
+        let low = ready.lock().ready.rounds.resume(flow);
+        wake(&outbound, &ready);
+        if low {
+            scheduled::pull(&outbound, &queue);
+        }
+    });
+}
+
+/// Gives idle dispatchers work, and opens connections, as long as there is mail that may go.
+fn wake(outbound: &Arc<Outbound>, ready: &Arc<ReadyQueue>) {
     loop {
-        let pushed = {
-            let mut inner = lock(&ready.inner);
-            inner.used = Instant::now();
-            inner.ready.push(item)
-        };
-        match pushed {
-            Err(item) => return Err(item.entry),
-            Ok(Pushed::Queued) => return Ok(()),
-            Ok(Pushed::Open) => {
-                dispatcher::open(outbound, ready);
-                return Ok(());
+        let step = ready.lock().ready.step();
+        let is_over = matches!(step, Step::Queued);
+        follow(outbound, ready, step);
+        if is_over {
+            return;
+        }
+    }
+}
+
+fn follow(outbound: &Arc<Outbound>, ready: &Arc<ReadyQueue>, mut step: Step<Item, Idle>) {
+    loop {
+        match step {
+            Step::Queued => return,
+            Step::Open => return dispatcher::open(outbound, ready),
+            Step::Hand { idle, entry, low } => {
+                let item = filled(outbound, (entry, low));
+                match idle.hand.send(item) {
+                    Ok(()) => return,
+                    // That dispatcher ended in the same moment.
+                    Err(back) => step = ready.lock().ready.place(back.ticket()),
+                }
             }
-            Ok(Pushed::Hand(idle, handed)) => match idle.hand.send(handed) {
-                Ok(()) => return Ok(()),
-                // That dispatcher ended in the same moment.
-                Err(back) => item = back,
-            },
         }
     }
 }
 
 /// A dispatcher of this queue has ended; another one opens where the messages that are left are worth it.
 pub(super) fn closed(outbound: &Arc<Outbound>, ready: &Arc<ReadyQueue>) {
-    let again = lock(&ready.inner).ready.closed();
+    let again = ready.lock().ready.closed();
     if again {
         dispatcher::open(outbound, ready);
     }

@@ -1,27 +1,33 @@
 //! Scheduled queues: one per `campaign:tenant@domain!routing_domain`, each with its retry rules and its way to a ready queue.
 //!
-//! The way is found once and used until it is out of date; while it is looked for, the queue's messages wait here. A name
-//! that cannot be resolved ends the attempt for all of them, for now or for ever as DNS says.
+//! The way is found once and used until it is out of date; while it is looked for, the queue's new messages wait here. Due messages
+//! stay in the store until the ready queue has a place for them. A name that cannot be resolved ends the attempt for all that are due,
+//! for now or for ever as DNS says.
 
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::ready::ReadyQueue;
-use super::{Outbound, lock, route};
+use super::{CLAIM_MAX, Outbound, lock, ready, route};
 use crate::config::QueueConfig;
 use crate::envelope::Outcome;
 use crate::ports::Entry;
-use crate::queue::{NamedRates, QueueName};
+use crate::queue::{FlowKey, NamedRates, QueueName};
 
-/// Messages that may wait here for an answer from DNS; more go back to the store for a moment.
+/// New messages that may wait here for an answer from DNS; more wait in the store.
 const WAITING_MAX: usize = 4096;
-/// How long a message waits in the store when it finds no place: between these two, by chance, so that they do not come back at once.
-const POSTPONE_MIN: Duration = Duration::from_millis(500);
-const POSTPONE_MAX: Duration = Duration::from_secs(5);
+
+/// Numbers of queues, for the rounds of their ready queues.
+static KEYS: AtomicU64 = AtomicU64::new(0);
 
 /// One scheduled queue.
 pub(super) struct ScheduledQueue {
+    /// As the store knows it.
+    text: Arc<str>,
     name: QueueName,
+    key: FlowKey,
+    priority: AtomicU32,
     state: Mutex<State>,
 }
 
@@ -42,16 +48,27 @@ struct State {
 enum Way {
     /// Nobody has asked yet.
     Unknown,
-    /// Being looked for; these wait for it.
-    Sought(Vec<Entry>),
+    /// Being looked for.
+    Sought(Sought),
     /// Found, and good until then.
     Known(Arc<ReadyQueue>, Instant),
 }
 
+/// What is to be done when the way is found.
+#[derive(Default)]
+struct Sought {
+    /// These wait for it.
+    waiting: Vec<Entry>,
+    /// The store has due messages.
+    due: bool,
+    /// The way that it was until now.
+    before: Option<Arc<ReadyQueue>>,
+}
+
 impl ScheduledQueue {
     /// `name` was a valid queue name when the message was accepted; if a stored one is not, it is taken as a domain.
-    pub(super) fn new(name: &str, hostname: &str) -> Self {
-        let name = name.parse().or_else(|_| QueueName::from_parts(None, None, hostname, None));
+    pub(super) fn new(text: &str, hostname: &str) -> Self {
+        let name = text.parse().or_else(|_| QueueName::from_parts(None, None, hostname, None));
         let name = name.unwrap_or_else(|_| QueueName {
             campaign: None,
             tenant: None,
@@ -59,11 +76,21 @@ impl ScheduledQueue {
             routing_domain: None,
         });
         let state = State { rules: Rules::default(), way: Way::Unknown, used: Instant::now() };
-        Self { name, state: Mutex::new(state) }
+        let key = KEYS.fetch_add(1, Ordering::Relaxed);
+        Self { text: text.into(), name, key, priority: AtomicU32::new(1), state: Mutex::new(state) }
     }
 
     pub(super) fn name(&self) -> &QueueName {
         &self.name
+    }
+
+    pub(super) fn key(&self) -> FlowKey {
+        self.key
+    }
+
+    /// Its share of a round.
+    pub(super) fn priority(&self) -> u32 {
+        self.priority.load(Ordering::Relaxed)
     }
 
     /// The rules in force.
@@ -71,21 +98,27 @@ impl ScheduledQueue {
         lock(&self.state).rules.clone()
     }
 
+    fn set_rules(&self, config: QueueConfig) {
+        self.priority.store(config.priority, Ordering::Relaxed);
+        let rates = Arc::new(NamedRates::of_queue(&self.name, &config));
+        lock(&self.state).rules = Rules { config: Arc::new(config), rates };
+    }
+
     pub(super) fn is_idle(&self, since: Duration) -> bool {
         let state = lock(&self.state);
         state.used.elapsed() > since && !matches!(state.way, Way::Sought(_))
     }
 
-    /// The ready queue this one feeds, if it is known and has no place.
+    /// The ready queue this one feeds, if it is known and new mail should wait for a place in it.
     pub(super) fn full_ready_queue(&self) -> Option<Arc<ReadyQueue>> {
         match &lock(&self.state).way {
-            Way::Known(ready, _) if ready.is_full() => Some(Arc::clone(ready)),
+            Way::Known(ready, _) if ready.is_full_for(self.key) => Some(Arc::clone(ready)),
             _ => None,
         }
     }
 }
 
-/// Brings a message that is due on its way. Never waits.
+/// Brings a new message on its way. Never waits.
 pub(super) fn offer(outbound: &Arc<Outbound>, queue: &Arc<ScheduledQueue>, entry: Entry) {
     let mut state = lock(&queue.state);
     let now = Instant::now();
@@ -96,58 +129,128 @@ pub(super) fn offer(outbound: &Arc<Outbound>, queue: &Arc<ScheduledQueue>, entry
             drop(state);
             push(outbound, queue, &ready, entry);
         }
-        Way::Sought(waiting) if waiting.len() < WAITING_MAX => waiting.push(entry),
+        Way::Sought(sought) if sought.waiting.len() < WAITING_MAX => sought.waiting.push(entry),
         Way::Sought(_) => {
             drop(state);
-            outbound.postpone(entry, chance(POSTPONE_MIN, POSTPONE_MAX));
+            outbound.postpone(entry, Duration::ZERO);
         }
         Way::Unknown | Way::Known(..) => {
-            state.way = Way::Sought(vec![entry]);
-            drop(state);
-            tokio::spawn(seek(Arc::clone(outbound), Arc::clone(queue)));
+            state.seek(outbound, queue, Sought { waiting: vec![entry], ..Sought::default() });
         }
     }
 }
 
+/// The store has due messages of this queue: sees to it that they are claimed. Never waits.
+pub(super) fn stir(outbound: &Arc<Outbound>, queue: &Arc<ScheduledQueue>) {
+    let mut state = lock(&queue.state);
+    let now = Instant::now();
+    state.used = now;
+    match &mut state.way {
+        Way::Known(_, until) if now < *until => {
+            drop(state);
+            pull(outbound, queue);
+        }
+        Way::Sought(sought) => sought.due = true,
+        Way::Unknown | Way::Known(..) => {
+            state.seek(outbound, queue, Sought { due: true, ..Sought::default() });
+        }
+    }
+}
+
+impl State {
+    fn seek(&mut self, outbound: &Arc<Outbound>, queue: &Arc<ScheduledQueue>, mut sought: Sought) {
+        if let Way::Known(before, _) = &self.way {
+            sought.before = Some(Arc::clone(before));
+        }
+        self.way = Way::Sought(sought);
+        tokio::spawn(seek(Arc::clone(outbound), Arc::clone(queue)));
+    }
+
+    /// What has gathered; the way is `way` from now on.
+    fn found(&mut self, way: Way) -> Sought {
+        match std::mem::replace(&mut self.way, way) {
+            Way::Sought(sought) => sought,
+            Way::Unknown | Way::Known(..) => Sought::default(),
+        }
+    }
+}
+
+/// New mail that finds no place waits in the store behind what is due there already.
 fn push(outbound: &Arc<Outbound>, queue: &Arc<ScheduledQueue>, ready: &Arc<ReadyQueue>, entry: Entry) {
-    if let Err(entry) = super::ready::push(outbound, ready, queue, entry) {
+    if let Err(entry) = ready::push(outbound, ready, queue, entry) {
         outbound.parts.metrics.delayed_due_to_ready_queue_full.inc();
-        outbound.postpone(entry, chance(POSTPONE_MIN, POSTPONE_MAX));
+        outbound.postpone(entry, Duration::ZERO);
     }
 }
 
 /// Asks policy and DNS, then sends on what has gathered meanwhile.
 async fn seek(outbound: Arc<Outbound>, queue: Arc<ScheduledQueue>) {
-    let config = route::queue_config(&outbound, queue.name());
-    let rates = Arc::new(NamedRates::of_queue(queue.name(), &config));
-    lock(&queue.state).rules = Rules { config: Arc::new(config), rates };
+    queue.set_rules(route::queue_config(&outbound, queue.name()));
     match route::find(&outbound, queue.name()).await {
         Ok((ready, until)) => {
-            let known = Way::Known(Arc::clone(&ready), until);
-            let waiting = std::mem::replace(&mut lock(&queue.state).way, known).into_waiting();
-            for entry in waiting {
+            let sought = lock(&queue.state).found(Way::Known(Arc::clone(&ready), until));
+            let moved = sought.before.filter(|before| !Arc::ptr_eq(before, &ready));
+            for item in moved.iter().flat_map(|before| before.remove(queue.key)) {
+                ready::place(&outbound, &ready, &queue, item.entry);
+            }
+            for entry in sought.waiting {
                 push(&outbound, &queue, &ready, entry);
+            }
+            if sought.due || moved.is_some() {
+                fill(outbound, queue).await;
             }
         }
         Err(outcome) => {
-            let waiting = std::mem::replace(&mut lock(&queue.state).way, Way::Unknown).into_waiting();
-            for entry in waiting {
+            let sought = lock(&queue.state).found(Way::Unknown);
+            let moved = sought.before.iter().flat_map(|before| before.remove(queue.key));
+            for entry in moved.map(|item| item.entry).collect::<Vec<_>>().into_iter().chain(sought.waiting) {
                 outbound.fail(&queue, entry, Outcome::clone(&outcome), "").await;
+            }
+            if sought.due || sought.before.is_some() {
+                fail_due(&outbound, &queue, &outcome).await;
             }
         }
     }
 }
 
-impl Way {
-    fn into_waiting(self) -> Vec<Entry> {
-        match self {
-            Self::Sought(waiting) => waiting,
-            Self::Unknown | Self::Known(..) => Vec::new(),
+/// Brings due messages from the store, in a task of its own.
+pub(super) fn pull(outbound: &Arc<Outbound>, queue: &Arc<ScheduledQueue>) {
+    tokio::spawn(fill(Arc::clone(outbound), Arc::clone(queue)));
+}
+
+/// Brings due messages from the store as long as there are places for them.
+async fn fill(outbound: Arc<Outbound>, queue: Arc<ScheduledQueue>) {
+    while !outbound.parts.shutdown.is_stopping() {
+        let ready = match &lock(&queue.state).way {
+            Way::Known(ready, until) if Instant::now() < *until => Some(Arc::clone(ready)),
+            _ => None,
+        };
+        let Some(ready) = ready else { return stir(&outbound, &queue) };
+        let count = ready.begin_pull(queue.key);
+        if count == 0 {
+            return;
+        }
+        let claims = outbound.parts.store.claim_due(&queue.text, count).await;
+        let more = claims.len() == count;
+        for entry in outbound.readable(&queue.text, claims) {
+            ready::place(&outbound, &ready, &queue, entry);
+        }
+        if !ready.end_pull(queue.key, more) {
+            return;
         }
     }
 }
 
-/// A time between two, by chance.
-fn chance(least: Duration, most: Duration) -> Duration {
-    least + (most - least).mul_f64(fastrand::f64())
+/// Ends the attempt for everything that is due. A queue may be deep: when the process is stopping, what is left keeps its attempt.
+async fn fail_due(outbound: &Arc<Outbound>, queue: &Arc<ScheduledQueue>, outcome: &Outcome) {
+    while !outbound.parts.shutdown.is_stopping() {
+        let claims = outbound.parts.store.claim_due(&queue.text, CLAIM_MAX).await;
+        let is_last = claims.len() < CLAIM_MAX;
+        for entry in outbound.readable(&queue.text, claims) {
+            outbound.fail(queue, entry, outcome.clone(), "").await;
+        }
+        if is_last {
+            return;
+        }
+    }
 }

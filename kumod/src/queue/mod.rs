@@ -3,9 +3,11 @@
 //! Pure: no clock, no socket, no file. Times come in as arguments, so that the same inputs always give the same order.
 
 mod limits;
+mod lines;
 mod name;
 mod ready;
 mod retry;
+mod rounds;
 mod schedule;
 mod slab;
 mod throttle;
@@ -13,7 +15,8 @@ mod wheel;
 
 pub use limits::{NamedRates, NamedSlots};
 pub use name::{NameError, QueueName};
-pub use ready::{Pushed, Ready, connections_wanted};
+pub use ready::{Ready, Step, connections_wanted};
 pub use retry::next_attempt;
+pub use rounds::{FlowKey, PULL_MAX, QUANTUM, Rounds, Ticket, cost_of};
 pub use schedule::Schedule;
 pub use throttle::LocalPermits;

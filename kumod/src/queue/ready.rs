@@ -1,9 +1,9 @@
 //! A ready queue: messages for one site that may go now, and how many connections they are worth.
 //!
-//! Owns the order and the bounds; the tasks that hold connections are its callers. When it is full a message is handed back, never
-//! dropped: it waits in its scheduled queue.
+//! Owns the bounds and the idle dispatchers; whose turn it is `rounds` knows. The tasks that hold connections are its callers. When it is
+//! full a message is handed back, never dropped: it waits in its scheduled queue.
 
-use std::collections::VecDeque;
+use super::rounds::{FlowKey, Rounds, Ticket};
 
 /// Growth of the number of connections with the length of the queue, as KumoMTA has it: a short queue is not worth all of them.
 const CONNECTIONS_GROWTH: f64 = 0.023;
@@ -20,21 +20,32 @@ pub fn connections_wanted(limit: usize, length: usize) -> usize {
     wanted.clamp(1, limit.max(1))
 }
 
-/// What a push asks of the caller.
+/// New mail may exceed the length by this part: clients that saw a place each may come all at once.
+const SLACK_PART: usize = 8;
+
+/// What is to be done so that mail moves on.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Pushed<E, I> {
-    /// A dispatcher that is at work will come to it.
+pub enum Step<E, I> {
+    /// Nothing: dispatchers that are at work will come to it, or nothing may go.
     Queued,
-    /// This dispatcher is idle: give it the message. If it is gone, push again.
-    Hand(I, E),
+    /// This dispatcher is idle: give it the message. If it is gone, push again. `low`: its flow is to be filled.
+    Hand {
+        /// The dispatcher.
+        idle: I,
+        /// The message.
+        entry: E,
+        /// The flow is to be filled from the store.
+        low: bool,
+    },
     /// One more connection is worth opening. It is counted already; [`Ready::closed`] takes it back.
     Open,
 }
 
-/// The messages `E` of one site, first in first out, and the idle dispatchers `I` that wait for one.
+/// The messages `E` of one site by turns, and the idle dispatchers `I` that wait for one.
 #[derive(Debug)]
 pub struct Ready<E, I> {
-    fifo: VecDeque<E>,
+    /// Whose turn it is.
+    pub rounds: Rounds<E>,
     idle: Vec<I>,
     length_max: usize,
     connections_max: usize,
@@ -45,7 +56,7 @@ pub struct Ready<E, I> {
 impl<E, I> Ready<E, I> {
     /// An empty queue.
     pub fn new(length_max: usize, connections_max: usize) -> Self {
-        Self { fifo: VecDeque::new(), idle: Vec::new(), length_max, connections_max, dispatchers: 0 }
+        Self { rounds: Rounds::default(), idle: Vec::new(), length_max, connections_max, dispatchers: 0 }
     }
 
     /// Takes new limits, which hold from the next push on.
@@ -54,44 +65,61 @@ impl<E, I> Ready<E, I> {
         self.connections_max = connections_max;
     }
 
-    /// Messages that wait here.
-    pub fn len(&self) -> usize {
-        self.fifo.len()
-    }
-
-    /// Whether no message waits here.
-    pub fn is_empty(&self) -> bool {
-        self.fifo.is_empty()
+    /// Messages that may be here.
+    pub fn length_max(&self) -> usize {
+        self.length_max
     }
 
     /// Whether nothing is here at all, neither message nor dispatcher.
     pub fn is_deserted(&self) -> bool {
-        self.fifo.is_empty() && self.dispatchers == 0
+        self.rounds.is_deserted() && self.dispatchers == 0
     }
 
-    /// Whether a push would be refused.
-    pub fn is_full(&self) -> bool {
-        self.fifo.len() >= self.length_max
+    /// Whether new mail of a flow should wait.
+    pub fn is_full_for(&self, flow: FlowKey) -> bool {
+        self.rounds.is_full_for(flow, self.length_max)
     }
 
-    /// Adds a message at the end, or hands it to an idle dispatcher (the one that went idle last: its connection is the warmest).
+    /// Adds a new message to the end of its flow.
     ///
     /// # Errors
     /// Hands the message back when the queue is full.
-    pub fn push(&mut self, entry: E) -> Result<Pushed<E, I>, E> {
-        if let Some(idle) = self.idle.pop() {
-            return Ok(Pushed::Hand(idle, entry));
+    pub fn push(&mut self, ticket: Ticket<E>) -> Result<Step<E, I>, E> {
+        // Where nothing waits nobody's turn is to be kept.
+        if self.rounds.is_deserted()
+            && let Some(idle) = self.idle.pop()
+        {
+            return Ok(Step::Hand { idle, entry: ticket.entry, low: false });
         }
-        if self.is_full() {
-            return Err(entry);
-        }
-        self.fifo.push_back(entry);
-        Ok(if self.open_one() { Pushed::Open } else { Pushed::Queued })
+        self.rounds.try_push(ticket, self.length_max + self.length_max / SLACK_PART)?;
+        Ok(self.step())
     }
 
-    /// The next message. Without one the caller either goes or [`park`](Self::park)s under the same lock.
-    pub fn pop(&mut self) -> Option<E> {
-        self.fifo.pop_front()
+    /// Adds a message for which a place was found before: it was pulled, or comes back.
+    pub fn place(&mut self, ticket: Ticket<E>) -> Step<E, I> {
+        self.rounds.push(ticket);
+        self.step()
+    }
+
+    /// What to do so that what is here moves on. The dispatcher that went idle last is the first to get work: its connection is the
+    /// warmest.
+    pub fn step(&mut self) -> Step<E, I> {
+        if self.rounds.active() == 0 {
+            return Step::Queued;
+        }
+        if let Some(idle) = self.idle.pop() {
+            match self.rounds.pop() {
+                Some((entry, low)) => return Step::Hand { idle, entry, low: low.is_some() },
+                None => self.idle.push(idle),
+            }
+        }
+        if self.open_one() { Step::Open } else { Step::Queued }
+    }
+
+    /// The next message, and whether its flow is to be filled. Without one the caller either goes or [`park`](Self::park)s under the
+    /// same lock.
+    pub fn pop(&mut self) -> Option<(E, bool)> {
+        self.rounds.pop().map(|(entry, low)| (entry, low.is_some()))
     }
 
     /// A dispatcher waits for a message.
@@ -111,13 +139,9 @@ impl<E, I> Ready<E, I> {
         self.open_one()
     }
 
-    /// Takes everything that waits, as when the site cannot be reached.
-    pub fn drain(&mut self) -> Vec<E> {
-        self.fifo.drain(..).collect()
-    }
-
     fn open_one(&mut self) -> bool {
-        let worth = self.dispatchers < connections_wanted(self.connections_max, self.fifo.len());
+        let worth = self.dispatchers < self.connections_max
+            && self.dispatchers < connections_wanted(self.connections_max, self.rounds.active());
         if worth {
             self.dispatchers += 1;
         }
@@ -140,15 +164,23 @@ mod tests {
         assert_eq!(connections_wanted(1, 1_000_000), 1);
     }
 
+    fn ticket<E>(entry: E) -> Ticket<E> {
+        Ticket { flow: 1, priority: 1, cost: 1, entry }
+    }
+
     #[test]
     fn a_full_queue_hands_the_message_back() {
         let mut ready: Ready<u8, char> = Ready::new(2, 1);
-        assert_eq!(ready.push(1), Ok(Pushed::Open));
-        assert_eq!(ready.push(2), Ok(Pushed::Queued));
-        assert_eq!(ready.push(3), Err(3));
-        assert_eq!([ready.pop(), ready.pop(), ready.pop()], [Some(1), Some(2), None]);
+        assert_eq!(ready.push(ticket(1)), Ok(Step::Open));
+        assert_eq!(ready.push(ticket(2)), Ok(Step::Queued));
+        assert_eq!(ready.push(ticket(3)), Err(3));
+        let other = Ticket { flow: 2, ..ticket(9) };
+        assert_eq!(ready.push(other), Ok(Step::Queued), "a flow without any has a place");
+        let mut popped: Vec<u8> = std::iter::from_fn(|| ready.pop()).map(|(entry, _)| entry).collect();
+        popped.sort_unstable();
+        assert_eq!(popped, [1, 2, 9]);
         ready.park('d');
-        assert_eq!(ready.push(4), Ok(Pushed::Hand('d', 4)));
+        assert_eq!(ready.push(ticket(4)), Ok(Step::Hand { idle: 'd', entry: 4, low: false }));
         assert_eq!(ready.unpark(|idle| *idle == 'd'), None);
     }
 
@@ -161,21 +193,21 @@ mod tests {
             let (mut busy, mut parked, mut next, mut expected) = (0_usize, Vec::new(), 0_u32, 0_u32);
             for (tick, step) in (0_u32..).zip(steps) {
                 match step {
-                    0 | 1 => if let Ok(pushed) = ready.push(next) {
+                    0 | 1 => if let Ok(pushed) = ready.push(ticket(next)) {
                         next += 1;
                         match pushed {
-                            Pushed::Hand(idle, entry) => {
+                            Step::Hand { idle, entry, .. } => {
                                 parked.retain(|other| *other != idle);
                                 prop_assert_eq!(entry, expected);
                                 expected += 1;
                                 busy += 1;
                             }
-                            Pushed::Open => busy += 1,
-                            Pushed::Queued => {}
+                            Step::Open => busy += 1,
+                            Step::Queued => {}
                         }
                     },
                     2 if busy > 0 => match ready.pop() {
-                        Some(entry) => { prop_assert_eq!(entry, expected); expected += 1; }
+                        Some((entry, _)) => { prop_assert_eq!(entry, expected); expected += 1; }
                         None => { ready.park(tick); parked.push(tick); busy -= 1; }
                     },
                     3 => if let Some(idle) = parked.pop() {
@@ -189,9 +221,9 @@ mod tests {
                     _ => {}
                 }
                 prop_assert!(busy + parked.len() <= limit);
-                prop_assert!(ready.is_empty() || busy > 0, "{} waiting, {} parked", ready.len(), parked.len());
+                prop_assert!(ready.rounds.is_empty() || busy > 0, "{} waiting, {} parked", ready.rounds.len(), parked.len());
             }
-            prop_assert_eq!(u32::try_from(ready.len()).unwrap(), next - expected);
+            prop_assert_eq!(u32::try_from(ready.rounds.len()).unwrap(), next - expected);
         }
     }
 }

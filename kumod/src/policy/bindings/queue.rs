@@ -10,6 +10,9 @@ use crate::config::QueueConfig;
 
 const FUNCTION: &str = "kumo.make_queue_config";
 
+/// Beyond this the others would wait longer for their turn than anybody means.
+const PRIORITY_MAX: u32 = 100;
+
 /// KumoMTA's other options.
 const UNSERVED: [&str; 9] = [
     "egress_pool",
@@ -56,5 +59,10 @@ fn check(config: &QueueConfig) -> Result<(), String> {
         ("retry_interval", config.retry_interval == Duration::ZERO),
         ("max_retry_interval", config.max_retry_interval == Some(Duration::ZERO)),
         ("max_age", config.max_age == Duration::ZERO),
-    ])
+        ("priority", config.priority == 0),
+    ])?;
+    if config.priority > PRIORITY_MAX {
+        return Err(format!("option 'priority' = {} is more than {PRIORITY_MAX}", config.priority));
+    }
+    Ok(())
 }
