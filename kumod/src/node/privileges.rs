@@ -1,4 +1,6 @@
 //! `--user`: becomes an unprivileged user once the ports are bound, before anything a stranger sends is read.
+//!
+//! Of what root may do one thing is kept: to bind ports below 1024, and addresses with them, when the process was started with it.
 
 use std::fs;
 use std::io;
@@ -6,6 +8,7 @@ use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Gid, Uid, geteuid};
+use rustix::thread::{self, CapabilitySet, CapabilitySets};
 use thiserror::Error;
 
 /// Why the user could not be changed, or a folder not be made for it.
@@ -62,7 +65,7 @@ impl User {
         Some(Self { name: name.to_owned(), uid, gid })
     }
 
-    /// Gives up what we were. To be called while the process has one thread, because the kernel keeps users per thread and new
+    /// Gives up what we were, but for binding ports below 1024. To be called while the process has one thread, because the kernel keeps users per thread and new
     /// threads take over the user of the one that starts them.
     ///
     /// # Errors
@@ -76,9 +79,16 @@ impl User {
         }
         let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
         let change = || {
-            rustix::thread::set_thread_groups(&[gid])?;
-            rustix::thread::set_thread_res_gid(gid, gid, gid)?;
-            rustix::thread::set_thread_res_uid(uid, uid, uid)
+            // What root may do would be gone with root; one thing is kept, and all else given up right after.
+            let kept = thread::capabilities(None)?.permitted & CapabilitySet::NET_BIND_SERVICE;
+            thread::set_keep_capabilities(true)?;
+            thread::set_thread_groups(&[gid])?;
+            thread::set_thread_res_gid(gid, gid, gid)?;
+            thread::set_thread_res_uid(uid, uid, uid)?;
+            let sets =
+                CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+            thread::set_capabilities(None, sets)?;
+            thread::set_keep_capabilities(false)
         };
         change().map_err(|errno| PrivilegeError::Refused { name: self.name.clone(), source: errno.into() })
     }
