@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "../../crates/smtp/tests/support/prover.rs"]
+mod prover;
 mod support;
 
 use std::process::Command;
@@ -22,6 +24,15 @@ kumo.on('smtp_server_auth_plain', function(authz, authc, password, connection)
   if authc == 'locked' then kumo.reject(454, '4.7.0 Locked for a while') end
   assert(connection:get_meta('tls_protocol_version'))
   return authz == authc and authc == 'scott' and password == 'tiger 7'
+end)
+kumo.on('smtp_server_auth_scram', function(user, connection)
+  if user == 'broken' then error('no directory') end
+  if user == 'locked' then kumo.reject(454, '4.7.0 Locked for a while') end
+  assert(connection:get_meta('tls_protocol_version'))
+  if user == 'scott' then return { password = 'tiger 7' } end
+  if user == 'pencil' then
+    return 'SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU='
+  end
 end)
 kumo.on('get_listener_domain', function(domain, listener, connection)
   if domain == 'ours.test' then return kumo.make_listener_domain { relay_to = true } end
@@ -51,7 +62,7 @@ fn secure(kumod: &Kumod) -> Client {
     client.write(b"STARTTLS\r\n");
     assert_eq!(client.code(), 220);
     let mut client = client.start_tls();
-    assert!(client.extensions().contains(&"AUTH PLAIN LOGIN".to_owned()));
+    assert!(client.extensions().contains(&"AUTH SCRAM-SHA-256 PLAIN LOGIN".to_owned()));
     client
 }
 
@@ -94,6 +105,68 @@ fn a_user_shows_a_password_through_tls_and_may_send_anywhere() {
     assert_eq!(kumod.metric_of("smtp_server_rejections", "authentication failed"), 3);
 }
 
+/// The challenge for a user.
+fn challenged(client: &mut Client, user: &str) -> String {
+    let first = base64(&format!("n,,n={user},r=client"));
+    prover::challenge(&ask(client, &format!("AUTH SCRAM-SHA-256 {first}")))
+}
+
+#[test]
+fn a_user_proves_a_password_without_sending_it() {
+    let home = Home::new();
+    let kumod = start(&home, "");
+    let mut in_the_clear = Client::greeted(kumod.smtp());
+    assert!(ask(&mut in_the_clear, "AUTH SCRAM-SHA-256").starts_with("524 5.7.11"));
+
+    for (user, password, good) in [
+        ("scott", "tiger 7", true),
+        ("pencil", "pencil", true),
+        ("scott", "lion", false),
+        ("pencil", "pen", false),
+        ("nobody", "tiger 7", false),
+    ] {
+        let mut client = secure(&kumod);
+        let challenge = challenged(&mut client, user);
+        let (proof, signature) = prover::prove(password, &format!("n={user},r=client"), &challenge);
+        let reply = ask(&mut client, &base64(&proof));
+        if !good {
+            assert_eq!(reply, "535 5.7.8 User or password is wrong", "{user}");
+            assert!(ask(&mut client, "MAIL FROM:<a@client.test>").starts_with("250"));
+            assert!(ask(&mut client, "RCPT TO:<b@far.test>").starts_with("550"));
+            continue;
+        }
+        assert_eq!(prover::challenge(&reply), signature, "{user}");
+        assert!(ask(&mut client, "").starts_with("235 2.7.0"));
+        let reply = client.send(&[&format!("{user}@far.test")], b"Subject: 1\r\n\r\n");
+        assert!(reply.starts_with("250 2.0.0 OK ids="), "{reply}");
+        client.quit();
+        assert_eq!(home.record("Reception", &format!("{user}@far.test"))["meta"]["user"], user);
+    }
+    let mut client = secure(&kumod);
+    let first = |user: &str| format!("AUTH SCRAM-SHA-256 {}", base64(&format!("n,,n={user},r=client")));
+    assert!(ask(&mut client, &first("locked")).starts_with("454 4.7.0 Locked"));
+    assert!(ask(&mut client, &first("broken")).starts_with("421 4.3.0"));
+    assert_eq!(kumod.metric_of("smtp_server_rejections", "authentication failed"), 5);
+}
+
+/// A challenge for a user who does not exist is one like any other, and the same each time.
+#[test]
+fn a_challenge_does_not_tell_who_exists() {
+    let home = Home::new();
+    let kumod = start(&home, "");
+    let asked = |user: &str| {
+        let mut client = secure(&kumod);
+        let challenge = challenged(&mut client, user);
+        let (nonce, rest) = challenge.split_once(',').unwrap();
+        (nonce.len(), rest.to_owned())
+    };
+    let (known, nobody) = (asked("scott"), asked("nobody"));
+    assert_eq!(known.0, nobody.0);
+    assert_eq!(known.1.len(), nobody.1.len());
+    assert_ne!(known.1, nobody.1);
+    assert_eq!((known, nobody), (asked("scott"), asked("nobody")));
+}
+
 #[test]
 fn swaks_logs_in_in_every_mode() {
     let home = Home::new();
@@ -102,8 +175,13 @@ fn swaks_logs_in_in_every_mode() {
         for (mechanism, password, answer) in [
             ("PLAIN", "tiger 7", "235 2.7.0"),
             ("LOGIN", "tiger 7", "235 2.7.0"),
+            ("SCRAM-SHA-256", "tiger 7", "235 2.7.0"),
             ("PLAIN", "lion", "535 5.7.8"),
         ] {
+            if mechanism.starts_with("SCRAM") && !swaks_knows("SCRAM") {
+                eprintln!("skipped: this swaks does not know SCRAM");
+                continue;
+            }
             let server = kumod.smtp().to_string();
             let mut command = Command::new("swaks");
             command.args(["--server", &server, tls, "--from", "a@client.test", "--to", "b@far.test"]);
@@ -118,6 +196,11 @@ fn swaks_logs_in_in_every_mode() {
         }
         kumod.stop();
     }
+}
+
+fn swaks_knows(mechanism: &str) -> bool {
+    let support = Command::new("swaks").arg("--support").output();
+    support.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(mechanism))
 }
 
 #[test]

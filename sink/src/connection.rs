@@ -289,7 +289,7 @@ impl Connection {
                     }
                     self.ask(if extended { Stage::Ehlo } else { Stage::Helo })
                 }
-                Event::Auth { .. } => self.ask(Stage::Auth),
+                Event::Auth { .. } | Event::AuthKeys => self.ask(Stage::Auth),
                 // Not on offer, so it does not come.
                 Event::XClient(_) => {
                     self.session.accept(&mut self.replies);

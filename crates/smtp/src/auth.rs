@@ -1,7 +1,7 @@
-//! AUTH (RFC 4954): the mechanisms PLAIN (RFC 4616) and LOGIN, seen from both sides.
+//! AUTH (RFC 4954): the mechanisms PLAIN (RFC 4616) and LOGIN, seen from both sides, and the names of all.
 //!
 //! Owns names, credentials and their coding in base64. Refuses what does not decode to what the mechanism
-//! asks for; who may log in is for the caller to say. Both mechanisms send the password as it is: on a
+//! asks for; who may log in is for the caller to say. These two mechanisms send the password as it is: on a
 //! connection without TLS whoever listens has it. No credential appears in `Debug` output or in an error.
 
 use std::fmt;
@@ -22,18 +22,22 @@ pub(crate) const USER_PROMPT: &str = "VXNlcm5hbWU6";
 /// The prompt for the password in LOGIN: `Password:`.
 pub(crate) const PASSWORD_PROMPT: &str = "UGFzc3dvcmQ6";
 
-/// How user and password travel.
+/// How a client shows who it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Mechanism {
     /// Both in one response (RFC 4616).
     Plain,
     /// One after the other; never standardised, offered by nearly all.
     Login,
+    /// A proof in place of the password (RFC 7677). Our server knows it; our client does not.
+    ScramSha256,
 }
 
 impl Mechanism {
-    /// All mechanisms, the preferred one first.
-    pub const ALL: [Self; 2] = [Self::Plain, Self::Login];
+    /// All mechanisms.
+    pub const ALL: [Self; 3] = [Self::ScramSha256, Self::Plain, Self::Login];
+    /// Those that send the password, the preferred one first.
+    pub const WITH_PASSWORD: [Self; 2] = [Self::Plain, Self::Login];
 
     /// As in EHLO and AUTH, in capitals.
     #[must_use]
@@ -41,6 +45,7 @@ impl Mechanism {
         match self {
             Self::Plain => "PLAIN",
             Self::Login => "LOGIN",
+            Self::ScramSha256 => "SCRAM-SHA-256",
         }
     }
 
@@ -60,7 +65,7 @@ impl fmt::Display for Mechanism {
 /// With what a client logs in.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
-    /// The only mechanism to use; `None`: the first of [`Mechanism::ALL`] that the server offers.
+    /// The only mechanism to use, of [`Mechanism::WITH_PASSWORD`]; `None`: the first of these that the server offers.
     pub mechanism: Option<Mechanism>,
     /// Without NUL, which PLAIN could not carry: the server would refuse it.
     pub user: String,
@@ -100,11 +105,29 @@ impl Credentials {
     pub(crate) fn write_response(&self, mechanism: Mechanism, left: usize, out: &mut Vec<u8>) {
         let encoded = match (mechanism, left) {
             (Mechanism::Plain, _) => BASE64.encode(format!("\0{}\0{}", self.user, self.password)),
-            (Mechanism::Login, 2) => BASE64.encode(&self.user),
-            (Mechanism::Login, _) => BASE64.encode(&self.password),
+            (_, 2) => BASE64.encode(&self.user),
+            _ => BASE64.encode(&self.password),
         };
         out.extend_from_slice(encoded.as_bytes());
         out.extend_from_slice(b"\r\n");
+    }
+}
+
+/// What a client has shown, seen from the server.
+#[derive(Debug)]
+pub(crate) enum Shown {
+    /// A password.
+    Password(Login),
+    /// That it knows the password of this user, or that it does not.
+    Proof { user: User, good: bool },
+}
+
+/// A name that does not show in `Debug` output.
+pub(crate) struct User(pub(crate) String);
+
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("User")
     }
 }
 
@@ -140,6 +163,13 @@ impl Login {
             return Err(PeerMisbehaved::AuthForAnother);
         }
         Ok(Self { mechanism: Mechanism::Plain, user: user.into(), password: password.into() })
+    }
+}
+
+/// Text to base64, as a challenge.
+pub(crate) fn write_challenge(text: &str, out: &mut Vec<u8>) {
+    for part in ["334 ", &BASE64.encode(text), "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
     }
 }
 

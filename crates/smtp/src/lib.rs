@@ -31,4 +31,6 @@ pub mod extension;
 
 pub mod auth;
 
+pub mod scram;
+
 pub mod error;

@@ -12,6 +12,11 @@ use smtp::data;
 use smtp::server::{Config, Mechanism, Questions};
 use support::{Caller, Trace, small_limits};
 
+/// The messages of RFC 7677 3 in base64, the first also within the command.
+const SCRAM_OPENING: &str = "AUTH SCRAM-SHA-256 biwsbj11c2VyLHI9ck9wck5HZndFYmVSV2diTkVrcU8=\r\n";
+const SCRAM_FIRST: &str = "biwsbj11c2VyLHI9ck9wck5HZndFYmVSV2diTkVrcU8=\r\n";
+const SCRAM_PROOF: &str = "Yz1iaXdzLHI9ck9wck5HZndFYmVSV2diTkVrcU8laHZZRHBXVWEyUmFUQ0FmdXhGSWxqKWhObEYkazAscD1kSHpiWmFwV0lrNGpVaE4rVXRlOXl0YWc5empmTUhnc3FtbWl6N0FuZFZRPQ==\r\n";
+
 /// Pieces of conversations, good and bad.
 fn fragment() -> impl Strategy<Value = Vec<u8>> {
     let lines = prop::sample::select(vec![
@@ -36,6 +41,11 @@ fn fragment() -> impl Strategy<Value = Vec<u8>> {
         "AUTH PLAIN AHVzZXIAcGFzc3dvcmQ=\r\n",
         "AUTH PLAIN\r\n",
         "AUTH LOGIN\r\n",
+        "AUTH SCRAM-SHA-256\r\n",
+        SCRAM_OPENING,
+        SCRAM_FIRST,
+        SCRAM_PROOF,
+        "\r\n",
         "AHVzZXIAcGFzc3dvcmQ=\r\n",
         "dXNlcg==\r\n",
         "*\r\n",

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use smtp::reply::Reply;
+use smtp::server::Mechanism;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -20,6 +21,7 @@ use super::tls::TlsError;
 use crate::config::SmtpListener;
 use crate::intake::Intake;
 use crate::metrics::Metrics;
+use crate::policy::Policy;
 use crate::ports::Shutdown;
 
 /// Pause before accepting again when the host is out of descriptors or memory.
@@ -67,8 +69,7 @@ impl SmtpDoor {
         inbound: Inbound,
     ) -> Result<Self, TlsError> {
         let connections_max = listener.max_connections;
-        let has_users = inbound.intake.policy.handles_auth_plain();
-        let profiles = Profiles::new(listener, hostname, has_users)?;
+        let profiles = Profiles::new(listener, hostname, mechanisms(&inbound.intake.policy))?;
         let context = Arc::new(Context { inbound, profiles });
         Ok(Self { socket, connections_max, context })
     }
@@ -104,6 +105,13 @@ impl SmtpDoor {
         }
         Ok(())
     }
+}
+
+/// How users can show who they are: as the policy can judge it. What keeps the password to itself comes first.
+fn mechanisms(policy: &Policy) -> Vec<Mechanism> {
+    let (plain, scram) = (policy.handles_auth_plain(), policy.handles_auth_scram());
+    let known = |mechanism: &Mechanism| if *mechanism == Mechanism::ScramSha256 { scram } else { plain };
+    Mechanism::ALL.into_iter().filter(known).collect()
 }
 
 fn open(context: &Arc<Context>, slots: &Arc<Semaphore>, stream: TcpStream, peer: SocketAddr) {

@@ -6,6 +6,7 @@ mod connection;
 mod listener;
 mod profile;
 mod proxy_header;
+mod scram;
 mod stream;
 mod tls;
 

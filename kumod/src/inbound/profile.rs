@@ -26,7 +26,7 @@ pub(super) struct Profile {
 }
 
 impl Profile {
-    fn new(listener: SmtpListener, hostname: &str, has_users: bool) -> Self {
+    fn new(listener: SmtpListener, hostname: &str, mechanisms: &[server::Mechanism]) -> Self {
         let hostname: Arc<str> = listener.hostname.as_deref().unwrap_or(hostname).into();
         let limits = server::Limits {
             recipients_max: listener.max_recipients_per_message,
@@ -39,7 +39,7 @@ impl Profile {
             hostname: hostname.to_string(),
             banner: listener.banner.clone(),
             limits,
-            auth: if has_users { server::Mechanism::ALL.to_vec() } else { Vec::new() },
+            auth: mechanisms.to_vec(),
             auth_needs_tls: true,
             dsn: true,
             announce_limits: true,
@@ -85,8 +85,8 @@ pub(super) struct Profiles {
     listener: SmtpListener,
     /// The name of this host.
     hostname: String,
-    /// Whether the policy knows users.
-    has_users: bool,
+    /// How users can show who they are.
+    mechanisms: Vec<server::Mechanism>,
     /// For clients of which no override speaks.
     common: Arc<Profile>,
     /// By the addresses of the overrides that apply, which stay where they are. The policy bounds how many there can be.
@@ -96,14 +96,18 @@ pub(super) struct Profiles {
 impl Profiles {
     /// # Errors
     /// A certificate or key, here or in an override, cannot be used.
-    pub(super) fn new(listener: SmtpListener, hostname: &str, has_users: bool) -> Result<Self, TlsError> {
-        let common = Arc::new(Profile::new(listener.with(&[]), hostname, has_users));
+    pub(super) fn new(
+        listener: SmtpListener,
+        hostname: &str,
+        mechanisms: Vec<server::Mechanism>,
+    ) -> Result<Self, TlsError> {
+        let common = Arc::new(Profile::new(listener.with(&[]), hostname, &mechanisms));
         common.check_tls()?;
         for options in listener.overrides() {
             let change = Change { network: None, options };
-            Profile::new(listener.with(&[change]), hostname, has_users).check_tls()?;
+            Profile::new(listener.with(&[change]), hostname, &mechanisms).check_tls()?;
         }
-        Ok(Self { listener, hostname: hostname.to_owned(), has_users, common, special: Mutex::default() })
+        Ok(Self { listener, hostname: hostname.to_owned(), mechanisms, common, special: Mutex::default() })
     }
 
     /// The profile for a client at `peer` that came to our address `via`.
@@ -121,7 +125,7 @@ impl Profiles {
             .collect();
         let mut special = self.special.lock().unwrap_or_else(PoisonError::into_inner);
         let made = special.entry(key).or_insert_with(|| {
-            Arc::new(Profile::new(self.listener.with(&overrides), &self.hostname, self.has_users))
+            Arc::new(Profile::new(self.listener.with(&overrides), &self.hostname, &self.mechanisms))
         });
         Arc::clone(made)
     }
@@ -140,7 +144,7 @@ mod tests {
             peer: ClientOverrides::new(vec![("10.0.0.0/8".parse().unwrap(), small)]),
             ..SmtpListener::default()
         };
-        let profiles = Profiles::new(listener, "mx.test", false).unwrap();
+        let profiles = Profiles::new(listener, "mx.test", Vec::new()).unwrap();
         let of = |peer: &str| profiles.of(peer.parse().unwrap(), "127.0.0.1:25".parse().unwrap());
         let (one, two, other) = (of("10.0.0.1:1"), of("10.0.0.2:2"), of("192.0.2.1:3"));
         assert!(Arc::ptr_eq(&one, &two) && Arc::ptr_eq(&other, &of("192.0.2.2:4")));

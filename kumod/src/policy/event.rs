@@ -17,19 +17,22 @@ pub(super) enum Event {
     EgressPathConfig,
     /// For a client that shows user and password.
     AuthPlain,
+    /// For a client that wants to prove that it knows a user's password.
+    AuthScram,
     /// For a domain of which it is not clear whether mail to it or from it is taken.
     ListenerDomain,
 }
 
 impl Event {
     /// Every event, each at the place of its number.
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::PreInit,
         Self::Init,
         Self::MessageReceived,
         Self::QueueConfig,
         Self::EgressPathConfig,
         Self::AuthPlain,
+        Self::AuthScram,
         Self::ListenerDomain,
     ];
 
@@ -42,6 +45,7 @@ impl Event {
             Self::QueueConfig => "get_queue_config",
             Self::EgressPathConfig => "get_egress_path_config",
             Self::AuthPlain => "smtp_server_auth_plain",
+            Self::AuthScram => "smtp_server_auth_scram",
             Self::ListenerDomain => "get_listener_domain",
         }
     }
@@ -115,7 +119,7 @@ mod tests {
 
     #[test]
     fn what_is_not_served_is_told_from_what_does_not_exist() {
-        let known = "pre_init, init, smtp_server_message_received, get_queue_config, get_egress_path_config, smtp_server_auth_plain, get_listener_domain";
+        let known = "pre_init, init, smtp_server_message_received, get_queue_config, get_egress_path_config, smtp_server_auth_plain, smtp_server_auth_scram, get_listener_domain";
         let error = Event::find("smtp_server_ehlo").unwrap_err();
         assert_eq!(
             error,

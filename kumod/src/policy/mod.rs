@@ -12,11 +12,13 @@ mod state;
 mod value;
 pub mod verdict;
 
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use smtp::reply::Reply;
+use smtp::scram::Keys;
 
 use crate::client::Client;
 use crate::config::{Config, ListenerDomain, PathConfig, QueueConfig};
@@ -33,13 +35,29 @@ pub use verdict::Verdict;
 const FAILED: Reply = Reply::new(421, (4, 3, 0), "The server's policy failed; try again later");
 
 /// Nobody is told which of the two was wrong.
-const WRONG_PASSWORD: Reply = Reply::new(535, (5, 7, 8), "User or password is wrong");
+pub(crate) const WRONG_PASSWORD: Reply = Reply::new(535, (5, 7, 8), "User or password is wrong");
 
 /// A loaded policy, or none. Cheap to clone; each thread that asks has a Lua state of its own.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     program: Option<Arc<Program>>,
     handled: [bool; Event::ALL.len()],
+}
+
+/// What is known of a user's password.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Secret {
+    /// The password itself.
+    Password(String),
+    /// Keys made of it.
+    Keys(Keys),
+}
+
+/// Without either.
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 /// A message before it is accepted, as a handler sees and changes it.
@@ -149,6 +167,25 @@ impl Policy {
         state::auth_plain(program, client, user, password).unwrap_or_else(|error| {
             tracing::error!(traceback = error.traceback().unwrap_or_default(), "{error}");
             Verdict::Reject(FAILED)
+        })
+    }
+
+    /// Whether users can prove that they know their password.
+    pub fn handles_auth_scram(&self) -> bool {
+        self.handled[Event::AuthScram as usize]
+    }
+
+    /// Fires `smtp_server_auth_scram`: what is known of the password of this user? `None`: there is no such user.
+    ///
+    /// # Errors
+    /// The handler failed, which is logged; the reply is 421 4.3.0, or what the handler refused with.
+    pub fn auth_scram(&self, client: &Arc<Client>, user: &str) -> Result<Option<Secret>, Reply> {
+        let Some(program) = self.program_for(Event::AuthScram) else {
+            return Ok(None);
+        };
+        state::auth_scram(program, client, user).unwrap_or_else(|error| {
+            tracing::error!(traceback = error.traceback().unwrap_or_default(), "{error}");
+            Err(FAILED)
         })
     }
 

@@ -13,13 +13,13 @@ use smtp::reply::Reply;
 use crate::client::Client;
 use crate::config::{ListenerDomain, PathConfig, QueueConfig};
 
-use super::PolicyMessage;
 use super::bindings::message::{Connection, Message, Slot, address_metatable};
-use super::bindings::{Recorded, listener_domain, path, queue};
+use super::bindings::{Recorded, listener_domain, path, queue, scram};
 use super::error::{PolicyError, is_memory};
 use super::event::Event;
 use super::lua::{Clock, Program};
 use super::verdict::{Rejection, Verdict};
+use super::{PolicyMessage, Secret};
 
 /// States that one thread keeps: as many policies as are in use at once, which is one except in tests and around a reload.
 const STATES_PER_THREAD_MAX: usize = 4;
@@ -138,6 +138,18 @@ impl State {
         }
     }
 
+    fn auth_scram(&self, client: &Arc<Client>, user: &str) -> mlua::Result<Result<Option<Secret>, Reply>> {
+        let Some(handler) = self.handlers.of(Event::AuthScram).first() else {
+            return Ok(Ok(None));
+        };
+        let arguments = (user, &self.connection);
+        let asked = self.slot.lend(&mut PolicyMessage::none_yet(client), || handler.call::<Value>(arguments));
+        match asked {
+            Ok(value) => scram::answer(&value).map(Ok),
+            Err(error) => rejection(error).map(Err),
+        }
+    }
+
     fn listener_domain(
         &self,
         client: &Arc<Client>,
@@ -210,6 +222,15 @@ pub(super) fn auth_plain(
     password: &str,
 ) -> Result<Verdict, PolicyError> {
     ask(program, Event::AuthPlain, |state| state.auth_plain(client, user, password))
+}
+
+/// Asks what is known of a user's password.
+pub(super) fn auth_scram(
+    program: &Arc<Program>,
+    client: &Arc<Client>,
+    user: &str,
+) -> Result<Result<Option<Secret>, Reply>, PolicyError> {
+    ask(program, Event::AuthScram, |state| state.auth_scram(client, user))
 }
 
 /// Asks what strangers may do with a domain.

@@ -105,8 +105,8 @@ fn serve(mut stream: TcpStream, config: Arc<Config>, behaviour: &Behaviour, arri
             Event::Ehlo { .. } | Event::Mail { .. } | Event::Auth { .. } | Event::Command { .. } => {
                 session.accept(&mut out);
             }
-            // No test of these offers STARTTLS or XCLIENT here.
-            Event::StartTls | Event::XClient(_) => return,
+            // No test of these offers STARTTLS, SCRAM or XCLIENT here.
+            Event::StartTls | Event::AuthKeys | Event::XClient(_) => return,
             Event::Rcpt { to, .. } => {
                 recipient = to.to_string();
                 session.accept(&mut out);

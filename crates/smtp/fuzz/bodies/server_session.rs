@@ -3,7 +3,12 @@
 use std::sync::Arc;
 
 use smtp::reply::Reply;
+use smtp::scram::Keys;
 use smtp::server::{Config, Event, Limits, Mechanism, Questions, Session};
+
+/// The keys of RFC 7677 3, so that its proof is a good one.
+const KEYS: &str = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+const NONCE: &str = "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
 
 /// The first byte of `data` chooses what is on offer and the size of the reads. What the client sends follows: up to the
 /// first 0 in the clear, then through TLS, if that was begun.
@@ -77,9 +82,14 @@ fn talk(session: &mut Session, input: &[u8], read_bytes: usize, trace: &mut Stri
             Event::Rcpt { to, .. } if to.local().starts_with('r') => {
                 session.reject(&Reply::new(550, (5, 1, 1), "no"), &mut out);
             }
-            Event::Auth { .. } if session.login().is_none_or(|(user, _)| user != "u") => {
-                session.reject(&Reply::new(535, (5, 7, 8), "no"), &mut out);
-            }
+            Event::AuthKeys => match Keys::parse(KEYS) {
+                Ok(keys) => session.challenge(&keys, NONCE, &mut out),
+                Err(error) => panic!("{error}"),
+            },
+            Event::Auth { .. } => match (session.login(), session.proof()) {
+                (Some(("u", _)), None) | (None, Some((_, true))) => session.accept(&mut out),
+                _ => session.reject(&Reply::new(535, (5, 7, 8), "no"), &mut out),
+            },
             event if event.is_question() => session.accept(&mut out),
             _ => {}
         }

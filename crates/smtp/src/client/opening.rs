@@ -82,7 +82,10 @@ impl Context {
             wanted.is_none_or(|wanted| wanted == *mechanism)
                 && self.capabilities.auth.iter().any(|name| name == mechanism.name())
         };
-        Mechanism::ALL.into_iter().find(offered).ok_or(PeerError::AuthNotOffered { mechanism: wanted })
+        Mechanism::WITH_PASSWORD
+            .into_iter()
+            .find(offered)
+            .ok_or(PeerError::AuthNotOffered { mechanism: wanted })
     }
 
     /// The reply to STARTTLS.

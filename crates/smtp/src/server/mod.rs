@@ -233,8 +233,11 @@ pub enum Event<'i> {
     },
     /// Question: may this proxy say for whom it speaks? Accepting writes the greeting again, and the client begins anew.
     XClient(XClient),
-    /// Question: may this user in? [`Session::login`] has user and password until it is answered. Accepting writes
-    /// 235; a refusal (535 5.7.8 for wrong ones) counts towards `Limits::errors_max`.
+    /// Question: whose proof is it that will come? [`Session::keys_wanted_of`] names the user, [`Session::challenge`] answers;
+    /// [`Session::reject`] ends the exchange and counts towards `Limits::errors_max`. Comes with SCRAM-SHA-256 only.
+    AuthKeys,
+    /// Question: may this user in? [`Session::login`] has user and password until it is answered, or [`Session::proof`] has
+    /// user and judgement. Accepting writes 235; a refusal (535 5.7.8 for wrong ones) counts towards `Limits::errors_max`.
     Auth {
         /// How they came.
         mechanism: Mechanism,
@@ -273,7 +276,7 @@ impl Event<'_> {
     pub fn is_question(&self) -> bool {
         match self {
             Self::Ehlo { .. } | Self::Mail { .. } | Self::Rcpt { .. } | Self::BodyEnd => true,
-            Self::Auth { .. } | Self::Command { .. } | Self::XClient(_) => true,
+            Self::AuthKeys | Self::Auth { .. } | Self::Command { .. } | Self::XClient(_) => true,
             Self::NeedMore | Self::StartTls | Self::BodyStart { .. } | Self::Body(_) => false,
             Self::Reset | Self::Quit | Self::Close => false,
         }

@@ -66,6 +66,8 @@ pub(crate) static AUTH_MALFORMED: Reply =
     Reply::new(501, (5, 5, 2), "response does not decode; send base64 of what the mechanism asks for");
 pub(crate) static AUTH_FOR_ANOTHER: Reply =
     Reply::new(535, (5, 7, 8), "a user acts for itself only; leave the other identity empty");
+pub(crate) static WRONG_PROOF: Reply = Reply::new(535, (5, 7, 8), "user or password is wrong");
+pub(crate) static NO_KEYS: Reply = Reply::new(454, (4, 7, 0), "authentication is not to be had now");
 pub(crate) static AUTH_CANCELLED: Reply = Reply::new(501, (5, 7, 0), "authentication cancelled");
 pub(crate) static AUTH_LINE_TOO_LONG: Reply = Reply::new(500, (5, 5, 6), "authentication line too long");
 pub(crate) static TURNED_AWAY: Reply =

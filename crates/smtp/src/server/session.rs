@@ -9,7 +9,9 @@ use std::sync::Arc;
 use super::commands::{ExpectMail, ExpectQuit};
 use super::state::{Connection, ExpectAnswer, Question, State};
 use super::{Config, Phase, Step};
+use crate::auth::Shown;
 use crate::reply::Reply;
+use crate::scram::Keys;
 
 /// One connection of a client, seen from the server.
 #[derive(Debug)]
@@ -88,15 +90,46 @@ impl Session {
         self.answer(|connection, answer| answer.answer_each(connection, replies.into_iter(), out));
     }
 
-    /// User and password while [`super::Event::Auth`] is to be answered.
+    /// User and password while [`super::Event::Auth`] is to be answered for one that was sent.
     #[must_use]
     pub fn login(&self) -> Option<(&str, &str)> {
+        match self.shown()? {
+            Shown::Password(login) => Some((&login.user, &login.password)),
+            Shown::Proof { .. } => None,
+        }
+    }
+
+    /// The user whose password was proved while [`super::Event::Auth`] is to be answered, and whether the proof is good.
+    /// One that is not can only be rejected.
+    #[must_use]
+    pub fn proof(&self) -> Option<(&str, bool)> {
+        match self.shown()? {
+            Shown::Proof { user, good } => Some((&user.0, *good)),
+            Shown::Password(_) => None,
+        }
+    }
+
+    fn shown(&self) -> Option<&Shown> {
         match &self.state {
-            State::Answer(ExpectAnswer { question: Question::Auth(login) }) => {
-                Some((&login.user, &login.password))
-            }
+            State::Answer(ExpectAnswer { question: Question::Auth(shown) }) => Some(shown),
             _ => None,
         }
+    }
+
+    /// The user whose keys [`super::Event::AuthKeys`] asks for.
+    #[must_use]
+    pub fn keys_wanted_of(&self) -> Option<&str> {
+        match &self.state {
+            State::Answer(ExpectAnswer { question: Question::AuthKeys(first) }) => Some(&first.user),
+            _ => None,
+        }
+    }
+
+    /// Answers [`super::Event::AuthKeys`]: asks the client for the proof that it knows the password that these keys are made
+    /// of. The nonce has to be of printable ASCII without a comma, and another one each time. Where a user does not exist, keys
+    /// that nobody knows hide that.
+    pub fn challenge(&mut self, keys: &Keys, nonce: &str, out: &mut Vec<u8>) {
+        self.answer(|_, answer| answer.challenge(keys, nonce, out));
     }
 
     /// The handshake that [`super::Event::StartTls`] asked for is done, and all input from now on came through it.

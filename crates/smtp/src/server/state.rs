@@ -12,9 +12,10 @@ use super::body::{ExpectChunk, ExpectData, SwallowChunk};
 use super::commands::{ExpectLineEnd, ExpectMail, ExpectNextChunk, ExpectQuit, ExpectRecipient};
 use super::replies;
 use super::{Config, Event, Phase};
-use crate::auth::Login;
+use crate::auth::Shown;
 use crate::error::PeerMisbehaved;
 use crate::reply::Reply;
+use crate::scram::ClientFirst;
 
 /// Where a session stands.
 #[derive(Debug)]
@@ -69,7 +70,8 @@ pub(super) enum Question {
     BodyEnd {
         replies: usize,
     },
-    Auth(Box<Login>),
+    Auth(Box<Shown>),
+    AuthKeys(Box<ClientFirst>),
     XClient,
     Command(Box<Asked>),
 }
@@ -199,6 +201,14 @@ impl ExpectAnswer {
                 }
                 (&replies::OK, ExpectMail::default().into())
             }
+            Question::Auth(shown) if matches!(*shown, Shown::Proof { good: false, .. }) => {
+                debug_assert!(false, "a proof that is wrong was accepted");
+                (&replies::WRONG_PROOF, ExpectMail::default().into())
+            }
+            Question::AuthKeys(_) => {
+                debug_assert!(false, "keys are given by Session::challenge");
+                (&replies::NO_KEYS, ExpectMail::default().into())
+            }
             Question::Auth(_) => {
                 connection.authenticated = true;
                 (&replies::AUTHENTICATED, ExpectMail::default().into())
@@ -234,8 +244,8 @@ impl ExpectAnswer {
                 }
                 ExpectMail { after_refusal: true }.into()
             }
-            Question::Auth(_) if connection.too_many_errors(out) => State::Closed,
-            Question::Auth(_) | Question::Command(_) => ExpectMail::default().into(),
+            Question::Auth(_) | Question::AuthKeys(_) if connection.too_many_errors(out) => State::Closed,
+            Question::Auth(_) | Question::AuthKeys(_) | Question::Command(_) => ExpectMail::default().into(),
         }
     }
 

@@ -8,11 +8,12 @@
 pub(crate) mod dialog;
 
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use smtp::address::Path;
 use smtp::data::{self, BodyRules};
 use smtp::reply::Reply;
+use smtp::scram::Keys;
 use smtp::server::{Config, Event, Limits, Session, Step};
 
 /// What a session said and reported, in order, with neighbours of a kind run together.
@@ -59,6 +60,12 @@ impl Trace {
         })
     }
 }
+
+/// The keys and the server's nonce of RFC 7677 3.
+static PENCIL: LazyLock<Keys> = LazyLock::new(|| {
+    Keys::parse("SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=").unwrap()
+});
+const SERVER_NONCE: &str = "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
 
 const TAKEN: Reply = Reply::new(250, (2, 0, 0), "OK taken");
 const FULL: Reply = Reply::new(552, (5, 2, 2), "mailbox full");
@@ -168,8 +175,12 @@ impl Caller {
         let (session, out) = (&mut self.session, &mut self.out);
         match event {
             Event::Ehlo { .. } | Event::Command { .. } | Event::XClient(_) => session.accept(out),
-            Event::Auth { .. } => match session.login() {
-                Some(("user", "password")) => session.accept(out),
+            Event::AuthKeys if session.keys_wanted_of() == Some("refuse") => {
+                session.reject(&Reply::new(454, (4, 7, 0), "not now"), out);
+            }
+            Event::AuthKeys => session.challenge(&PENCIL, SERVER_NONCE, out),
+            Event::Auth { .. } => match (session.login(), session.proof()) {
+                (Some(("user", "password")), None) | (None, Some(("user", true))) => session.accept(out),
                 _ => session.reject(&Reply::new(535, (5, 7, 8), "wrong user or password"), out),
             },
             Event::StartTls => self.awaits_tls = true,

@@ -247,6 +247,7 @@ impl Connection {
                 Event::StartTls => return Need::Handshake,
                 // Not asked for, so it does not come; closing is right whatever brought it.
                 Event::Command { .. } => return Need::Close,
+                Event::AuthKeys => self.challenge(),
                 Event::Auth { .. } => self.log_in(),
                 Event::XClient(client) => self.speaks_for(&client),
                 Event::Quit => return Need::Close,

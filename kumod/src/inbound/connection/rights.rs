@@ -2,7 +2,7 @@
 //!
 //! A client may send to anywhere that is among the `relay_hosts`, or has shown a user's password. Anybody may send to a domain with
 //! `relay_to`; those in `relay_from` of the sender's domain may send to anywhere. What the policy said of a domain is kept for the
-//! connection, for a few domains. A password is asked for through TLS only.
+//! connection, for a few domains. Passwords, and proofs of them, are asked for through TLS only.
 
 use std::sync::Arc;
 
@@ -10,7 +10,8 @@ use smtp::reply::Reply;
 
 use super::Connection;
 use crate::config::ListenerDomain;
-use crate::policy::Verdict;
+use crate::inbound::scram::{self, Disguise};
+use crate::policy::{Verdict, WRONG_PASSWORD};
 
 /// Domains of which a connection remembers what the policy said.
 const DOMAINS_MAX: usize = 16;
@@ -20,6 +21,8 @@ const DENIED: Reply = Reply::new(
     (5, 7, 1),
     "Relaying denied: this host is not among the relay_hosts, nor the domain ours",
 );
+
+const NO_EXCHANGE: Reply = Reply::new(454, (4, 7, 0), "Authentication is not to be had now; try again later");
 
 impl Connection {
     /// Whether the client may send to this domain.
@@ -73,24 +76,48 @@ impl Connection {
         Ok(&self.domains[at].1)
     }
 
+    /// Asks the client to prove that it knows the password of the user that it named.
+    pub(super) fn challenge(&mut self) {
+        let client = self.client();
+        let Some(user) = self.session.keys_wanted_of() else {
+            return;
+        };
+        let known = self.context.inbound.intake.policy.auth_scram(&client, user);
+        let keys = known.and_then(|known| {
+            let keys = Disguise::of_process().and_then(|disguise| disguise.keys(user, known).ok());
+            keys.zip(scram::nonce()).ok_or(NO_EXCHANGE)
+        });
+        match keys {
+            Ok((keys, nonce)) => self.session.challenge(&keys, &nonce, &mut self.out),
+            Err(reply) => self.refuse_login(&reply),
+        }
+    }
+
     /// Answers AUTH.
     pub(super) fn log_in(&mut self) {
         let client = self.client();
-        let Some((user, password)) = self.session.login() else {
-            return;
+        let (user, verdict) = match (self.session.login(), self.session.proof()) {
+            (Some((user, password)), _) => {
+                (user, self.context.inbound.intake.policy.auth_plain(&client, user, password))
+            }
+            (None, Some((user, true))) => (user, Verdict::Accept),
+            (None, Some((user, false))) => (user, Verdict::Reject(WRONG_PASSWORD)),
+            (None, None) => return,
         };
-        match self.context.inbound.intake.policy.auth_plain(&client, user, password) {
+        match verdict {
             Verdict::Accept => {
                 self.user = Some(user.into());
                 self.may_relay = true;
                 self.client = None;
                 self.session.accept(&mut self.out);
             }
-            Verdict::Reject(reply) => {
-                self.context.inbound.metrics.reject("authentication failed");
-                self.session.reject(&reply, &mut self.out);
-            }
+            Verdict::Reject(reply) => self.refuse_login(&reply),
         }
+    }
+
+    fn refuse_login(&mut self, reply: &Reply) {
+        self.context.inbound.metrics.reject("authentication failed");
+        self.session.reject(reply, &mut self.out);
     }
 
     /// Forgets who the client said it was; what its address allows stays.

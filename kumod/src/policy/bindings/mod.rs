@@ -10,6 +10,7 @@ pub(super) mod message;
 mod options;
 pub(super) mod path;
 pub(super) mod queue;
+pub(super) mod scram;
 mod spool;
 
 use std::fmt::Display;

@@ -323,7 +323,7 @@ fn saying_a_thing_twice_is_refused() {
 
 #[test]
 fn kumo_on_refuses_what_would_never_be_called() {
-    let known = "pre_init, init, smtp_server_message_received, get_queue_config, get_egress_path_config, smtp_server_auth_plain, get_listener_domain";
+    let known = "pre_init, init, smtp_server_message_received, get_queue_config, get_egress_path_config, smtp_server_auth_plain, smtp_server_auth_scram, get_listener_domain";
     for (call, reason) in [
         (
             "kumo.on('smtp_server_ehlo', print)",
