@@ -81,6 +81,56 @@ impl Notify {
     }
 }
 
+/// What a client asks of a server that offers DSN, as it was asked of the client itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked<'a> {
+    /// RET of MAIL.
+    pub ret: Option<Ret>,
+    /// ENVID of MAIL, in xtext.
+    pub envid: Option<&'a str>,
+    /// For each recipient of the transaction; what is missing asks for nothing.
+    pub recipients: &'a [AskedOfRecipient<'a>],
+}
+
+/// What a client asks in one RCPT.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AskedOfRecipient<'a> {
+    /// NOTIFY.
+    pub notify: Option<Notify>,
+    /// ORCPT, in xtext.
+    pub orcpt: Option<&'a str>,
+}
+
+impl Asked<'_> {
+    /// Appends the parameters of MAIL. What is not of the syntax is left out: it could end the command.
+    pub(crate) fn write_mail(&self, out: &mut Vec<u8>) {
+        if let Some(ret) = self.ret {
+            parameter("RET", ret.name(), out);
+        }
+        if let Some(envid) = self.envid.filter(|envid| parse_envid(envid).is_ok()) {
+            parameter("ENVID", envid, out);
+        }
+    }
+
+    /// Appends those of the RCPT at `index`.
+    pub(crate) fn write_rcpt(&self, index: usize, smtputf8: bool, out: &mut Vec<u8>) {
+        let Some(AskedOfRecipient { notify, orcpt }) = self.recipients.get(index) else { return };
+        if let Some(notify) = notify {
+            parameter("NOTIFY", &notify.text(), out);
+        }
+        let fits = |orcpt: &&str| parse_orcpt(orcpt).is_ok() && (smtputf8 || orcpt.is_ascii());
+        if let Some(orcpt) = orcpt.filter(fits) {
+            parameter("ORCPT", orcpt, out);
+        }
+    }
+}
+
+fn parameter(keyword: &str, value: &str, out: &mut Vec<u8>) {
+    for part in [" ", keyword, "=", value] {
+        out.extend_from_slice(part.as_bytes());
+    }
+}
+
 /// The sender's own name for the transaction.
 pub(crate) fn parse_envid(value: &str) -> Result<&str, PeerMisbehaved> {
     let good = !value.is_empty() && value.len() <= ENVID_CHARS_MAX && is_xtext(value);

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use smtp::client::{BeginError, BodyForm, Config, DEADLINES, Next, PeerError, Phase, Session, Transaction};
+use smtp::dsn::{Asked, AskedOfRecipient, Notify, Ret};
 
 const FULL: &str =
     "250-mx\r\n250-PIPELINING\r\n250-CHUNKING\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 SIZE 1000\r\n";
@@ -287,6 +288,32 @@ fn parameters_are_written_where_offered() {
         Transaction { from: "", recipients: &["ä@ü"], eight_bit: true, smtputf8: true, ..ONE };
     client.begin(&transaction);
     assert!(client.said().starts_with("MAIL FROM:<> SIZE=7 BODY=8BITMIME SMTPUTF8\r\nRCPT TO:<ä@ü>\r\n"));
+}
+
+/// RFC 3461 5.2.1, 5.2.2: what the sender asked for goes on to a server that knows what it means, as it was written.
+#[test]
+fn notifications_are_asked_for_where_offered() {
+    let notify = Some(Notify { success: true, failure: false, delay: true });
+    let recipients = [
+        AskedOfRecipient { notify, orcpt: Some("rfc822;old+2Bb@a.test") },
+        AskedOfRecipient { notify: Some(Notify::default()), orcpt: Some("rfc822;x\r\nDATA") },
+    ];
+    let asked = Asked { ret: Some(Ret::Headers), envid: Some("QQ+2B1"), recipients: &recipients };
+    let begin = |ehlo: &str| {
+        let mut client = Client::ready(ehlo);
+        client.session.begin_asking(&TWO, &asked, &mut client.out).unwrap();
+        client.said()
+    };
+    assert_eq!(
+        begin("250-mx\r\n250-PIPELINING\r\n250 DSN\r\n"),
+        "MAIL FROM:<a@client.test> RET=HDRS ENVID=QQ+2B1\r\n\
+         RCPT TO:<b@mx.test> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;old+2Bb@a.test\r\n\
+         RCPT TO:<c@mx.test> NOTIFY=NEVER\r\nDATA\r\n"
+    );
+    assert_eq!(
+        begin(PIPELINING),
+        "MAIL FROM:<a@client.test>\r\nRCPT TO:<b@mx.test>\r\nRCPT TO:<c@mx.test>\r\nDATA\r\n"
+    );
 }
 
 #[test]

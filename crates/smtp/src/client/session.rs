@@ -13,6 +13,7 @@ use super::{
 };
 use crate::address::{AddressError, Path};
 use crate::command::{self, BodyKind};
+use crate::dsn::Asked;
 use crate::extension::Capabilities;
 use crate::reply::ReplyParser;
 
@@ -39,6 +40,20 @@ impl Session {
     /// # Errors
     /// [`BeginError`]; nothing was written then, and the result of the last transaction still stands.
     pub fn begin(&mut self, transaction: &Transaction<'_>, out: &mut Vec<u8>) -> Result<Next, BeginError> {
+        self.begin_asking(transaction, &Asked::default(), out)
+    }
+
+    /// The same, and asks for notifications, where the peer offers DSN ([`Capabilities::dsn`]); where it does not they are not asked
+    /// for (RFC 3461 5.2.2).
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub fn begin_asking(
+        &mut self,
+        transaction: &Transaction<'_>,
+        asked: &Asked<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<Next, BeginError> {
         let State::Idle(Idle { rset_needed }) = self.state else {
             return Err(BeginError::NotReady);
         };
@@ -52,10 +67,10 @@ impl Session {
         context.result.reset(plan.recipients, context.config.lmtp);
         context.script.clear();
         context.script_at = 0;
-        if plan.pipelined {
-            write_commands(transaction, plan, &context.capabilities, rset_needed, out);
-        } else {
-            write_commands(transaction, plan, &context.capabilities, rset_needed, &mut context.script);
+        let asked = if context.capabilities.dsn { *asked } else { Asked::default() };
+        let script = if plan.pipelined { &mut *out } else { &mut context.script };
+        write_commands(transaction, &asked, plan, &context.capabilities, rset_needed, script);
+        if !plan.pipelined {
             context.release_line(out);
         }
         self.state = if rset_needed { State::Rset(ExpectRset(plan)) } else { State::Mail(ExpectMail(plan)) };
@@ -222,6 +237,7 @@ fn check_address(parsed: Result<Path<'_>, AddressError>) -> Result<Path<'_>, Beg
 
 fn write_commands(
     transaction: &Transaction<'_>,
+    asked: &Asked<'_>,
     plan: Plan,
     capabilities: &Capabilities,
     rset: bool,
@@ -233,8 +249,12 @@ fn write_commands(
     let size = capabilities.size.map(|_| transaction.body_bytes);
     let body = if transaction.eight_bit { BodyKind::EightBitMime } else { BodyKind::SevenBit };
     command::write_mail(transaction.from, size, body, transaction.smtputf8, out);
-    for to in transaction.recipients {
+    asked.write_mail(out);
+    out.extend_from_slice(b"\r\n");
+    for (index, to) in transaction.recipients.iter().enumerate() {
         command::write_rcpt(to, out);
+        asked.write_rcpt(index, transaction.smtputf8, out);
+        out.extend_from_slice(b"\r\n");
     }
     if plan.chunking {
         command::write_bdat_last(transaction.body_bytes, out);

@@ -243,7 +243,7 @@ pub(crate) fn write_ehlo(verb: &str, domain: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends MAIL; the null path is the empty string.
+/// Appends MAIL without its line end; the null path is the empty string.
 pub(crate) fn write_mail(from: &str, size: Option<u64>, body: BodyKind, smtputf8: bool, out: &mut Vec<u8>) {
     out.extend_from_slice(b"MAIL FROM:<");
     out.extend_from_slice(from.as_bytes());
@@ -260,14 +260,13 @@ pub(crate) fn write_mail(from: &str, size: Option<u64>, body: BodyKind, smtputf8
     if smtputf8 {
         out.extend_from_slice(b" SMTPUTF8");
     }
-    out.extend_from_slice(b"\r\n");
 }
 
-/// Appends RCPT.
+/// Appends RCPT without its line end.
 pub(crate) fn write_rcpt(to: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"RCPT TO:<");
     out.extend_from_slice(to.as_bytes());
-    out.extend_from_slice(b">\r\n");
+    out.push(b'>');
 }
 
 /// Appends `BDAT bytes LAST`.
@@ -471,8 +470,11 @@ mod tests {
     fn what_is_written_parses() {
         let mut out = Vec::new();
         write_mail("a@b", Some(70_000), BodyKind::EightBitMime, true, &mut out);
+        out.extend_from_slice(b"\r\n");
         write_mail("", None, BodyKind::SevenBit, false, &mut out);
+        out.extend_from_slice(b"\r\n");
         write_rcpt("c@d", &mut out);
+        out.extend_from_slice(b"\r\n");
         write_bdat_last(7, &mut out);
         write_ehlo("EHLO", "x", &mut out);
         write_ehlo("HELO", "x", &mut out);
