@@ -19,7 +19,7 @@ use crate::index::{Segment, SegmentState};
 use crate::lock::Lock;
 use crate::options::{Backend, Options, SEGMENTS_RESERVED, Settings, WriteMode};
 use crate::probe::{Probe, probe};
-use crate::recover::{Fold, recover};
+use crate::recover::{Fold, ScanProgress, recover_telling};
 use crate::shared::Shared;
 use crate::spool::{Engine, Spool};
 use crate::types::Recovery;
@@ -32,6 +32,18 @@ impl Spool {
     /// # Errors
     /// See [`OpenError`].
     pub fn open(options: Options) -> Result<(Self, Recovery), OpenError> {
+        Self::open_telling(options, &|_| {})
+    }
+
+    /// Like [`Spool::open`], and calls `tell` about once a second while the log is being read, from the threads that read
+    /// it. It must be quick: they wait for it.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open_telling(
+        options: Options,
+        tell: &(dyn Fn(ScanProgress) + Sync),
+    ) -> Result<(Self, Recovery), OpenError> {
         let settings = Settings::of(options)?;
         let dir = settings.dir.clone();
         let host = |action: &str| {
@@ -47,7 +59,7 @@ impl Spool {
         let engine = choose(&settings, &found)?;
         let direct = engine.mode == WriteMode::Direct.name();
         let disk = Arc::new(HostDisk::new(&dir, direct));
-        let fold = recover(&*disk, settings.rules).map_err(host("read the log"))?;
+        let fold = recover_telling(&*disk, settings.rules, tell).map_err(host("read the log"))?;
         let waker = Arc::new(Waker::new().map_err(host("make an eventfd"))?);
         let (shared, start, recovery) =
             begin(settings, disk, waker, fold).map_err(host("make spare segments"))?;

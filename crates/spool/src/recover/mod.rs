@@ -91,13 +91,27 @@ impl Contents {
 }
 
 /// Scans everything and builds the index.
+#[cfg(test)]
 pub(crate) fn recover(disk: &dyn Disk, rules: Rules) -> io::Result<Fold> {
+    recover_telling(disk, rules, &|_| {})
+}
+
+/// The same, with a word about once a second on how far the reading is.
+pub(crate) fn recover_telling(
+    disk: &dyn Disk,
+    rules: Rules,
+    tell: &(dyn Fn(ScanProgress) + Sync),
+) -> io::Result<Fold> {
     let Contents { segments, preparing, foreign } = Contents::of(disk.list()?);
     preparing.iter().try_for_each(|name| disk.remove(name))?;
     if !foreign.is_empty() {
         tracing::warn!(names = ?foreign, "entries in the spool that are not ours are left alone");
     }
-    let progress = Progress::new(&segments, PROGRESS_INTERVAL, &log_progress);
+    let tell = |progress| {
+        log_progress(progress);
+        tell(progress);
+    };
+    let progress = Progress::new(&segments, PROGRESS_INTERVAL, &tell);
     let mut scan = scan_all(&segments, &|name| open_durable(disk, name, rules), rules, &progress)?;
     let unreadable = scan.unreadable.len() as u64;
     for Unreadable { number, what } in &scan.unreadable {
