@@ -1,6 +1,7 @@
 //! The command line of kumod. Reads flags and policy, starts the node, and says in one line why it could not.
 #![expect(clippy::print_stderr, reason = "the start-up lines and errors are this program's interface")]
 
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -152,7 +153,10 @@ fn main() -> ExitCode {
     // A subcommand's own words are its report; of the rooms below only what is wrong is of interest.
     let level = if args.command.is_some() { "warn" } else { "info" };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // The journal of a host is no terminal.
+    let colours =
+        std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty());
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
     let ended = match &args.command {
         Some(Command::Spool(command)) => command.run(&mut std::io::stdout().lock()).map_err(Into::into),
         None => start(&args).map(|()| Verdict::Well),

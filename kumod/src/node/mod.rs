@@ -4,6 +4,7 @@
 //! the way out listeners close first, then deliveries, then the log, and the store last, so that nothing is ever said that cannot be kept.
 
 mod privileges;
+mod service_manager;
 mod spool_samples;
 
 use std::fs;
@@ -17,7 +18,7 @@ use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
-use crate::admin::{self, AdminState};
+use crate::admin::{self, AdminState, Liveness};
 use crate::clock::UnixMs;
 use crate::config::{Config, HttpListener, SmtpListener};
 use crate::dns::{Dns, DnsOptions};
@@ -34,6 +35,8 @@ use crate::queue::LocalPermits;
 use crate::recover;
 use crate::settle::{self, Settling};
 use crate::store::{LocalStore, Restored};
+
+use service_manager::{Condition, ServiceManager};
 
 pub use privileges::{PrivilegeError, User};
 
@@ -104,6 +107,16 @@ fn host_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> StartError {
 /// # Errors
 /// Anything that keeps it from starting; nothing has been accepted then.
 pub fn run(config: Config, policy: Policy, user: Option<&User>) -> Result<(), StartError> {
+    let manager = Arc::new(ServiceManager::of_this_process());
+    run_under(&manager, config, policy, user).inspect_err(|error| manager.refused(error))
+}
+
+fn run_under(
+    manager: &Arc<ServiceManager>,
+    config: Config,
+    policy: Policy,
+    user: Option<&User>,
+) -> Result<(), StartError> {
     raise_file_limit();
     let sockets = Sockets::bind(&config)?;
     for dir in [&config.spool.dir, &config.log_dir] {
@@ -121,10 +134,10 @@ pub fn run(config: Config, policy: Policy, user: Option<&User>) -> Result<(), St
         .enable_all()
         .build()
         .map_err(host_error("the runtime cannot start"))?;
-    let node = Node::assemble(config, policy)?;
+    let node = Node::assemble(config, policy, manager)?;
     let store = Arc::clone(&node.store);
     let log = node.log.clone();
-    let settling = runtime.block_on(node.serve(sockets))?;
+    let settling = runtime.block_on(node.serve(sockets, manager))?;
     // Ends what is left of tasks, and with them the last senders to the settling thread.
     runtime.shutdown_timeout(Duration::from_secs(1));
     settling.finish();
@@ -180,11 +193,14 @@ struct Node {
 }
 
 impl Node {
-    fn assemble(config: Config, policy: Policy) -> Result<Self, StartError> {
+    fn assemble(config: Config, policy: Policy, manager: &ServiceManager) -> Result<Self, StartError> {
         let node_id = node_id(&config.spool.dir)?;
         let metrics = Arc::new(Metrics::new());
         // The spool first: its lock keeps a second process away from the files of the log, too.
-        let (store, restored) = LocalStore::open(&config.spool, UnixMs::now())?;
+        manager.starting("opening the spool");
+        let tell = |progress| manager.starting(&format!("reading the spool: {progress}"));
+        let (store, restored) = LocalStore::open(&config.spool, UnixMs::now(), &tell)?;
+        manager.starting("reading the end of the log");
         let log = MailLog::open(&config.log_dir, LogLimits::default())?;
         let store = Arc::new(store);
         tell_promise(&store.stats());
@@ -207,7 +223,7 @@ impl Node {
     }
 
     /// Starts everything, waits for the signal, and stops everything but the settling thread.
-    async fn serve(self, sockets: Sockets) -> Result<Settling, StartError> {
+    async fn serve(self, sockets: Sockets, manager: &Arc<ServiceManager>) -> Result<Settling, StartError> {
         let (stop, shutdown) = Shutdown::new();
         let grace = self.config.limits.shutdown_grace;
         let store: Arc<dyn MailStore> = Arc::clone(&self.store) as _;
@@ -245,15 +261,20 @@ impl Node {
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&outbound).run());
         tasks.spawn(watch_memory(pressure, Arc::clone(&inbound.pool), shutdown.clone()));
-        serve_http(&mut tasks, sockets.http, &self.metrics, &intake, &shutdown);
+        let liveness = liveness(&intake, &shutdown);
+        serve_http(&mut tasks, sockets.http, &self.metrics, &liveness, &shutdown);
         serve_smtp(&mut tasks, sockets.smtp, &self.config, &inbound)?;
         drop((inbound, intake));
         eprintln!("initialization complete");
+        manager.ready();
+        // Not among the tasks that a stop waits for, because it goes on until the runtime ends.
+        tokio::spawn(Arc::clone(manager).attend(condition(&self.store, &self.metrics, liveness)));
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
         tracing::info!("stopping: no new mail is taken, sessions in the middle of a message may finish");
+        manager.stopping(grace);
         stop.send_replace(true);
         while tasks.join_next().await.is_some() {}
         if tokio::time::timeout(grace, outbound.finished()).await.is_err() {
@@ -300,23 +321,45 @@ async fn watch_memory(pressure: Arc<Pressure>, pool: Arc<BodyPool>, mut shutdown
     }
 }
 
+/// Whether mail is taken, for whoever asks.
+fn liveness(intake: &Arc<Intake>, shutdown: &Shutdown) -> Liveness {
+    let (watched, stopping) = (Arc::downgrade(intake), shutdown.clone());
+    Arc::new(move || {
+        if stopping.is_stopping() {
+            return Err("shutting down".to_owned());
+        }
+        let refusal = watched.upgrade().and_then(|intake| intake.refusal());
+        refusal.map_or(Ok(()), Err)
+    })
+}
+
+/// What the service manager is told while kumod runs. Mail that has to wait at the door is no reason to start anew, because what
+/// is here goes on being delivered; a spool that cannot write is.
+fn condition(
+    store: &Arc<LocalStore>,
+    metrics: &Arc<Metrics>,
+    liveness: Liveness,
+) -> impl Fn() -> Condition + use<> {
+    let (store, metrics) = (Arc::clone(store), Arc::clone(metrics));
+    move || {
+        let queued = metrics.message_count.get();
+        let status = match liveness() {
+            Ok(()) => format!("taking mail; {queued} messages queued"),
+            Err(reason) => format!("no new mail is taken: {reason}; {queued} messages queued"),
+        };
+        Condition { is_sound: !matches!(store.health(), spool::Health::Failed { .. }), status }
+    }
+}
+
 fn serve_http(
     tasks: &mut JoinSet<()>,
     sockets: Vec<(TcpListener, HttpListener)>,
     metrics: &Arc<Metrics>,
-    intake: &Arc<Intake>,
+    liveness: &Liveness,
     shutdown: &Shutdown,
 ) {
     for (socket, spec) in sockets {
-        let (watched, stopping) = (Arc::downgrade(intake), shutdown.clone());
-        let liveness = move || {
-            if stopping.is_stopping() {
-                return Err("shutting down".to_owned());
-            }
-            let refusal = watched.upgrade().and_then(|intake| intake.refusal());
-            refusal.map_or(Ok(()), Err)
-        };
-        let state = AdminState { metrics: Arc::clone(metrics), liveness: Arc::new(liveness) };
+        let state = AdminState { metrics: Arc::clone(metrics), liveness: Arc::clone(liveness) };
         let mut stopping = shutdown.clone();
         tasks.spawn(async move {
             let served = admin::serve(socket, spec, state, async move { stopping.wait().await }).await;

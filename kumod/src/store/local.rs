@@ -79,11 +79,16 @@ struct State {
 }
 
 impl LocalStore {
-    /// Opens the spool, makes it where there is none, and schedules what it holds.
+    /// Opens the spool, makes it where there is none, and schedules what it holds. While the spool is being read, `tell` is called
+    /// about once a second, from the threads that read it; it must be quick.
     ///
     /// # Errors
     /// The folder cannot be used, or another process holds it.
-    pub fn open(spec: &SpoolSpec, now: UnixMs) -> Result<(Self, Restored), OpenStoreError> {
+    pub fn open(
+        spec: &SpoolSpec,
+        now: UnixMs,
+        tell: &(dyn Fn(spool::ScanProgress) + Sync),
+    ) -> Result<(Self, Restored), OpenStoreError> {
         let refuse = |reason: String| OpenStoreError::new(&spec.dir, reason);
         let segments = spec.dir.join(SEGMENTS_DIR);
         std::fs::create_dir_all(&segments)
@@ -92,7 +97,7 @@ impl LocalStore {
         options.durability = spec.durability;
         options.backend = spec.backend;
         options.mode = spec.mode;
-        let (spool, recovery) = Spool::open(options)?;
+        let (spool, recovery) = Spool::open_telling(options, tell)?;
         let mut schedule = Schedule::new(now);
         let gone = recovery.deletes.into_iter().map(|(id, note)| (MessageId(id.0), note)).collect();
         let (damaged, orphans) = (recovery.damaged, recovery.orphans);
@@ -124,6 +129,11 @@ impl LocalStore {
     /// What the spool counts.
     pub fn stats(&self) -> spool::Stats {
         self.spool.stats()
+    }
+
+    /// Whether the spool can write.
+    pub fn health(&self) -> spool::Health {
+        self.spool.health()
     }
 
     /// How long the spool's writing takes, and how much is written together.
