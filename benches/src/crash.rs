@@ -129,6 +129,7 @@ fn one(
         connections: CONNECTIONS,
         seed: plan.seed.wrapping_add(u64::from(number)),
         rate_per_s: None,
+        starttls: false,
     };
     let mut generator = Generator::start(&around, &job, &servers)?;
     let Servers { kumod, sink } = servers;

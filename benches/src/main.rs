@@ -122,6 +122,10 @@ struct LabArguments {
     #[arg(long, conflicts_with_all = ["compare", "crash_test", "floor"])]
     once: bool,
 
+    /// Ask kumod for TLS on every connection of --once.
+    #[arg(long, requires = "once")]
+    starttls: bool,
+
     #[command(flatten)]
     compare: compare::flags::Flags,
 }
@@ -273,6 +277,7 @@ fn run_once(arguments: &LabArguments) -> Result<bool> {
         connections: arguments.concurrency,
         seed: arguments.seed,
         durability: arguments.durability,
+        starttls: arguments.starttls,
         keep_spool: arguments.keep_spool,
     };
     let finished = once::record(&options, &Programs::beside_this()?, &stop)?;

@@ -42,6 +42,8 @@ pub struct Plan<'p> {
     pub connections: usize,
     /// Content seed of traffic-gen.
     pub seed: u64,
+    /// Ask kumod for TLS on every connection.
+    pub starttls: bool,
 }
 
 /// What the operator asked for.
@@ -59,6 +61,8 @@ pub struct Options {
     pub seed: u64,
     /// What a 250 of kumod promises.
     pub durability: Promise,
+    /// Ask kumod for TLS on every connection.
+    pub starttls: bool,
     /// Leave kumod's spool in the run's folder.
     pub keep_spool: bool,
 }
@@ -87,6 +91,7 @@ pub fn record(options: &Options, programs: &Programs, stop: &Stop) -> Result<Fin
         duration: options.duration,
         connections: options.connections,
         seed: options.seed,
+        starttls: options.starttls,
     };
     let mut progress = Progress::new(1);
     progress.step("one run through kumod");
@@ -125,6 +130,7 @@ pub fn run(plan: &Plan<'_>, stop: &Stop, progress: &Progress) -> Result<Run> {
         connections: plan.connections,
         seed: plan.seed,
         rate_per_s: None,
+        starttls: plan.starttls,
     };
     traffic::measure(&around, &job("warm-up", WARM_UP), &mut servers, progress)?;
     let mut run = traffic::measure(&around, &job("kumod", plan.duration), &mut servers, progress)?;

@@ -318,7 +318,8 @@ impl<'l> Lab<'l> {
 
     fn job(&self, kind: Kind, body_bytes: u64, name: String, duration: Duration) -> Job {
         let Options { connections, seed, .. } = *self.options;
-        Job { kind, name, body_bytes, amount: Amount::For(duration), connections, seed, rate_per_s: None }
+        let (amount, rate_per_s, starttls) = (Amount::For(duration), None, false);
+        Job { kind, name, body_bytes, amount, connections, seed, rate_per_s, starttls }
     }
 
     fn floor(&mut self, body_bytes: u64, round: u32) -> Result<Run> {

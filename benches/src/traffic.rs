@@ -68,6 +68,8 @@ pub struct Job {
     pub seed: u64,
     /// Messages offered in a second, each with its time; `None` lets every connection send its next as soon as it may.
     pub rate_per_s: Option<f64>,
+    /// Ask kumod for TLS on every connection; its certificate is its own and is not checked. The way to the sink stays clear.
+    pub starttls: bool,
 }
 
 /// The servers that stay up while jobs come and go.
@@ -207,6 +209,9 @@ impl Generator {
         arguments.extend(arguments!["--body-size", job.body_bytes.to_string()]);
         arguments.extend(arguments!["--domain-suffix", DOMAIN_SUFFIX, "--seed", job.seed.to_string()]);
         arguments.extend(arguments!["--quiet", "--json", &report, "--hdr", hdr]);
+        if job.starttls && job.kind == Kind::Kumod {
+            arguments.extend(arguments!["--starttls"]);
+        }
         if let Some(rate_per_s) = job.rate_per_s {
             arguments.extend(arguments!["--rate", rate_per_s.to_string()]);
         }
@@ -343,7 +348,7 @@ fn workload(job: &Job) -> Workload {
         recipients: Some(1.0),
         domains: Some(DOMAINS),
         schedule: Some(job.rate_per_s.map_or_else(|| "closed".into(), |rate| format!("{rate} a second"))),
-        tls_percent: Some(0.0),
+        tls_percent: Some(if job.starttls { 100.0 } else { 0.0 }),
         ..Workload::default()
     }
 }

@@ -49,6 +49,10 @@ pub struct Flags {
     #[arg(long, value_name = "PERCENT", default_value_t = 2.0, value_parser = metrics::parse_percent, requires = "compare")]
     pub limit: f64,
 
+    /// Ask the head for TLS on every connection, and the base for none: with the same program twice, what encryption costs.
+    #[arg(long, requires = "compare")]
+    pub head_starttls: bool,
+
     /// Write the verdict of --compare as Markdown to FILE as well.
     #[arg(long, value_name = "FILE", requires = "compare")]
     pub markdown: Option<PathBuf>,
@@ -105,6 +109,7 @@ impl Flags {
             seed,
             connections,
             durability,
+            head_starttls: self.head_starttls,
         })
     }
 }

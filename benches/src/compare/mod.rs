@@ -68,6 +68,8 @@ pub struct Options {
     pub connections: usize,
     /// What a 250 of kumod promises.
     pub durability: Promise,
+    /// Ask the head for TLS on every connection, and the base for none: what encryption costs.
+    pub head_starttls: bool,
 }
 
 /// What a comparison left behind.
@@ -201,6 +203,7 @@ impl<'p> Pairs<'p> {
             duration: self.options.duration,
             connections: self.options.connections,
             seed: self.options.seed,
+            starttls: matches!(side, Side::Head) && self.options.head_starttls,
         };
         once::run(&plan, self.stop, &self.progress)
     }
