@@ -69,6 +69,23 @@ impl Claims {
     }
 }
 
+/// Which of the messages that wait are to be withdrawn.
+pub struct Wanted<'a> {
+    /// Only those that are due already.
+    pub due_only: bool,
+    /// For a queue: messages born before this; `None`: nothing of it.
+    pub born_before: &'a mut (dyn FnMut(&str) -> Option<UnixMs> + Send),
+}
+
+/// What a look at a part of the messages that wait brought.
+#[derive(Debug, Default)]
+pub struct Withdrawn {
+    /// By scheduled queue.
+    pub claims: Vec<(Arc<str>, Claims)>,
+    /// Where to go on; `None` when everything has been looked at.
+    pub next: Option<usize>,
+}
+
 /// What is to become of a message after an attempt.
 #[derive(Clone, Debug)]
 pub enum Change {
@@ -140,6 +157,11 @@ pub trait MailStore: Send + Sync {
     fn due_queues(&self, now: UnixMs, limit: usize) -> Vec<Arc<str>>;
     /// Up to `limit` due messages of one queue, leased to this node, those first that fell due first.
     fn claim_due<'a>(&'a self, queue: &'a str, limit: usize) -> BoxFuture<'a, Claims>;
+    /// Messages that wait and are to be so no longer, whatever their turn: leased to this node, a few thousand looked at, beginning at
+    /// `from` (0 at first, then what the look before said). What comes in meanwhile may be missed.
+    fn withdraw(&self, from: usize, wanted: Wanted<'_>) -> BoxFuture<'_, Withdrawn>;
+    /// Messages that are due and have not been claimed.
+    fn due(&self) -> usize;
     /// When the next queue is to be asked for, if any waits.
     fn next_due(&self) -> Option<UnixMs>;
     /// Waits until a message is due earlier than [`next_due`](Self::next_due) said before.

@@ -119,8 +119,7 @@ impl Dispatcher {
     /// Waits until all rates of the queue and the path have a permit for the message. A rate of the queue alone must not hold up
     /// other queues, so that its message is not waited for.
     async fn permitted(&mut self, item: &Item, rules: &Rules, path: &Path) -> Permitted {
-        let envelope = &item.entry.claimed.envelope;
-        let expires = envelope.created.after(rules.config.max_age);
+        let expires = item.expires();
         loop {
             let now = UnixMs::now();
             if now > expires {
@@ -167,8 +166,8 @@ impl Dispatcher {
         loop {
             let mut connection = match self.connection.take() {
                 Some(connection) => connection,
-                None if !self.may_connect(path).await => {
-                    return self.outbound.postpone(item.entry, Duration::ZERO);
+                None if !self.may_connect(path, item.expires()).await => {
+                    return self.not_connected(item).await;
                 }
                 None => match self.connect(path).await {
                     Ok(connection) => connection,
@@ -217,17 +216,30 @@ impl Dispatcher {
         Ok(connection)
     }
 
-    /// Waits for the permit to open a connection; `false`: the process is stopping.
-    async fn may_connect(&mut self, path: &Path) -> bool {
+    /// Waits for the permit to open a connection; `false`: the process is stopping, or the message that wants it is too old by now.
+    async fn may_connect(&mut self, path: &Path, expires: UnixMs) -> bool {
         while !path.connection_rates.is_empty() {
             let rates: Vec<Rate<'_>> = path.connection_rates.rates().collect();
-            let grant = self.outbound.parts.permits.take(&rates, 1, UnixMs::now()).await;
+            let now = UnixMs::now();
+            if now > expires {
+                return false;
+            }
+            let grant = self.outbound.parts.permits.take(&rates, 1, now).await;
             let Some(until) = grant.until else { break };
-            if !self.wait_until(until).await {
+            if !self.wait_until(until.min(expires.after(EXPIRY_TICK))).await {
                 return false;
             }
         }
         true
+    }
+
+    /// There was no permit for a connection.
+    async fn not_connected(&self, item: Item) {
+        if self.outbound.parts.shutdown.is_stopping() {
+            self.outbound.postpone(item.entry, Duration::ZERO);
+        } else {
+            self.settle(item, vec![classify::too_old()], None).await;
+        }
     }
 
     /// The message waits for its retry; when the site has been failing for long, so does everything that waits with it.

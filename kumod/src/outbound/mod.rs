@@ -6,6 +6,7 @@
 mod classify;
 mod dial;
 mod dispatcher;
+mod expiry;
 mod ready;
 mod route;
 mod scheduled;
@@ -87,6 +88,7 @@ impl Outbound {
     /// Feeds due messages into the queues until the process stops.
     pub async fn run(self: Arc<Self>) {
         let mut shutdown = self.parts.shutdown.clone();
+        tokio::spawn(expiry::run(Arc::clone(&self)));
         let mut reap = tokio::time::interval(REAP_CHECK_INTERVAL);
         while !shutdown.is_stopping() {
             // Whoever is told of a queue must claim from it, so this is not part of the select.
@@ -252,6 +254,11 @@ impl<T> Shards<T> {
         for part in &self.parts {
             lock(part).retain(|_, item| Arc::strong_count(item) > 1 || keep(item));
         }
+    }
+
+    /// All of them, as they are now.
+    fn all(&self) -> Vec<Arc<T>> {
+        self.parts.iter().flat_map(|part| lock(part).values().cloned().collect::<Vec<_>>()).collect()
     }
 
     fn sum(&self, count: impl Fn(&T) -> usize) -> usize {

@@ -31,6 +31,11 @@ impl Item {
         cost_of(self.entry.claimed.envelope.message_bytes())
     }
 
+    /// When it is too old to be sent.
+    pub(super) fn expires(&self) -> UnixMs {
+        self.queue.expiry(self.entry.claimed.envelope.created)
+    }
+
     fn ticket(self) -> Ticket<Self> {
         Ticket { flow: self.queue.key(), priority: self.queue.priority(), cost: self.cost(), entry: self }
     }
@@ -77,6 +82,8 @@ struct Inner {
     path: Arc<Path>,
     idle_number: u64,
     used: Instant,
+    /// Before this no message here is too old.
+    expires_first: UnixMs,
     /// When a message last left.
     moved: Instant,
 }
@@ -85,7 +92,8 @@ impl ReadyQueue {
     pub(super) fn new(site: Arc<Site>, path: Arc<Path>) -> Self {
         let now = Instant::now();
         let ready = Ready::new(path.config.max_ready, path.config.connection_limit.0);
-        let inner = Inner { ready, site, path, idle_number: 0, used: now, moved: now };
+        let expires_first = UnixMs(u64::MAX);
+        let inner = Inner { ready, site, path, idle_number: 0, used: now, expires_first, moved: now };
         Self {
             inner: Mutex::new(inner),
             failures: AtomicU32::new(0),
@@ -100,6 +108,8 @@ impl ReadyQueue {
         inner.ready.set_limits(path.config.max_ready, path.config.connection_limit.0);
         inner.site = site;
         inner.path = path;
+        // The rules of a queue may have changed, too.
+        inner.expires_first = UnixMs(0);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -187,7 +197,34 @@ impl ReadyQueue {
 
     /// Everything that waits. What the store has for the same queues comes next.
     pub(super) fn drain(&self, outbound: &Arc<Outbound>) -> Vec<Item> {
-        let (items, low) = self.lock().ready.rounds.drain();
+        let taken = self.lock().ready.rounds.take_if(|_| true);
+        self.freed(outbound, taken)
+    }
+
+    /// What has waited too long.
+    pub(super) fn take_expired(&self, outbound: &Arc<Outbound>, now: UnixMs) -> Vec<Item> {
+        let mut first = UnixMs(u64::MAX);
+        let is_expired = |item: &Item| {
+            let expires = item.expires();
+            if expires >= now {
+                first = first.min(expires);
+            }
+            expires < now
+        };
+        let taken = {
+            let mut inner = self.lock();
+            if inner.expires_first >= now {
+                return Vec::new();
+            }
+            let taken = inner.ready.rounds.take_if(is_expired);
+            inner.expires_first = first;
+            taken
+        };
+        self.freed(outbound, taken)
+    }
+
+    /// Tells those who wait for the places that are free now.
+    fn freed(&self, outbound: &Arc<Outbound>, (items, low): (Vec<Item>, Vec<FlowKey>)) -> Vec<Item> {
         self.room.notify_waiters();
         for flow in low {
             if let Some(item) = items.iter().find(|item| item.queue.key() == flow) {
@@ -242,10 +279,12 @@ pub(super) fn push(
     queue: &Arc<ScheduledQueue>,
     entry: Entry,
 ) -> Result<(), Entry> {
-    let ticket = Item { entry, queue: Arc::clone(queue) }.ticket();
+    let item = Item { entry, queue: Arc::clone(queue) };
+    let (expires, ticket) = (item.expires(), item.ticket());
     let pushed = {
         let mut inner = ready.lock();
         inner.used = Instant::now();
+        inner.expires_first = inner.expires_first.min(expires);
         inner.ready.push(ticket)
     };
     match pushed {
@@ -264,8 +303,13 @@ pub(super) fn place(
     queue: &Arc<ScheduledQueue>,
     entry: Entry,
 ) {
-    let ticket = Item { entry, queue: Arc::clone(queue) }.ticket();
-    let step = ready.lock().ready.place(ticket);
+    let item = Item { entry, queue: Arc::clone(queue) };
+    let (expires, ticket) = (item.expires(), item.ticket());
+    let step = {
+        let mut inner = ready.lock();
+        inner.expires_first = inner.expires_first.min(expires);
+        inner.ready.place(ticket)
+    };
     follow(outbound, ready, step);
 }
 

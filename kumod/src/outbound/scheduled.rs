@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::ready::ReadyQueue;
 use super::{CLAIM_MAX, Outbound, lock, ready, route};
+use crate::clock::UnixMs;
 use crate::config::QueueConfig;
 use crate::envelope::Outcome;
 use crate::ports::Entry;
@@ -17,6 +18,9 @@ use crate::queue::{FlowKey, NamedRates, QueueName};
 
 /// New messages that may wait here for an answer from DNS; more wait in the store.
 const WAITING_MAX: usize = 4096;
+
+/// The age at which messages expire of a queue whose rules nobody has asked for: not before somebody has.
+const AGE_UNKNOWN: u64 = u64::MAX;
 
 /// Numbers of queues, for the rounds of their ready queues.
 static KEYS: AtomicU64 = AtomicU64::new(0);
@@ -28,6 +32,7 @@ pub(super) struct ScheduledQueue {
     name: QueueName,
     key: FlowKey,
     priority: AtomicU32,
+    max_age_ms: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -77,7 +82,8 @@ impl ScheduledQueue {
         });
         let state = State { rules: Rules::default(), way: Way::Unknown, used: Instant::now() };
         let key = KEYS.fetch_add(1, Ordering::Relaxed);
-        Self { text: text.into(), name, key, priority: AtomicU32::new(1), state: Mutex::new(state) }
+        let (priority, max_age_ms) = (AtomicU32::new(1), AtomicU64::new(AGE_UNKNOWN));
+        Self { text: text.into(), name, key, priority, max_age_ms, state: Mutex::new(state) }
     }
 
     pub(super) fn name(&self) -> &QueueName {
@@ -93,6 +99,16 @@ impl ScheduledQueue {
         self.priority.load(Ordering::Relaxed)
     }
 
+    /// When a message of this age expires.
+    pub(super) fn expiry(&self, created: UnixMs) -> UnixMs {
+        UnixMs(created.0.saturating_add(self.max_age_ms.load(Ordering::Relaxed)))
+    }
+
+    /// Messages born before this are too old now; `None` where none can be.
+    pub(super) fn expired_if_born_before(&self, now: UnixMs) -> Option<UnixMs> {
+        now.0.checked_sub(self.max_age_ms.load(Ordering::Relaxed)).map(UnixMs)
+    }
+
     /// The rules in force.
     pub(super) fn rules(&self) -> Rules {
         lock(&self.state).rules.clone()
@@ -100,6 +116,8 @@ impl ScheduledQueue {
 
     fn set_rules(&self, config: QueueConfig) {
         self.priority.store(config.priority, Ordering::Relaxed);
+        let max_age_ms = u64::try_from(config.max_age.as_millis()).unwrap_or(AGE_UNKNOWN);
+        self.max_age_ms.store(max_age_ms, Ordering::Relaxed);
         let rates = Arc::new(NamedRates::of_queue(&self.name, &config));
         lock(&self.state).rules = Rules { config: Arc::new(config), rates };
     }

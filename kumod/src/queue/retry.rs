@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::clock::UnixMs;
 use crate::config::QueueConfig;
 
-/// Jitter is at most this part of the delay either way, and never more than [`JITTER_MAX`]; it keeps a burst of failures from
-/// coming back as a burst.
+/// Jitter is at most this part of `retry_interval` either way, and never more than [`JITTER_MAX`], as in KumoMTA; it keeps a burst of
+/// failures from coming back as a burst.
 const JITTER_PART: u32 = 40;
 const JITTER_MAX: Duration = Duration::from_secs(60);
 /// Doubling further than this overflows nothing and means nothing: 20 minutes times 2^20 is forty years.
@@ -14,7 +14,8 @@ const DOUBLINGS_MAX: u32 = 20;
 
 /// The time of the attempt that follows `attempts` failed ones, or `None` when the message has expired by then.
 ///
-/// `luck` is any number that differs between messages, such as the low bytes of the id.
+/// `luck` is any number that differs between messages, such as the low bytes of the id: neighbours among them get times that are far
+/// apart, and other ones at each attempt.
 pub fn next_attempt(
     config: &QueueConfig,
     attempts: u32,
@@ -25,10 +26,16 @@ pub fn next_attempt(
     let doublings = attempts.saturating_sub(1).min(DOUBLINGS_MAX);
     let delay = config.retry_interval.saturating_mul(1 << doublings);
     let delay = config.max_retry_interval.map_or(delay, |most| delay.min(most));
-    let due = now.after(delay);
-    let jitter = u64::try_from((delay / JITTER_PART).min(JITTER_MAX).as_millis()).unwrap_or(0);
-    let due = UnixMs((due.0 + luck % (2 * jitter + 1)).saturating_sub(jitter)).max(now);
+    let jitter =
+        u64::try_from((config.retry_interval / JITTER_PART).min(JITTER_MAX).as_millis()).unwrap_or(0);
+    let shift = spread(luck.wrapping_add(u64::from(attempts) << 48), 2 * jitter + 1);
+    let due = UnixMs(now.after(delay).0.saturating_add(shift).saturating_sub(jitter)).max(now);
     (due.since(created) < config.max_age).then_some(due)
+}
+
+/// A number below `width`; neighbours in `luck` are spread evenly over it. `width` fits into 32 bits.
+fn spread(luck: u64, width: u64) -> u64 {
+    ((luck.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) * width) >> 32
 }
 
 #[cfg(test)]
@@ -51,13 +58,29 @@ mod tests {
         let config = config(60, Some(200), 1000);
         let born = UnixMs(1_000_000);
         let delay =
-            |attempts| next_attempt(&config, attempts, born, born, 1500).map(|due| due.since(born).as_secs());
-        // Luck 1500 is no jitter for the first (60 s / 40 = 1500 ms either way).
-        assert_eq!(delay(1), Some(60));
-        assert!((117..=123).contains(&delay(2).unwrap()));
-        assert!((195..=205).contains(&delay(3).unwrap()));
-        assert!((195..=205).contains(&delay(30).unwrap()));
+            |attempts| next_attempt(&config, attempts, born, born, 7).map(|due| due.since(born).as_millis());
+        // A fortieth of the interval is 1500 ms, whatever the delay has grown to.
+        for (attempts, wanted) in [(1, 60_000), (2, 120_000), (3, 200_000), (30, 200_000)] {
+            assert!(delay(attempts).unwrap().abs_diff(wanted) <= 1500, "{attempts}: {:?}", delay(attempts));
+        }
         assert_eq!(next_attempt(&config, 3, born, born.after(Duration::from_secs(900)), 0), None);
+    }
+
+    #[test]
+    fn a_burst_of_failures_comes_back_spread_over_two_minutes_at_most() {
+        let born = UnixMs(1_000_000);
+        for (interval, width_ms) in [(60, 3000), (1200, 60_000), (86_400, 120_000)] {
+            let config = config(interval, None, 10_000_000);
+            let due = |luck| next_attempt(&config, 1, born, born, luck).unwrap().0;
+            let first = born.0 + interval * 1000 - width_ms / 2;
+            let mut tenths = [0; 10];
+            for luck in 0..1000 {
+                let at = due(luck) - first;
+                assert!(at <= width_ms, "{at}");
+                tenths[usize::try_from((at * 10 / (width_ms + 1)).min(9)).unwrap()] += 1;
+            }
+            assert!(tenths.iter().all(|count| (90..=110).contains(count)), "{tenths:?}");
+        }
     }
 
     proptest! {

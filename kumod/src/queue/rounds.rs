@@ -289,13 +289,25 @@ impl<E> Rounds<E> {
         again
     }
 
-    /// Takes everything out, as when the site cannot be reached, and names the flows that are to be filled.
-    pub fn drain(&mut self) -> (Vec<E>, Vec<FlowKey>) {
-        let mut taken = Vec::with_capacity(self.len());
-        for key in self.flows.keys().copied().collect::<Vec<_>>() {
-            taken.extend(self.take_line(key));
-        }
-        let low = self.flows.iter().filter(|(_, flow)| flow.is_low()).map(|(key, _)| *key).collect();
+    /// Takes what is chosen out, and names the flows that are to be filled.
+    pub fn take_if(&mut self, mut is_chosen: impl FnMut(&E) -> bool) -> (Vec<E>, Vec<FlowKey>) {
+        let (mut taken, mut low) = (Vec::new(), Vec::new());
+        let Self { flows, ring, lines, active } = self;
+        flows.retain(|key, flow| {
+            let chosen = lines.take_if(&mut flow.line, &mut is_chosen);
+            if flow.in_ring {
+                *active -= chosen.len();
+            }
+            if flow.in_ring && flow.line.is_empty() {
+                ring.retain(|other| other != key);
+                (flow.in_ring, flow.deficit) = (false, 0);
+            }
+            if flow.is_low() {
+                low.push(*key);
+            }
+            taken.extend(chosen);
+            !flow.is_done()
+        });
         (taken, low)
     }
 
@@ -441,6 +453,14 @@ mod tests {
                         }
                     }
                     5 => { rounds.resume(flow); paused[usize::try_from(flow).unwrap()] = false; }
+                    6 if cost == 2 => {
+                        let (taken, _) = rounds.take_if(|(_, number)| number % 3 == 0);
+                        for (of, number) in taken {
+                            let line = model.get_mut(&of).unwrap();
+                            let at = line.iter().position(|other| *other == number).unwrap();
+                            line.remove(at);
+                        }
+                    }
                     6 if cost == 1 => {
                         let taken: Vec<u32> = rounds.remove(flow).into_iter().map(|(_, number)| number).collect();
                         prop_assert_eq!(taken, line.drain(..).collect::<Vec<_>>());

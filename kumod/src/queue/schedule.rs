@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::slab::{List, Slab};
 use super::wheel::{HOMES, Wheel};
 use crate::clock::UnixMs;
+use crate::ports::Wanted;
 
 /// The home of a node that waits in its queue's line.
 const IN_LINE: u16 = HOMES;
@@ -142,15 +143,38 @@ impl<T> Schedule<T> {
         self.forget_if_empty(number);
     }
 
-    /// Brings what is not due yet to the lines of those queues that are chosen by name, as if it were due, and says where to go on;
-    /// `None` when everything has been looked at. It looks at a few thousand messages at a time, so that nobody waits for it long.
-    pub fn hasten(&mut self, from: usize, mut is_chosen: impl FnMut(&str) -> bool) -> Option<usize> {
-        let waiting = self.slab.chunk(from)?.filter(|(_, node)| node.home != IN_LINE);
-        let is_chosen = |owner: u32| is_chosen(&self.queues[owner as usize].name);
-        let chosen = chosen_nodes(waiting.map(|(number, node)| (number, node.owner)), is_chosen);
+    /// Takes messages out that are chosen by their queue and their age, and says where to go on; `None` when everything has been looked
+    /// at. It looks at a few thousand messages at a time, so that nobody waits for it long. `born` reads an item's birth; those are
+    /// taken that were born before what `wanted` says of their queue.
+    pub fn pick(
+        &mut self,
+        from: usize,
+        wanted: &mut Wanted<'_>,
+        born: impl Fn(&T) -> UnixMs,
+        mut take: impl FnMut(&Arc<str>, T),
+    ) -> Option<usize> {
+        let nodes = self.slab.chunk(from)?;
+        let looked_at = nodes.filter(|(_, node)| !wanted.due_only || node.home == IN_LINE);
+        let births = looked_at.filter_map(|(number, node)| Some((number, node.owner, born(node.item()?))));
+        let chosen = chosen_nodes(births, |owner| (wanted.born_before)(&self.queues[owner as usize].name));
         for node in chosen {
-            self.wheel.unplace(&mut self.slab, node);
-            self.line_up(node);
+            let owner = self.slab.node(node).owner;
+            let queue = &mut self.queues[owner as usize];
+            if self.slab.node(node).home == IN_LINE {
+                self.slab.unlink(&mut queue.line, node);
+                self.in_line -= 1;
+            } else {
+                self.wheel.unplace(&mut self.slab, node);
+            }
+            queue.messages -= 1;
+            let name = Arc::clone(&queue.name);
+            if queue.messages == 0 {
+                queue.news = News::None;
+            }
+            self.forget_if_empty(owner);
+            if let Some(item) = self.slab.remove(node) {
+                take(&name, item);
+            }
         }
         Some(from + 1)
     }
@@ -197,17 +221,19 @@ impl<T> Schedule<T> {
 }
 
 /// Neighbours often belong to the same queue, which is then asked about once.
-fn chosen_nodes(nodes: impl Iterator<Item = (u32, u32)>, mut is_chosen: impl FnMut(u32) -> bool) -> Vec<u32> {
+fn chosen_nodes(
+    nodes: impl Iterator<Item = (u32, u32, UnixMs)>,
+    mut born_before: impl FnMut(u32) -> Option<UnixMs>,
+) -> Vec<u32> {
     let mut last = None;
-    let chosen = nodes.filter(|(_, owner)| match last {
-        Some((asked, answer)) if asked == *owner => answer,
-        _ => {
-            let answer = is_chosen(*owner);
-            last = Some((*owner, answer));
-            answer
-        }
+    let chosen = nodes.filter(|(_, owner, born)| {
+        let (_, bound) = match last {
+            Some(asked @ (of, _)) if of == *owner => asked,
+            _ => *last.insert((*owner, born_before(*owner))),
+        };
+        bound.is_some_and(|bound| *born < bound)
     });
-    chosen.map(|(number, _)| number).collect()
+    chosen.map(|(number, _, _)| number).collect()
 }
 
 fn append<T>(
@@ -263,20 +289,36 @@ mod tests {
     }
 
     #[test]
-    fn chosen_queues_are_hastened_and_others_are_not() {
+    fn what_is_old_is_taken_out_of_chosen_queues_due_or_not() {
         let mut schedule = Schedule::new(UnixMs(0));
         for item in 0..10_000 {
-            schedule.insert(if item % 2 == 0 { "a" } else { "b" }, UnixMs(5_000_000 + item), item).unwrap();
+            let due = if item % 4 < 2 { 0 } else { 5_000_000 };
+            schedule.insert(if item % 2 == 0 { "a" } else { "b" }, UnixMs(due + item), item).unwrap();
         }
-        let mut at = Some(0);
-        while let Some(from) = at {
-            at = schedule.hasten(from, |queue| queue == "b");
-        }
-        assert_eq!((schedule.due(), schedule.next_stirred().as_deref()), (5000, Some("b")));
-        assert_eq!(claim(&mut schedule, "b", 10_000).len(), 5000);
-        assert_eq!(claim(&mut schedule, "a", 10_000).len(), 0);
+        schedule.advance(UnixMs(20_000));
+        let pick = |schedule: &mut Schedule<u64>, due_only| {
+            let (mut at, mut taken) = (Some(0), Vec::new());
+            while let Some(from) = at {
+                let mut born_before = |queue: &str| (queue == "b").then_some(UnixMs(5000));
+                let mut wanted = Wanted { due_only, born_before: &mut born_before };
+                at = schedule.pick(from, &mut wanted, |item| UnixMs(*item), |_, item| taken.push(item));
+            }
+            taken.sort_unstable();
+            taken
+        };
+        assert_eq!(pick(&mut schedule, true), (1..5000).step_by(4).collect::<Vec<_>>());
+        assert_eq!(pick(&mut schedule, false), (3..5000).step_by(4).collect::<Vec<_>>());
+        assert_eq!((schedule.len(), schedule.due()), (7500, 3750));
+        assert_eq!(
+            (claim(&mut schedule, "a", 10_000).len(), claim(&mut schedule, "b", 10_000).len()),
+            (2500, 1250)
+        );
         schedule.advance(UnixMs(6_000_000));
-        assert_eq!(claim(&mut schedule, "a", 10_000).len(), 5000);
+        assert_eq!(
+            (claim(&mut schedule, "a", 10_000).len(), claim(&mut schedule, "b", 10_000).len()),
+            (2500, 1250)
+        );
+        assert!(schedule.is_empty());
     }
 
     proptest! {
@@ -285,7 +327,7 @@ mod tests {
         /// time, and a queue with due mail has been told of.
         #[test]
         fn nothing_is_lost_early_or_forgotten(
-            steps in proptest::collection::vec((0_u8..6, 0_usize..4, 0_u64..200_000), 1..200),
+            steps in proptest::collection::vec((0_u8..7, 0_usize..4, 0_u64..200_000), 1..200),
         ) {
             let mut schedule = Schedule::new(UnixMs(1000));
             let mut model: BTreeMap<u64, (usize, u64)> = BTreeMap::new();
@@ -300,6 +342,15 @@ mod tests {
                     }
                     3 => { now += amount; schedule.advance(UnixMs(now)); }
                     4 => schedule.advance(UnixMs(now.saturating_sub(amount))),
+                    5 => {
+                        let mut born_before = |name: &str| (name == queue.to_string()).then_some(UnixMs(amount));
+                        let mut wanted = Wanted { due_only: amount % 2 == 0, born_before: &mut born_before };
+                        let mut out = Vec::new();
+                        schedule.pick(0, &mut wanted, |item| UnixMs(*item), |_, item| out.push(item));
+                        for item in out {
+                            prop_assert!(item < amount && model.remove(&item).unwrap().0 == queue);
+                        }
+                    }
                     _ => {
                         let asked = 1 + usize::try_from(amount % 3).unwrap();
                         let out = claim(&mut schedule, &queue.to_string(), asked);

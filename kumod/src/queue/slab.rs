@@ -41,6 +41,13 @@ pub(super) struct Node<T> {
     item: Option<T>,
 }
 
+impl<T> Node<T> {
+    /// What lies here, unless the place is free.
+    pub(super) fn item(&self) -> Option<&T> {
+        self.item.as_ref()
+    }
+}
+
 /// All nodes.
 #[derive(Debug)]
 pub(super) struct Slab<T> {

@@ -3,6 +3,7 @@
 //! Leases never end here, because nobody else can take a message from this spool. What was accepted is on disk before
 //! [`accept`](LocalStore::accept) returns; the schedule is in memory and is built again from envelopes and marks at start.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,7 +16,9 @@ use tokio::sync::Notify;
 use crate::clock::UnixMs;
 use crate::config::SpoolSpec;
 use crate::envelope::{DecodeError, Envelope, Mark, MessageId};
-use crate::ports::{BoxFuture, Change, Claims, Fenced, Lease, MailStore, Settled, StoreError};
+use crate::ports::{
+    BoxFuture, Change, Claims, Fenced, Lease, MailStore, Settled, StoreError, Wanted, Withdrawn,
+};
 use crate::queue::Schedule;
 
 use super::waiting::{self, Waiting};
@@ -250,6 +253,28 @@ impl MailStore for LocalStore {
         let mut state = self.state();
         state.schedule.advance(now);
         std::iter::from_fn(|| state.schedule.next_stirred()).take(limit).collect()
+    }
+
+    fn withdraw(&self, from: usize, mut wanted: Wanted<'_>) -> BoxFuture<'_, Withdrawn> {
+        let mut taken: BTreeMap<Arc<str>, Vec<Waiting>> = BTreeMap::new();
+        let mut state = self.state();
+        let next = state.schedule.pick(from, &mut wanted, Waiting::created, |queue, one| {
+            taken.entry(Arc::clone(queue)).or_default().push(one);
+        });
+        state.kept -= taken.values().flatten().filter(|one| one.is_kept()).count();
+        drop(state);
+        Box::pin(async move {
+            let mut claims = Vec::with_capacity(taken.len());
+            for (queue, waiting) in taken {
+                let restored = self.restore(&queue, waiting).await;
+                claims.push((queue, restored));
+            }
+            Withdrawn { claims, next }
+        })
+    }
+
+    fn due(&self) -> usize {
+        self.state().schedule.due()
     }
 
     fn claim_due<'a>(&'a self, queue: &'a str, limit: usize) -> BoxFuture<'a, Claims> {

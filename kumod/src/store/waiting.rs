@@ -47,6 +47,11 @@ impl Waiting {
         Self { id, attempts: NonZeroU32::MIN.saturating_add(mark.attempts), envelope: None, done }
     }
 
+    /// When the message was accepted.
+    pub(super) fn created(&self) -> UnixMs {
+        self.id.created()
+    }
+
     /// Whether the envelope is in memory.
     pub(super) fn is_kept(&self) -> bool {
         self.envelope.is_some()
