@@ -12,6 +12,7 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{BufMut, Bytes};
+use smtp::dsn::AskedOfRecipient;
 use thiserror::Error;
 
 use crate::clock::UnixMs;
@@ -152,6 +153,20 @@ impl Envelope {
     /// Bytes of the whole message as it is sent: prefix and body.
     pub fn message_bytes(&self) -> u64 {
         self.body_bytes + self.header_prefix.len() as u64
+    }
+
+    /// What was asked for about those recipients that are still open, in their order; nothing where nothing was asked for at all.
+    pub fn asked_of(&self, open: &[&str]) -> Vec<AskedOfRecipient<'_>> {
+        let Some(requests) = &self.requests else { return Vec::new() };
+        let of = |address: &&str| {
+            let at = self.recipients.iter().position(|recipient| recipient == address);
+            let asked = at.and_then(|at| requests.recipients.get(at));
+            asked.map_or_else(AskedOfRecipient::default, |asked| AskedOfRecipient {
+                notify: asked.notify,
+                orcpt: asked.orcpt.as_deref(),
+            })
+        };
+        open.iter().map(of).collect()
     }
 
     /// The stored form.

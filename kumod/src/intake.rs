@@ -21,11 +21,15 @@ use crate::metrics::Metrics;
 use crate::policy::{Policy, PolicyMessage, Verdict};
 use crate::ports::{Claimed, Dispatch, Entry, Lease, MailStore, ResidentBody, StoreError};
 use crate::pressure::Pressure;
-use crate::queue::QueueName;
+use crate::queue::{NameError, QueueName};
 pub use trace::header_prefix;
 
 /// The queue that discards.
 const NULL_QUEUE: &str = "null";
+/// The campaign of notifications: their queues are their own, `null-sender:@domain`, and a policy can tell them from other mail.
+const NOTICE_CAMPAIGN: &str = "null-sender";
+/// How a notification comes in, for the record.
+const NOTICE_PROTOCOL: &str = "LOCAL";
 
 /// A transaction whose body is complete.
 #[derive(Debug)]
@@ -44,6 +48,27 @@ pub struct Incoming {
     pub smtputf8: bool,
     /// What was asked for about notifications, one entry for each recipient; `None`: nothing.
     pub requests: Option<Box<Requests>>,
+}
+
+/// A notification that kumod wrote itself.
+#[derive(Debug)]
+pub struct Notice {
+    /// Whom it goes to: the sender of the message that it is about.
+    to: String,
+    queue: String,
+    bytes: Bytes,
+}
+
+impl Notice {
+    /// A notification to `to`; `hostname` is the domain of an address that has none.
+    ///
+    /// # Errors
+    /// The address has a domain that no queue can be named after.
+    pub fn new(to: &str, bytes: Vec<u8>, hostname: &str) -> Result<Self, NameError> {
+        let domain = to.rsplit_once('@').map_or(hostname, |(_, domain)| domain);
+        let queue = QueueName::from_parts(Some(NOTICE_CAMPAIGN), None, domain, None)?.to_string();
+        Ok(Self { to: to.to_owned(), queue, bytes: Bytes::from(bytes) })
+    }
 }
 
 /// Proof that the promise of the durability in force holds for a transaction. Only this module can make one.
@@ -126,20 +151,58 @@ impl Intake {
         let protocol = incoming.client.protocol();
         let body = self.ids.next(now);
         let addressed = self.address(&incoming, body, now)?;
+        let taken = self.take_in((body, incoming.body), addressed, protocol, now).await;
+        taken.map_err(|error| storage_reply(&error))
+    }
+
+    /// Takes a notification, from nobody (RFC 3461 6.1). Policy is not asked, and the limit on queued messages does not hold, because
+    /// the message that it is about leaves.
+    ///
+    /// # Errors
+    /// The store cannot take it now.
+    pub async fn accept_notice(&self, notice: Notice) -> Result<Accepted, StoreError> {
+        let now = UnixMs::now();
+        let body = self.ids.next(now);
+        let envelope = Envelope {
+            id: self.ids.next(now),
+            body,
+            body_bytes: notice.bytes.len() as u64,
+            sender: String::new(),
+            eight_bit: !notice.bytes.is_ascii(),
+            smtputf8: !notice.to.is_ascii(),
+            recipients: vec![notice.to],
+            queue: notice.queue,
+            created: now,
+            received_from: None,
+            header_prefix: Bytes::new(),
+            meta: Meta::new(),
+            requests: None,
+        };
+        let addressed = vec![Addressed { envelope: Arc::new(envelope), discard: false }];
+        self.take_in((body, notice.bytes), addressed, NOTICE_PROTOCOL, now).await
+    }
+
+    /// Stores a body and the messages that share it, and sends them on their way.
+    async fn take_in(
+        &self,
+        (body, bytes): (MessageId, Bytes),
+        addressed: Vec<Addressed>,
+        protocol: &str,
+        began: UnixMs,
+    ) -> Result<Accepted, StoreError> {
         let ids = addressed.iter().map(|message| message.envelope.id).collect();
         let kept: Vec<_> =
             addressed.iter().filter(|message| !message.discard).map(|m| Arc::clone(&m.envelope)).collect();
         let mut entries = Vec::with_capacity(kept.len());
         if let Some(first) = kept.first() {
             self.dispatch.admit(&first.queue).await;
-            let resident = self.residency.hold(&incoming.body).await;
-            let stored = self.store.accept((body, incoming.body), kept.clone()).await;
-            let lease = stored.map_err(|error| storage_reply(&error))?;
+            let resident = self.residency.hold(&bytes).await;
+            let lease = self.store.accept((body, bytes), kept.clone()).await?;
             entries.extend(kept.into_iter().map(|envelope| entry(envelope, lease, resident.clone())));
         }
         self.metrics.total_messages_received.inc_by(addressed.len() as u64);
         self.metrics.message_count.inc_by(i64::try_from(entries.len()).unwrap_or(0));
-        self.metrics.message_save_latency.observe(UnixMs::now().since(now));
+        self.metrics.message_save_latency.observe(UnixMs::now().since(began));
         for message in &addressed {
             self.log.note(&Reception { envelope: &message.envelope, protocol });
         }
@@ -230,7 +293,7 @@ fn storage_reply(error: &StoreError) -> Reply {
 }
 
 /// The scheduled queue: meta `queue` alone decides where it is set, else campaign, tenant, recipient's domain and `routing_domain`.
-fn queue_of(recipient: &str, meta: &Meta, hostname: &str) -> Result<String, crate::queue::NameError> {
+fn queue_of(recipient: &str, meta: &Meta, hostname: &str) -> Result<String, NameError> {
     let text = |name: &str| meta.get(name).and_then(|value| value.as_str()).filter(|text| !text.is_empty());
     if let Some(queue) = text("queue") {
         return Ok(queue.parse::<QueueName>()?.to_string());

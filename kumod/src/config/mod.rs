@@ -31,7 +31,7 @@ pub use listener::{
 pub(crate) use listener::{check_name, not_zero, parse_network};
 pub use listener_domain::ListenerDomain;
 pub use path::{EnableTls, PathConfig};
-pub use queue::QueueConfig;
+pub use queue::{Dsn, QueueConfig};
 pub use throttle::{CountLimit, ThrottleSpec};
 
 /// Everything that kumod needs to know before it starts.

@@ -33,7 +33,7 @@ use crate::ports::{Dispatch, MailStore, PermitSource, Shutdown};
 use crate::pressure::{self, Pressure};
 use crate::queue::LocalPermits;
 use crate::recover;
-use crate::settle::{self, Settling};
+use crate::settle::{self, Notifier, Settling};
 use crate::store::{LocalStore, Restored};
 
 use service_manager::{Condition, ServiceManager};
@@ -138,9 +138,9 @@ fn run_under(
     let store = Arc::clone(&node.store);
     let log = node.log.clone();
     let settling = runtime.block_on(node.serve(sockets, manager))?;
-    // Ends what is left of tasks, and with them the last senders to the settling thread.
-    runtime.shutdown_timeout(Duration::from_secs(1));
+    // Before the runtime ends: senders are told of what is settled last.
     settling.finish();
+    runtime.shutdown_timeout(Duration::from_secs(1));
     log.close();
     if let Err(error) = store.close() {
         tracing::error!(%error, "the spool did not close cleanly; the next start recovers it");
@@ -227,7 +227,7 @@ impl Node {
         let (stop, shutdown) = Shutdown::new();
         let grace = self.config.limits.shutdown_grace;
         let store: Arc<dyn MailStore> = Arc::clone(&self.store) as _;
-        let (settle, settling) =
+        let (settle, settling, notices) =
             settle::start(Arc::clone(&store), self.log.clone(), Arc::clone(&self.metrics))
                 .map_err(host_error("the settling thread cannot start"))?;
         let outbound = self.outbound(Arc::clone(&store), settle, shutdown.clone())?;
@@ -260,6 +260,9 @@ impl Node {
         };
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&outbound).run());
+        // Not among the tasks that a stop waits for: it ends with the settling thread.
+        let (hostname, store) = (self.config.hostname.clone(), Arc::clone(&self.store) as _);
+        tokio::spawn(Notifier { intake: Arc::clone(&intake), store, hostname }.run(notices));
         tasks.spawn(watch_memory(pressure, Arc::clone(&inbound.pool), shutdown.clone()));
         let liveness = liveness(&intake, &shutdown);
         serve_http(&mut tasks, sockets.http, &self.metrics, &liveness, &shutdown);

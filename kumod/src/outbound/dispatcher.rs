@@ -255,7 +255,7 @@ impl Dispatcher {
     }
 
     async fn settle(&self, item: Item, outcomes: Vec<Outcome>, hop: Option<Hop>) {
-        let site = || Hop { site: Arc::clone(&self.ready.site().name), peer: None };
+        let site = || Hop { site: Arc::clone(&self.ready.site().name), peer: None, dsn: false };
         let attempt = Attempt {
             claimed: item.entry.claimed,
             outcomes,

@@ -173,7 +173,7 @@ impl Outbound {
             claimed: entry.claimed,
             outcomes: vec![outcome],
             queue_config: queue.rules().config,
-            hop: Hop { site: site.into(), peer: None },
+            hop: Hop { site: site.into(), peer: None, dsn: false },
             at: UnixMs::now(),
         };
         self.parts.settle.submit(attempt).await;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use smtp::client::{BodyForm, Config, Next, Session, Transaction};
+use smtp::dsn::Asked;
 use smtp::error::PeerError;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
@@ -95,7 +96,8 @@ impl Connection {
 
     /// Who is at the other end, for the record.
     pub(super) fn hop(&self, site: &Arc<str>) -> Hop {
-        Hop { site: Arc::clone(site), peer: Some((Arc::clone(&self.dialed.name), self.dialed.address)) }
+        let peer = Some((Arc::clone(&self.dialed.name), self.dialed.address));
+        Hop { site: Arc::clone(site), peer, dsn: self.session.capabilities().dsn }
     }
 
     /// Sends one message to those of its recipients that are still open.
@@ -113,7 +115,13 @@ impl Connection {
             eight_bit: envelope.eight_bit,
             smtputf8: envelope.smtputf8,
         };
-        let next = match self.session.begin(&transaction, &mut self.out) {
+        let (requests, of_each) = (envelope.requests.as_deref(), envelope.asked_of(open));
+        let asked = Asked {
+            ret: requests.and_then(|requests| requests.ret),
+            envid: requests.and_then(|requests| requests.envid.as_deref()),
+            recipients: &of_each,
+        };
+        let next = match self.session.begin_asking(&transaction, &asked, &mut self.out) {
             Ok(next) => next,
             Err(error) => return Sent::Done(vec![classify::unfit(&error); open.len()]),
         };

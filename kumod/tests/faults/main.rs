@@ -10,6 +10,7 @@ mod clients;
 mod damage;
 mod host;
 mod next_hops;
+mod notifications;
 mod quota;
 mod routing;
 mod start;

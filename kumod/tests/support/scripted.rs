@@ -46,6 +46,8 @@ pub(crate) struct Arrival {
     pub(crate) connection: usize,
     pub(crate) sender: String,
     pub(crate) recipients: Vec<String>,
+    /// What followed the addresses of MAIL and of each RCPT that was accepted.
+    pub(crate) parameters: Vec<String>,
     /// As it was on the wire: with stuffed dots and the final dot, if it came by DATA.
     pub(crate) raw: Vec<u8>,
     pub(crate) by_data: bool,
@@ -167,6 +169,7 @@ impl<'a> Conversation<'a> {
             connection: number,
             sender: String::new(),
             recipients: Vec::new(),
+            parameters: Vec::new(),
             raw: Vec::new(),
             by_data: false,
             accepted: false,
@@ -215,6 +218,7 @@ impl<'a> Conversation<'a> {
         let line = self.line()?;
         let (verb, rest) = line.split_once(' ').unwrap_or((&line, ""));
         let address = || rest.split(['<', '>']).nth(1).unwrap_or_default().to_owned();
+        let parameters = || rest.split_once('>').unwrap_or_default().1.trim().to_owned();
         match verb.to_ascii_uppercase().as_str() {
             "EHLO" => {
                 let extensions: String =
@@ -223,6 +227,7 @@ impl<'a> Conversation<'a> {
             }
             "MAIL" => {
                 (self.arrival.sender, self.arrival.recipients) = (address(), Vec::new());
+                self.arrival.parameters = vec![parameters()];
                 self.has_sender = self.answer(At::Mail, "250 2.1.0 OK\r\n")?;
                 Ok(())
             }
@@ -230,6 +235,7 @@ impl<'a> Conversation<'a> {
             "RCPT" => {
                 if self.answer(At::Rcpt, "250 2.1.5 OK\r\n")? {
                     self.arrival.recipients.push(address());
+                    self.arrival.parameters.push(parameters());
                 }
                 Ok(())
             }

@@ -176,7 +176,7 @@ mod tests {
     use super::*;
     use crate::config::QueueConfig;
 
-    const KNOWN: &str = "retry_interval, max_retry_interval, max_age, priority, max_message_rate, overall_max_message_rate, \
+    const KNOWN: &str = "retry_interval, max_retry_interval, max_age, priority, dsn, dsn_delay, max_message_rate, overall_max_message_rate, \
         additional_message_rate_throttles";
 
     fn read_queue(source: &str) -> Result<QueueConfig, String> {

@@ -60,6 +60,7 @@ fn check(config: &QueueConfig) -> Result<(), String> {
         ("max_retry_interval", config.max_retry_interval == Some(Duration::ZERO)),
         ("max_age", config.max_age == Duration::ZERO),
         ("priority", config.priority == 0),
+        ("dsn_delay", config.dsn_delay == Duration::ZERO),
     ])?;
     if config.priority > PRIORITY_MAX {
         return Err(format!("option 'priority' = {} is more than {PRIORITY_MAX}", config.priority));

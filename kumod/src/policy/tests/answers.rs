@@ -98,7 +98,7 @@ fn no_handler_is_no_answer() {
 #[test]
 fn shapes_are_checked_where_they_are_made() {
     let queue = ":3: in event 'get_queue_config': kumo.make_queue_config: ";
-    let known = "retry_interval, max_retry_interval, max_age, priority, max_message_rate, overall_max_message_rate, \
+    let known = "retry_interval, max_retry_interval, max_age, priority, dsn, dsn_delay, max_message_rate, overall_max_message_rate, \
                  additional_message_rate_throttles";
     for (options, reason) in [
         ("retry = 1", format!("there is no option 'retry'; known are: {known}")),
