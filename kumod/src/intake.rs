@@ -22,7 +22,7 @@ use crate::policy::{Policy, PolicyMessage, Verdict};
 use crate::ports::{Claimed, Dispatch, Entry, Lease, MailStore, ResidentBody, StoreError};
 use crate::pressure::Pressure;
 use crate::queue::{NameError, QueueName};
-pub use trace::header_prefix;
+pub use trace::{header_prefix, is_in_a_loop};
 
 /// The queue that discards.
 const NULL_QUEUE: &str = "null";
@@ -144,6 +144,9 @@ impl Intake {
         if let Some(reason) = self.refusal() {
             tracing::debug!(%reason, "refused at the door");
             return Err(Reply::new(452, (4, 3, 1), "Insufficient system storage; try again later"));
+        }
+        if is_in_a_loop(&incoming.body) {
+            return Err(Reply::new(554, (5, 4, 6), "Routing loop: the message has been through too many hosts"));
         }
         #[cfg(feature = "planted-slowdown")]
         planted::slow_down();

@@ -1,4 +1,5 @@
-//! What is written in front of a message: `Received`, and where it is wanted a header by which complaints find it again.
+//! What is written in front of a message: `Received`, and where it is wanted a header by which complaints find it again; and
+//! what others wrote there, where it shows that the message goes round in circles.
 //!
 //! Both are different for each message, because they name id and recipient. Names from outside cannot forge a header:
 //! `Received` replaces what could end a clause, and the other header is base64.
@@ -19,8 +20,25 @@ use crate::envelope::{MessageId, Meta};
 /// Bytes of base64 in one line of a header (RFC 5322 2.1.1 recommends lines of at most 78).
 const BASE64_LINE_BYTES: usize = 72;
 
+/// `Received` fields of a message that has been through too many hosts not to be in a loop (RFC 5321 6.3).
+const RECEIVED_MAX: usize = 100;
+/// Shortest such field, with its line end: what is not longer than all of them is not looked through.
+const RECEIVED_BYTES_MIN: usize = 11;
+/// Bytes of a message that are looked through for them.
+const HEADER_BYTES_MAX: usize = 256 << 10;
+
 thread_local! {
     static DATES: RefCell<DateCache> = RefCell::new(DateCache::default());
+}
+
+/// Whether the message has been through so many hosts that it must be in a loop.
+pub fn is_in_a_loop(message: &[u8]) -> bool {
+    if message.len() < RECEIVED_MAX * RECEIVED_BYTES_MIN {
+        return false;
+    }
+    let header = &message[..message.len().min(HEADER_BYTES_MAX)];
+    let hosts = message::header::fields(header).filter(|field| field.is("Received"));
+    hosts.take(RECEIVED_MAX).count() == RECEIVED_MAX
 }
 
 /// All that stands in front of the body.
@@ -70,5 +88,19 @@ fn supplemental(trace: &TraceHeaders, recipient: &str, meta: &Meta, out: &mut Ve
         out.push(b' ');
         out.extend_from_slice(line);
         out.extend_from_slice(b"\r\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hundred_hosts_are_a_loop_and_a_body_is_no_header() {
+        let field = "RECEIVED: from a\r\n\tby b\r\n";
+        let message = |fields: usize| [&field.repeat(fields), "Subject: x\r\n\r\n", &field.repeat(200)].concat();
+        assert!(!is_in_a_loop(message(99).as_bytes()));
+        assert!(is_in_a_loop(message(100).as_bytes()));
+        assert!(is_in_a_loop("Received:\r\n".repeat(100).as_bytes()));
     }
 }

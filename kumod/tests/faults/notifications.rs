@@ -1,5 +1,6 @@
 //! Who is told what became of a message: its sender, once, if it wants to know, and nobody else.
 
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
@@ -204,5 +205,25 @@ fn a_crash_loses_no_notification() {
         again.stop();
         let arrived = server.accepted();
         assert!(!arrived.is_empty(), "neither message nor notification survived");
+    }
+}
+
+/// kumod is its own next hop. The message goes round until it has been through too many hosts, its notification after it, and then it
+/// is over.
+#[test]
+fn a_message_in_a_loop_ends_and_its_notification_too() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
+    let home = Home::new();
+    let kumod = home.start(&["--smtp-listen", &format!("127.0.0.1:{port}"), "--smtp-port", &port]);
+    send(&kumod, "", " NOTIFY=FAILURE");
+    home.record("Bounce", "sender@client.localhost");
+    kumod.drained();
+    kumod.stop();
+    for recipient in ["b@there.localhost", "sender@client.localhost"] {
+        let bounces = home.records_of("Bounce", recipient);
+        assert_eq!(bounces.len(), 1, "{recipient}");
+        assert_eq!(bounces[0]["response"]["code"], 554);
+        let deliveries = home.records_of("Delivery", recipient).len();
+        assert!((99..=100).contains(&deliveries), "{recipient} went round {deliveries} times");
     }
 }
