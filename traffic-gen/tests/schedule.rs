@@ -82,12 +82,13 @@ fn stages_that_end_are_the_whole_run() {
             ..Plan::messages(server.address, 0)
         };
         let report = run(plan);
-        assert_eq!((report.sent, report.behind), (report.due, 0), "{:?}", report.errors);
+        // A busy machine may keep the generator from sending the last ones before the end; then it says so.
+        assert_eq!(report.sent + report.behind, report.due, "{:?}", report.errors);
         assert_eq!((report.measured.from_s, report.measured.length_s), (0.0, 1.0));
         match arrivals {
-            Arrivals::Constant => assert_eq!(report.sent, 150),
+            Arrivals::Constant => assert_eq!(report.due, 150),
             // 150 on average; five times the spread around it.
-            Arrivals::Poisson => assert!((89..=211).contains(&report.sent), "{}", report.sent),
+            Arrivals::Poisson => assert!((89..=211).contains(&report.due), "{}", report.due),
         }
     }
 }
