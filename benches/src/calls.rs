@@ -1,9 +1,10 @@
-//! System calls of a running process, counted from outside by perf or strace.
+//! Calls of a running process, counted from outside: into the kernel by perf or strace, for memory by perf.
 //!
 //! It owns the choice between the two, their start and end, and the reading of what they write. perf counts at a trace point and
 //! hardly disturbs; strace stops the process at each call, so that a server under it gathers other batches than at speed, which
-//! every number taken so says. Where neither works the reasons are told and nothing is counted. A counter that is dropped ends its
-//! program.
+//! every number taken so says. Where neither works the reasons are told and nothing is counted. Allocations are counted by perf at the
+//! entries of the C library's functions, which stop the process for a microsecond each. A counter that is dropped ends its program
+//! and takes its entries back; those of a laboratory that was killed stay in the kernel until the next one removes them.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,10 @@ use std::process::{Child, Command, Stdio};
 use reports::run::{Run, counter};
 use rustix::process::{Pid, Signal};
 
+/// The C library's functions that hand out memory (malloc(3), posix_memalign(3)).
+const ALLOCATING: [&str; 5] = ["malloc", "calloc", "realloc", "posix_memalign", "aligned_alloc"];
+/// The group of our entries in the kernel's list.
+const ENTRIES: &str = "kumod_lab";
 /// The trace point that every system call passes.
 const TRACE_POINT: &str = "raw_syscalls:sys_enter";
 /// Lines that a program may say before it has to have begun.
@@ -36,7 +41,7 @@ impl Method {
     pub fn find() -> Result<Self, String> {
         let no_perf =
             match answer(Command::new("perf").args(["stat", "-x,", "-e", TRACE_POINT, "--", "true"])) {
-                Ok(text) => match perf_count(&text) {
+                Ok(text) => match perf_count(&text, TRACE_POINT) {
                     Ok(_) => return Ok(Self::Perf),
                     Err(reason) => reason,
                 },
@@ -74,6 +79,44 @@ pub struct Counting {
     method: Method,
     program: Child,
     answer: PathBuf,
+    /// Where the kernel was told to look, for as long as this counts.
+    entries: Option<Entries>,
+}
+
+/// Our entries in the kernel's list of places to count at; taken back when dropped.
+#[derive(Debug)]
+struct Entries;
+
+impl Entries {
+    /// Entries at the functions that hand out memory in the C library of `process`.
+    fn add(process: u32) -> Result<Self, String> {
+        let library = c_library(process)?;
+        // What a killed laboratory left; mostly nothing, which is an error of perf's.
+        drop(Self);
+        let mut command = Command::new("perf");
+        command.args(["probe", "-q", "-x"]).arg(library);
+        for function in ALLOCATING {
+            command.arg("--add").arg(format!("{ENTRIES}:{function}={function}"));
+        }
+        answer(&mut command).map(|_| Self)
+    }
+}
+
+impl Drop for Entries {
+    fn drop(&mut self) {
+        let _ = answer(Command::new("perf").args(["probe", "-q", "--del", &format!("{ENTRIES}:*")]));
+    }
+}
+
+/// The file of the C library that a process has in its memory.
+fn c_library(process: u32) -> Result<PathBuf, String> {
+    let maps = format!("/proc/{process}/maps");
+    let text = std::fs::read_to_string(&maps).map_err(|error| format!("{maps}: {error}"))?;
+    let paths = text.lines().filter_map(|line| Some(Path::new(&line[line.find('/')?..])));
+    let library = paths.into_iter().find(|path| {
+        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("libc."))
+    });
+    library.map(Path::to_owned).ok_or_else(|| format!("{maps}: no C library that could be looked into"))
 }
 
 impl Counting {
@@ -82,23 +125,36 @@ impl Counting {
     /// # Errors
     /// Why the process cannot be counted.
     pub fn start(method: Method, process: u32, answer: &Path) -> Result<Self, String> {
-        let mut command = match method {
-            Method::Perf => {
-                let mut command = Command::new("perf");
-                command.args(["stat", "-x,", "-e", TRACE_POINT, "-p"]).arg(process.to_string());
-                // It counts as long as what it starts; that ends when we close its input, or end ourselves.
-                command.arg("-o").arg(answer).args(["--", "sh", "-c", "echo attached >&2; exec cat"]);
-                command
-            }
+        let command = match method {
+            Method::Perf => perf(TRACE_POINT, process, answer),
             Method::Strace => {
                 let mut command = Command::new("strace");
                 command.args(["-c", "-f", "-p"]).arg(process.to_string()).arg("-o").arg(answer);
                 command
             }
         };
+        Self::begin(method, command, answer, None)
+    }
+
+    /// The same for the calls with which it asks for memory, by perf.
+    ///
+    /// # Errors
+    /// Why they cannot be counted.
+    pub fn start_allocations(process: u32, answer: &Path) -> Result<Self, String> {
+        let entries = Entries::add(process)?;
+        let events: Vec<String> = ALLOCATING.iter().map(|function| format!("{ENTRIES}:{function}")).collect();
+        Self::begin(Method::Perf, perf(&events.join(","), process, answer), answer, Some(entries))
+    }
+
+    fn begin(
+        method: Method,
+        mut command: Command,
+        answer: &Path,
+        entries: Option<Entries>,
+    ) -> Result<Self, String> {
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let program = command.spawn().map_err(|error| error.to_string())?;
-        let mut counting = Self { method, program, answer: answer.to_owned() };
+        let mut counting = Self { method, program, answer: answer.to_owned(), entries };
         counting.wait_for_begin()?;
         Ok(counting)
     }
@@ -140,7 +196,10 @@ impl Counting {
         let mut text = String::new();
         file.take(ANSWER_BYTES_MAX).read_to_string(&mut text).map_err(|error| error.to_string())?;
         match self.method {
-            Method::Perf => perf_count(&text),
+            Method::Perf if self.entries.is_some() => {
+                ALLOCATING.iter().map(|function| perf_count(&text, &format!("{ENTRIES}:{function}"))).sum()
+            }
+            Method::Perf => perf_count(&text, TRACE_POINT),
             Method::Strace => strace_count(&text),
         }
     }
@@ -157,12 +216,21 @@ impl Drop for Counting {
     }
 }
 
-/// `12345,,raw_syscalls:sys_enter,...` is 12,345.
-fn perf_count(text: &str) -> Result<u64, String> {
-    let line = text.lines().find(|line| line.contains(TRACE_POINT));
+/// perf that counts `events` of all threads of `process`.
+fn perf(events: &str, process: u32, answer: &Path) -> Command {
+    let mut command = Command::new("perf");
+    command.args(["stat", "-x,", "-e", events, "-p"]).arg(process.to_string());
+    // It counts as long as what it starts; that ends when we close its input, or end ourselves.
+    command.arg("-o").arg(answer).args(["--", "sh", "-c", "echo attached >&2; exec cat"]);
+    command
+}
+
+/// `12345,,raw_syscalls:sys_enter,...` is 12,345 of that event.
+fn perf_count(text: &str, event: &str) -> Result<u64, String> {
+    let line = text.lines().find(|line| line.split(',').nth(2) == Some(event));
     let number = line.and_then(|line| line.split(',').next()).map(str::trim);
     number.and_then(|number| number.parse().ok()).ok_or_else(|| match number {
-        Some(word) if word.starts_with('<') => format!("it says {word} at {TRACE_POINT}"),
+        Some(word) if word.starts_with('<') => format!("it says {word} at {event}"),
         _ => first_line(text),
     })
 }
@@ -174,17 +242,36 @@ fn strace_count(text: &str) -> Result<u64, String> {
     calls.and_then(|calls| calls.parse().ok()).ok_or_else(|| first_line(text))
 }
 
-/// Writes into `run` what was counted in another pass of the same workload, for as many messages as `run` delivered.
-pub fn describe(run: &mut Run, method: Method, calls: u64, delivered: u64) {
-    if delivered == 0 {
-        return;
+/// What another pass of the same workload counted.
+#[derive(Debug, Clone, Copy)]
+pub struct Counted {
+    /// Of what: [`counter::SYSCALLS`] or [`counter::ALLOCATIONS`].
+    pub name: &'static str,
+    /// By what.
+    pub method: Method,
+    /// How many.
+    pub calls: u64,
+    /// For so many messages.
+    pub delivered: u64,
+}
+
+impl Counted {
+    /// Writes it into `run`, for as many messages as `run` delivered.
+    pub fn describe(&self, run: &mut Run) {
+        let Self { name, method, calls, delivered } = *self;
+        if delivered == 0 {
+            return;
+        }
+        let each = calls as f64 / delivered as f64;
+        run.counters.insert(name.into(), (each * run.delivered as f64).round());
+        let (what, remark) = match name {
+            counter::ALLOCATIONS => ("Allocations", "perf, which stops kumod for a microsecond at each"),
+            _ => ("System calls", method.remark()),
+        };
+        run.notes.push(format!(
+            "{what} were counted in a pass of their own: {calls} for {delivered} messages, {each:.2} each, by {remark}."
+        ));
     }
-    let each = calls as f64 / delivered as f64;
-    run.counters.insert(counter::SYSCALLS.into(), (each * run.delivered as f64).round());
-    let remark = method.remark();
-    run.notes.push(format!(
-        "System calls were counted in a pass of their own: {calls} for {delivered} messages, {each:.2} each, by {remark}."
-    ));
 }
 
 #[cfg(test)]
@@ -196,10 +283,13 @@ mod tests {
     #[test]
     fn answers_are_read() {
         let perf = "# started on Sun Nov 22\n\n6783904,,raw_syscalls:sys_enter,200338,100.00,,\n";
-        assert_eq!(perf_count(perf), Ok(6_783_904));
-        let unsupported = perf_count("<not supported>,,raw_syscalls:sys_enter,0,100.00,,\n").unwrap_err();
+        assert_eq!(perf_count(perf, TRACE_POINT), Ok(6_783_904));
+        assert!(perf_count(perf, "raw_syscalls:sys").is_err(), "another event");
+        let unsupported =
+            perf_count("<not supported>,,raw_syscalls:sys_enter,0,100.00,,\n", TRACE_POINT).unwrap_err();
         assert!(unsupported.contains("<not supported>"), "{unsupported}");
-        assert_eq!(perf_count("event syntax error: unknown\n"), Err("event syntax error: unknown".into()));
+        let unknown = "event syntax error: unknown\n";
+        assert_eq!(perf_count(unknown, TRACE_POINT), Err(unknown.trim_end().into()));
         let strace = "% time     seconds  usecs/call     calls    errors syscall\n\
             ------ ----------- ----------- --------- --------- ----------------\n \
             99.00    0.010000          10      1000        12 read\n\
@@ -212,15 +302,19 @@ mod tests {
     #[test]
     fn another_pass_is_scaled_to_the_run_and_told() {
         let mut run = Run { delivered: 500, ..Run::default() };
-        describe(&mut run, Method::Strace, 2_000, 1_000);
+        let strace =
+            Counted { name: counter::SYSCALLS, method: Method::Strace, calls: 2_000, delivered: 1_000 };
+        strace.describe(&mut run);
         assert_eq!(run.counters[counter::SYSCALLS], 1_000.0);
         assert!(
             run.notes[0].contains("2.00 each") && run.notes[0].contains("slows kumod"),
             "{:?}",
             run.notes
         );
-        describe(&mut run, Method::Perf, 1, 0);
+        Counted { delivered: 0, ..strace }.describe(&mut run);
         assert_eq!(run.notes.len(), 1, "nothing was delivered, so nothing is known");
+        Counted { name: counter::ALLOCATIONS, method: Method::Perf, ..strace }.describe(&mut run);
+        assert_eq!(run.counters[counter::ALLOCATIONS], 1_000.0);
     }
 
     /// A process that waits for a line and then reads and writes a thousand times.
@@ -247,6 +341,44 @@ mod tests {
         }
     }
 
+    /// A shell that asks for memory when it is told to go on.
+    #[test]
+    fn the_allocations_of_a_process_are_counted_and_nothing_stays_in_the_kernel() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = "import sys; sys.stdin.readline(); [bytearray(100_000) for _ in range(1_000)]";
+        let mut command = Command::new("python3");
+        let Ok(mut process) = command.args(["-c", script]).stdin(Stdio::piped()).spawn() else {
+            eprintln!("skipped: no python3");
+            return;
+        };
+        let counting = loaded(process.id())
+            .and_then(|()| Counting::start_allocations(process.id(), &folder.path().join("answer")));
+        let Ok(mut input) = process.stdin.take().ok_or(()) else { panic!("it has an input") };
+        input.write_all(b"go\n").unwrap();
+        process.wait().unwrap();
+        match counting {
+            Ok(counting) => {
+                let calls = counting.finish().unwrap();
+                assert!((1_000..20_000).contains(&calls), "{calls}");
+                let left = Command::new("perf").args(["probe", "--list"]).output().unwrap();
+                assert!(!String::from_utf8_lossy(&left.stdout).contains(ENTRIES));
+            }
+            Err(reason) => eprintln!("skipped: {reason}"),
+        }
+    }
+
+    /// Waits until a process that was just started has its C library.
+    fn loaded(process: u32) -> Result<(), String> {
+        let begun = std::time::Instant::now();
+        while let Err(reason) = c_library(process) {
+            if begun.elapsed().as_secs() > 30 {
+                return Err(reason);
+            }
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+
     #[test]
     fn a_process_that_is_gone_is_told() {
         let folder = tempfile::tempdir().unwrap();
@@ -255,5 +387,6 @@ mod tests {
             let reason = Counting::start(method, u32::MAX >> 2, &answer).unwrap_err();
             assert!(!reason.is_empty());
         }
+        assert!(Counting::start_allocations(u32::MAX >> 2, &answer).unwrap_err().contains("maps"));
     }
 }

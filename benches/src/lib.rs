@@ -5,6 +5,7 @@
 //! It never talks to anything but loopback and never leaves a process behind. When a measurement cannot be trusted, or mail was
 //! lost, the record and the exit code say so.
 
+pub mod calls;
 pub mod compare;
 pub mod crash;
 pub mod once;
@@ -34,7 +35,6 @@ pub mod scratch;
 pub mod size;
 pub mod stop;
 pub mod survey;
-pub mod syscalls;
 
 mod direct;
 mod http;

@@ -102,6 +102,10 @@ struct LabArguments {
     #[arg(long, conflicts_with_all = ["crash_test", "floor"])]
     count_syscalls: bool,
 
+    /// Count kumod's allocations in a short pass of its own for each body size, by perf; as root.
+    #[arg(long, conflicts_with_all = ["crash_test", "floor"])]
+    count_allocations: bool,
+
     /// Kill kumod with SIGKILL in the middle of a run, restart it, drain, audit.
     #[arg(long)]
     crash_test: bool,
@@ -220,6 +224,7 @@ fn run_suite(arguments: &LabArguments) -> Result<bool> {
         tiers: arguments.tiers.clone(),
         ceiling: arguments.ceiling,
         count_syscalls: arguments.count_syscalls,
+        count_allocations: arguments.count_allocations,
     };
     let finished = suite::run(&options, &Programs::beside_this()?, &stop)?;
     print!("{}", table::render(&finished.record));

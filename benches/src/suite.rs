@@ -11,6 +11,7 @@ use std::time::Duration;
 use reports::machine::Machine;
 use reports::run::{Kind, RECORD_NAME, Record, Run, Tier, counter, mmh};
 
+use crate::calls::Counted;
 use crate::cgroup::{Account, InForce};
 use crate::error::{During, Error, Result};
 use crate::floor::{self, measure::Plan};
@@ -21,7 +22,6 @@ use crate::promise::Promise;
 use crate::scratch::refuse_memory;
 use crate::size::size_label;
 use crate::stop::Stop;
-use crate::syscalls::{self, Method};
 use crate::tiers::flags::TierFlags;
 use crate::tiers::series::Tiers;
 use crate::traffic::{self, Amount, Job, Servers, Surroundings};
@@ -66,6 +66,8 @@ pub struct Options {
     pub ceiling: bool,
     /// Count kumod's system calls, in a pass of its own for each body size.
     pub count_syscalls: bool,
+    /// Count its allocations, likewise.
+    pub count_allocations: bool,
 }
 
 /// What a suite left behind.
@@ -163,7 +165,8 @@ impl<'l> Lab<'l> {
         let timing = options.suite.timing(!options.tiers.tiers.is_empty());
         let sizes = u32::try_from(options.body_bytes.len()).unwrap_or(u32::MAX);
         let steps = if options.floor_only { timing.rounds } else { timing.runs() } * sizes;
-        let steps = steps + if options.count_syscalls { sizes } else { 0 };
+        let steps =
+            steps + sizes * (u32::from(options.count_syscalls) + u32::from(options.count_allocations));
         let findings = tuner::check(&tuner::Host::running());
         let series = tiers.map_or(1, Tiers::count);
         let mut progress = Progress::new((steps + u32::from(!options.floor_only)) * series);
@@ -272,8 +275,8 @@ impl<'l> Lab<'l> {
         if let (None, Some(found)) = (&rounds.error, rounds.of(Kind::Kumod)) {
             rounds.error = self.load_steps(&found, servers, &mut rounds.steps).err();
         }
-        if self.options.count_syscalls && rounds.error.is_none() {
-            rounds.error = self.count_syscalls(body_bytes, servers, &mut rounds).err();
+        if rounds.error.is_none() {
+            rounds.error = self.count_calls(body_bytes, servers, &mut rounds).err();
         }
         rounds
     }
@@ -390,8 +393,8 @@ struct Rounds {
     runs: Vec<Run>,
     /// Those at a part of the rate.
     steps: Vec<Run>,
-    /// How system calls were counted in a pass of their own, how many they were, and for how many messages.
-    counted: Option<(Method, u64, u64)>,
+    /// What passes of their own counted.
+    counted: Vec<Counted>,
     error: Option<Error>,
 }
 
@@ -400,8 +403,8 @@ impl Rounds {
     fn of(&self, kind: Kind) -> Option<Run> {
         let mut run =
             verdict::representative(self.runs.iter().filter(|run| run.kind == kind).cloned().collect())?;
-        if let (Kind::Kumod, Some((method, calls, delivered))) = (kind, self.counted) {
-            syscalls::describe(&mut run, method, calls, delivered);
+        if kind == Kind::Kumod {
+            self.counted.iter().for_each(|counted| counted.describe(&mut run));
         }
         Some(run)
     }

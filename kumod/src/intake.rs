@@ -146,7 +146,11 @@ impl Intake {
             return Err(Reply::new(452, (4, 3, 1), "Insufficient system storage; try again later"));
         }
         if is_in_a_loop(&incoming.body) {
-            return Err(Reply::new(554, (5, 4, 6), "Routing loop: the message has been through too many hosts"));
+            return Err(Reply::new(
+                554,
+                (5, 4, 6),
+                "Routing loop: the message has been through too many hosts",
+            ));
         }
         #[cfg(feature = "planted-slowdown")]
         planted::slow_down();

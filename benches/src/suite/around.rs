@@ -1,15 +1,17 @@
-//! What a suite does around its rounds: it looks at the machine before them, and counts system calls after them.
+//! What a suite does around its rounds: it looks at the machine before them, and counts calls after them.
 //!
 //! It owns these two parts of a laboratory's work. Both are left out of the rounds, because they would disturb them; whatever
 //! fails here is a remark and leaves a number unknown.
 
-use reports::run::Kind;
+use std::path::Path;
+
+use reports::run::{Kind, counter};
 
 use super::{Lab, Rounds, Suite};
+use crate::calls::{Counted, Counting, Method};
 use crate::error::Result;
 use crate::size::size_label;
 use crate::survey;
-use crate::syscalls::{Counting, Method};
 use crate::traffic::{self, Servers};
 
 impl Lab<'_> {
@@ -32,36 +34,59 @@ impl Lab<'_> {
         }
     }
 
-    /// One more pass through kumod, as long as the warm-up, in which only its system calls are counted; a pass that lost mail is
-    /// kept as a round.
-    pub(super) fn count_syscalls(
+    /// One more pass through kumod for each thing that is to be counted, as long as the warm-up; a pass that lost mail is kept as a
+    /// round.
+    pub(super) fn count_calls(
         &mut self,
         body_bytes: u64,
         servers: &mut Servers,
         rounds: &mut Rounds,
     ) -> Result<()> {
+        let wanted = [
+            (self.options.count_syscalls, counter::SYSCALLS),
+            (self.options.count_allocations, counter::ALLOCATIONS),
+        ];
+        for (_, name) in wanted.into_iter().filter(|(is_wanted, _)| *is_wanted) {
+            self.count_pass(name, body_bytes, servers, rounds)?;
+        }
+        Ok(())
+    }
+
+    fn count_pass(
+        &mut self,
+        name: &'static str,
+        body_bytes: u64,
+        servers: &mut Servers,
+        rounds: &mut Rounds,
+    ) -> Result<()> {
         let label = size_label(body_bytes);
-        let step = self.step_name(&format!("{label}: count system calls"));
+        let step = self.step_name(&format!("{label}: count {name}"));
         self.progress.step(step);
-        let job = self.job(Kind::Kumod, body_bytes, format!("syscalls-{label}"), self.timing.warm_up);
-        let answer = self.folder.join(self.placement.named(&format!("syscalls-{label}.txt")));
-        let counting = Method::find()
-            .and_then(|method| Ok((method, Counting::start(method, servers.kumod.id(), &answer)?)));
-        let (method, counting) = match counting {
+        let job = self.job(Kind::Kumod, body_bytes, format!("{name}-{label}"), self.timing.warm_up);
+        let answer = self.folder.join(self.placement.named(&format!("{name}-{label}.txt")));
+        let (method, counting) = match begin(name, servers.kumod.id(), &answer) {
             Ok(counting) => counting,
             Err(reason) => {
-                self.remark(format!("System calls at {label} were not counted: {reason}."));
+                self.remark(format!("The {name} at {label} were not counted: {reason}."));
                 return Ok(());
             }
         };
         let run = traffic::measure(&self.surroundings(), &job, servers, &self.progress)?;
         match counting.finish() {
-            Ok(calls) => rounds.counted = Some((method, calls, run.delivered)),
-            Err(reason) => self.remark(format!("System calls at {label} were not counted: {reason}.")),
+            Ok(calls) => rounds.counted.push(Counted { name, method, calls, delivered: run.delivered }),
+            Err(reason) => self.remark(format!("The {name} at {label} were not counted: {reason}.")),
         }
         if run.lost + run.corrupted > 0 {
             rounds.runs.push(run);
         }
         Ok(())
     }
+}
+
+fn begin(name: &str, process: u32, answer: &Path) -> std::result::Result<(Method, Counting), String> {
+    if name == counter::ALLOCATIONS {
+        return Ok((Method::Perf, Counting::start_allocations(process, answer)?));
+    }
+    let method = Method::find()?;
+    Ok((method, Counting::start(method, process, answer)?))
 }

@@ -98,7 +98,8 @@ mod tests {
     #[test]
     fn a_hundred_hosts_are_a_loop_and_a_body_is_no_header() {
         let field = "RECEIVED: from a\r\n\tby b\r\n";
-        let message = |fields: usize| [&field.repeat(fields), "Subject: x\r\n\r\n", &field.repeat(200)].concat();
+        let message =
+            |fields: usize| [&field.repeat(fields), "Subject: x\r\n\r\n", &field.repeat(200)].concat();
         assert!(!is_in_a_loop(message(99).as_bytes()));
         assert!(is_in_a_loop(message(100).as_bytes()));
         assert!(is_in_a_loop("Received:\r\n".repeat(100).as_bytes()));
