@@ -282,6 +282,7 @@ impl Connection {
             body_bytes: self.message.bytes(),
             eight_bit: self.message.eight_bit(),
             smtputf8: false,
+            binary: false,
         };
         self.session.begin(&transaction, &mut self.out).map_err(|error| {
             // Nothing was written, so this is a refusal; the next message would fare no better.

@@ -68,6 +68,7 @@ async fn converse(shared: &Shared, say: &mut dyn FnMut(&str)) -> Result<bool, St
         body_bytes: message.bytes(),
         eight_bit: message.eight_bit(),
         smtputf8: false,
+        binary: false,
     };
     let next = talk.session.begin(&transaction, &mut talk.out).map_err(|error| error.to_string())?;
     talk.until_ready(next, Some(&message)).await?;

@@ -211,6 +211,9 @@ pub enum BeginError {
     /// The body has bytes over 127 and the peer lacks 8BITMIME (RFC 6152).
     #[error("message has 8-bit content and the peer does not offer 8BITMIME")]
     EightBitUnsupported,
+    /// The body has no lines, and the peer lacks BINARYMIME or CHUNKING (RFC 3030 3).
+    #[error("message is binary and the peer does not offer BINARYMIME and CHUNKING")]
+    BinaryUnsupported,
     /// An address or header needs SMTPUTF8 (RFC 6531) and the peer lacks it, or `smtputf8` was not asked for.
     #[error("message needs SMTPUTF8 and the peer does not offer it")]
     Utf8Unsupported,
@@ -227,9 +230,8 @@ impl BeginError {
     #[must_use]
     pub fn blame(self) -> Blame {
         match self {
-            Self::SizeExceeded { .. } | Self::EightBitUnsupported | Self::Utf8Unsupported => {
-                Blame::PeerIncapable
-            }
+            Self::SizeExceeded { .. } | Self::EightBitUnsupported => Blame::PeerIncapable,
+            Self::BinaryUnsupported | Self::Utf8Unsupported => Blame::PeerIncapable,
             Self::BadAddress | Self::NotReady => Blame::ApiMisuse,
         }
     }

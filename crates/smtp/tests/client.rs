@@ -12,6 +12,7 @@ const FULL: &str =
 const PIPELINING: &str = "250-mx\r\n250 PIPELINING\r\n";
 const CHUNKING: &str = "250-mx\r\n250 CHUNKING\r\n";
 const BARE: &str = "250 mx\r\n";
+const BINARY_BY_DATA: &str = "250-mx\r\n250 BINARYMIME\r\n";
 
 const ONE: Transaction<'static> = Transaction {
     from: "a@client.test",
@@ -19,6 +20,7 @@ const ONE: Transaction<'static> = Transaction {
     body_bytes: 7,
     eight_bit: false,
     smtputf8: false,
+    binary: false,
 };
 const TWO: Transaction<'static> = Transaction { recipients: &["b@mx.test", "c@mx.test"], ..ONE };
 
@@ -262,6 +264,8 @@ fn what_cannot_be_sent_is_not_begun() {
     let table = [
         (FULL, Transaction { body_bytes: 1001, ..ONE }, BeginError::SizeExceeded { limit: 1000 }),
         (BARE, Transaction { eight_bit: true, ..ONE }, BeginError::EightBitUnsupported),
+        (FULL, Transaction { binary: true, ..ONE }, BeginError::BinaryUnsupported),
+        (BINARY_BY_DATA, Transaction { binary: true, ..ONE }, BeginError::BinaryUnsupported),
         (BARE, Transaction { smtputf8: true, ..ONE }, BeginError::Utf8Unsupported),
         (FULL, Transaction { from: "ä@b", ..ONE }, BeginError::Utf8Unsupported),
         (FULL, Transaction { recipients: &["b@ü"], ..ONE }, BeginError::Utf8Unsupported),
@@ -288,6 +292,9 @@ fn parameters_are_written_where_offered() {
         Transaction { from: "", recipients: &["ä@ü"], eight_bit: true, smtputf8: true, ..ONE };
     client.begin(&transaction);
     assert!(client.said().starts_with("MAIL FROM:<> SIZE=7 BODY=8BITMIME SMTPUTF8\r\nRCPT TO:<ä@ü>\r\n"));
+    let mut client = Client::ready("250-mx\r\n250-CHUNKING\r\n250-BINARYMIME\r\n250 PIPELINING\r\n");
+    client.begin(&Transaction { eight_bit: true, binary: true, ..ONE });
+    assert!(client.said().contains("> BODY=BINARYMIME\r\n"), "{}", client.said());
 }
 
 /// RFC 3461 5.2.1, 5.2.2: what the sender asked for goes on to a server that knows what it means, as it was written.

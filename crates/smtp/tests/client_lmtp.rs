@@ -13,6 +13,7 @@ const THREE: Transaction<'static> = Transaction {
     body_bytes: 7,
     eight_bit: false,
     smtputf8: false,
+    binary: false,
 };
 
 struct Client {

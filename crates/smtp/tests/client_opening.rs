@@ -11,6 +11,7 @@ const ONE: Transaction<'static> = Transaction {
     body_bytes: 7,
     eight_bit: false,
     smtputf8: false,
+    binary: false,
 };
 const WITH_TLS: &str = "250-mx\r\n250-PIPELINING\r\n250-CHUNKING\r\n250-AUTH PLAIN\r\n250 STARTTLS\r\n";
 const USER: &str = "user-1";

@@ -108,6 +108,7 @@ impl Driver {
                     body_bytes: 9,
                     eight_bit: false,
                     smtputf8: false,
+                    binary: false,
                 };
                 let next = self.session.begin(&transaction, &mut self.story.wrote).unwrap();
                 // Replies that came too early are still in the input.
@@ -284,6 +285,7 @@ proptest! {
                 body_bytes: mail.body.len() as u64,
                 eight_bit: false,
                 smtputf8: false,
+                binary: false,
             };
             let mut next = match client.begin(&transaction, &mut wrote) {
                 Ok(next) => next,

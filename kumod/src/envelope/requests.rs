@@ -1,4 +1,4 @@
-//! What a sender asked for about notifications (RFC 3461), kept with the message from its reception to its end.
+//! What a sender asked for about notifications (RFC 3461) and the body's way (RFC 3030), kept with the message from its reception to its end.
 //!
 //! Most messages ask for nothing and carry nothing of this; their stored form is what it always was.
 
@@ -13,6 +13,8 @@ pub struct Requests {
     pub ret: Option<Ret>,
     /// The sender's name for the transaction, in xtext as it was written.
     pub envid: Option<String>,
+    /// The body has no lines: it goes by BDAT, to servers with BINARYMIME only.
+    pub binary: bool,
     /// For each recipient of the envelope.
     pub recipients: Vec<RecipientRequests>,
 }
@@ -28,6 +30,7 @@ pub struct RecipientRequests {
 
 const FLAG_RET_FULL: u8 = 1;
 const FLAG_RET_HEADERS: u8 = 2;
+const FLAG_BINARY: u8 = 4;
 const NOTIFY_GIVEN: u8 = 1;
 const NOTIFY_SUCCESS: u8 = 2;
 const NOTIFY_FAILURE: u8 = 4;
@@ -37,6 +40,7 @@ impl Requests {
     /// Whether nothing was asked for.
     pub fn is_empty(&self) -> bool {
         self.ret.is_none()
+            && !self.binary
             && self.envid.is_none()
             && self.recipients.iter().all(|recipient| *recipient == RecipientRequests::default())
     }
@@ -44,16 +48,17 @@ impl Requests {
     /// Those of one recipient alone; `None` where that is nothing.
     pub fn of_recipient(&self, index: usize) -> Option<Box<Self>> {
         let recipients = vec![self.recipients.get(index).cloned().unwrap_or_default()];
-        let requests = Self { ret: self.ret, envid: self.envid.clone(), recipients };
+        let requests = Self { ret: self.ret, envid: self.envid.clone(), binary: self.binary, recipients };
         (!requests.is_empty()).then(|| Box::new(requests))
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        out.push(match self.ret {
+        let ret = match self.ret {
             None => 0,
             Some(Ret::Full) => FLAG_RET_FULL,
             Some(Ret::Headers) => FLAG_RET_HEADERS,
-        });
+        };
+        out.push(if self.binary { ret | FLAG_BINARY } else { ret });
         put_bytes(out, self.envid.as_deref().unwrap_or_default().as_bytes());
         put_length(out, self.recipients.len());
         for RecipientRequests { notify, orcpt } in &self.recipients {
@@ -66,7 +71,8 @@ impl Requests {
     }
 
     pub(super) fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
-        let ret = match reader.array::<1>("ret")?[0] {
+        let flags = reader.array::<1>("ret")?[0];
+        let ret = match flags & !FLAG_BINARY {
             0 => None,
             FLAG_RET_FULL => Some(Ret::Full),
             FLAG_RET_HEADERS => Some(Ret::Headers),
@@ -84,7 +90,7 @@ impl Requests {
             Ok(RecipientRequests { notify, orcpt: given(reader.text("orcpt")?) })
         });
         let recipients = recipients.collect::<Result<_, _>>()?;
-        Ok(Self { ret, envid, recipients })
+        Ok(Self { ret, envid, binary: flags & FLAG_BINARY != 0, recipients })
     }
 }
 
@@ -105,6 +111,7 @@ mod tests {
         Requests {
             ret: Some(Ret::Headers),
             envid: Some("QQ314159".to_owned()),
+            binary: true,
             recipients: vec![
                 RecipientRequests { notify: notify(true, false, true), orcpt: Some("rfc822;a@b".to_owned()) },
                 RecipientRequests { notify: notify(false, false, false), orcpt: None },
@@ -131,7 +138,7 @@ mod tests {
     fn each_recipient_has_its_own_and_who_asks_for_nothing_has_none() {
         let all = all_there_is();
         assert_eq!(all.of_recipient(1).unwrap().recipients, all.recipients[1..2]);
-        let only_one = Requests { ret: None, envid: None, ..all };
+        let only_one = Requests { ret: None, envid: None, binary: false, ..all };
         assert!(only_one.of_recipient(0).is_some() && only_one.of_recipient(2).is_none());
     }
 }

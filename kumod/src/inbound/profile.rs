@@ -42,6 +42,7 @@ impl Profile {
             auth: mechanisms.to_vec(),
             auth_needs_tls: true,
             dsn: true,
+            binary_mime: true,
             announce_limits: true,
             starttls: matches!(listener.enable_tls, ListenerTls::Opportunistic | ListenerTls::Required),
             tls_needed: listener.enable_tls == ListenerTls::Required,

@@ -190,3 +190,25 @@ fn a_silent_next_hop_holds_up_nobody_else() {
     assert_eq!((silent.arrivals().len(), good.arrivals().len()), (2, 1));
     kumod.stop();
 }
+
+/// Turning it into lines would change the message (RFC 3030 3).
+#[test]
+fn a_binary_message_bounces_where_the_next_hop_takes_only_lines() {
+    let lines_only = Scripted::start(&["CHUNKING", "PIPELINING", "8BITMIME"], |_, _| Answer::Accept);
+    let home = Home::new();
+    let kumod = home.start_policy(&policy::hops(&[("lines.test", lines_only.address)]));
+    let mut client = Client::greeted(kumod.smtp());
+    client
+        .write(b"MAIL FROM:<a@client.test> BODY=BINARYMIME\r\nRCPT TO:<b@lines.test>\r\nBDAT 3 LAST\r\na\0b");
+    for _ in 0..3 {
+        assert_eq!(client.code(), 250);
+    }
+    kumod.drained();
+    kumod.stop();
+    assert!(lines_only.arrivals().is_empty());
+    let response = &home.record("Bounce", "b@lines.test")["response"];
+    assert_eq!(
+        (&response["code"], &response["content"]),
+        (&554.into(), &"message is binary and the peer does not offer BINARYMIME and CHUNKING".into())
+    );
+}

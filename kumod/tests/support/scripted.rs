@@ -94,7 +94,7 @@ pub(crate) struct Scripted {
 
 /// What a modern server offers.
 pub(crate) const MODERN: &[&str] =
-    &["PIPELINING", "CHUNKING", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "SIZE"];
+    &["PIPELINING", "CHUNKING", "BINARYMIME", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES", "SIZE"];
 
 impl Scripted {
     /// Offers everything and takes everything.

@@ -144,6 +144,7 @@ impl Round {
             body_bytes: notice.len() as u64,
             eight_bit: !notice.is_ascii(),
             smtputf8: !to.is_ascii(),
+            binary: false,
         };
         let next = self.session.begin(&transaction, &mut self.out).map_err(io::Error::other)?;
         self.until_ready(next, notice).await?;

@@ -45,6 +45,7 @@ fn talk(session: &mut Session, replies: &[u8], read_bytes: usize, out: &mut Vec<
         body_bytes: 1,
         eight_bit: false,
         smtputf8: false,
+        binary: false,
     };
     let (mut start, mut end) = (0, 0);
     loop {

@@ -77,6 +77,8 @@ pub struct Transaction<'a> {
     pub eight_bit: bool,
     /// An address or a header is in UTF-8.
     pub smtputf8: bool,
+    /// The body has no lines (BODY=BINARYMIME): only BDAT can carry it.
+    pub binary: bool,
 }
 
 /// What the caller does next.

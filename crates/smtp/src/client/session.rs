@@ -62,7 +62,7 @@ impl Session {
         let plan = Plan {
             recipients: transaction.recipients.len(),
             pipelined: context.config.pipelining && context.capabilities.pipelining,
-            chunking: context.config.chunking && context.capabilities.chunking,
+            chunking: context.chunking(),
         };
         context.result.reset(plan.recipients, context.config.lmtp);
         context.script.clear();
@@ -208,7 +208,10 @@ impl Session {
         if let Some(limit) = capabilities.size_limit().filter(|&limit| transaction.body_bytes > limit) {
             return Err(BeginError::SizeExceeded { limit });
         }
-        if transaction.eight_bit && !capabilities.eight_bit_mime {
+        if transaction.binary && !(capabilities.binary_mime && self.context.chunking()) {
+            return Err(BeginError::BinaryUnsupported);
+        }
+        if transaction.eight_bit && !transaction.binary && !capabilities.eight_bit_mime {
             return Err(BeginError::EightBitUnsupported);
         }
         if transaction.smtputf8 && !capabilities.smtputf8 {
@@ -247,7 +250,11 @@ fn write_commands(
         out.extend_from_slice(b"RSET\r\n");
     }
     let size = capabilities.size.map(|_| transaction.body_bytes);
-    let body = if transaction.eight_bit { BodyKind::EightBitMime } else { BodyKind::SevenBit };
+    let body = match transaction {
+        Transaction { binary: true, .. } => BodyKind::BinaryMime,
+        Transaction { eight_bit: true, .. } => BodyKind::EightBitMime,
+        _ => BodyKind::SevenBit,
+    };
     command::write_mail(transaction.from, size, body, transaction.smtputf8, out);
     asked.write_mail(out);
     out.extend_from_slice(b"\r\n");

@@ -297,6 +297,11 @@ fn accepted_from(recipients: &[Option<Reply>], index: usize) -> Option<usize> {
 }
 
 impl Context {
+    /// Whether bodies go by BDAT.
+    pub(super) fn chunking(&self) -> bool {
+        self.config.chunking && self.capabilities.chunking
+    }
+
     pub(super) fn new(config: Config) -> Self {
         Self {
             config,

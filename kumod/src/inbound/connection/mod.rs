@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use smtp::data::{BodyError, BodyFacts};
 use smtp::reply::Reply;
-use smtp::server::{Event, MailParams, RcptParams, Session};
+use smtp::server::{BodyKind, Event, MailParams, RcptParams, Session};
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -285,7 +285,8 @@ impl Connection {
     async fn decide(&mut self) -> bool {
         let Transaction { sender, recipients, smtputf8, requests, mut body, reservation, .. } =
             mem::take(&mut self.transaction);
-        let reply = match self.check(&mut body) {
+        let binary = requests.as_ref().is_some_and(|requests| requests.binary);
+        let reply = match self.check(&mut body, binary) {
             Err(error) => {
                 self.context.inbound.pool.give(body);
                 Err(error.reply())
@@ -317,8 +318,12 @@ impl Connection {
         closing
     }
 
-    /// Looks at the body, and mends its line endings where that is wanted.
-    fn check(&self, body: &mut Vec<u8>) -> Result<BodyFacts, BodyError> {
+    /// Looks at the body, and mends its line endings where that is wanted. One without lines is anything, and never leaves by DATA,
+    /// where its dots could be taken for an end.
+    fn check(&self, body: &mut Vec<u8>, binary: bool) -> Result<BodyFacts, BodyError> {
+        if binary {
+            return Ok(BodyFacts { eight_bit: true });
+        }
         let rules = &self.profile.body_rules;
         match smtp::data::check(body, rules) {
             Err(BodyError::BareLineEnding { .. })
@@ -396,11 +401,12 @@ impl Transaction {
 }
 
 fn requests_of_mail(params: &MailParams<'_>) -> Option<Box<Requests>> {
-    let MailParams { ret, envid, .. } = *params;
-    if ret.is_none() && envid.is_none() {
+    let MailParams { ret, envid, body, .. } = *params;
+    let binary = body == BodyKind::BinaryMime;
+    if ret.is_none() && envid.is_none() && !binary {
         return None;
     }
-    Some(Box::new(Requests { ret, envid: envid.map(str::to_owned), recipients: Vec::new() }))
+    Some(Box::new(Requests { ret, envid: envid.map(str::to_owned), binary, recipients: Vec::new() }))
 }
 
 fn request_of_rcpt(params: &RcptParams<'_>) -> RecipientRequests {
