@@ -2,7 +2,7 @@
 //!
 //! The format is that of `crates/smtp/tests/support/dialog.rs`. A file's `limit:` and `config:` lines become options of a
 //! listener of its own, the latter with the option's name and a value as Lua writes it; files in
-//! `dialogs/stranger` get one whose `relay_hosts` do not hold us. `B:` means that the next hop has got a further message with exactly
+//! `dialogs/stranger` and `dialogs/users` get one whose `relay_hosts` do not hold us, the latter with a policy that knows users and domains. `B:` means that the next hop has got a further message with exactly
 //! this content behind our `Received`, and what no `B:` names must not have got there. `S-` is a border between two writes: that nothing was
 //! said shows in the line that comes next.
 
@@ -27,7 +27,26 @@ use support::scripted::Scripted;
 use support::{eventually, until};
 
 /// How many there are; a folder that lost its files would pass otherwise.
-const FILES_MIN: usize = 16;
+const FILES_MIN: usize = 50;
+
+/// Who is known to the policy of `dialogs/users`.
+const USERS: &str = "
+local kumo = require 'kumo'
+kumo.on('smtp_server_auth_plain', function(authz, authc, password)
+  if authc == 'locked' then kumo.reject(454, '4.7.0 Locked for a while') end
+  if authc == 'broken' then error('no directory') end
+  return authc == 'user' and password == 'password'
+end)
+kumo.on('smtp_server_auth_scram', function(user)
+  if user == 'user' then return { password = 'password' } end
+end)
+kumo.on('get_listener_domain', function(domain)
+  if domain == 'ours.there.test' then return { relay_to = true } end
+  if domain == 'customer.test' then return { relay_from = { '127.0.0.1' } } end
+  if domain == 'barred.test' then kumo.reject(550, '5.7.1 Barred') end
+  if domain == 'broken.test' then error('no list of domains') end
+end)
+";
 
 struct File {
     path: PathBuf,
@@ -40,18 +59,26 @@ fn every_dialog_holds() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/dialogs");
     let mut files = files_in(&folder, false);
     files.extend(files_in(&folder.join("stranger"), true));
-    assert!(files.len() >= FILES_MIN, "{} dialogues", files.len());
+    let users = files_in(&folder.join("users"), true);
+    let count = files.len() + users.len();
+    assert!(count >= FILES_MIN, "{count} dialogues");
+    let mut failures = failures_of(&files, "");
+    failures.extend(failures_of(&users, USERS));
+    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+}
+
+/// Those that do not hold, with a kumod of their own.
+fn failures_of(files: &[File], handlers: &str) -> Vec<String> {
     let (home, next_hop) = (Home::new(), Scripted::good());
-    let kumod = home.start_policy(&policy_for(&files, &next_hop));
-    let failures: Vec<String> = files
+    let kumod = home.start_policy(&(policy_for(files, &next_hop) + handlers));
+    files
         .iter()
         .zip(&kumod.smtp)
         .filter_map(|(file, listener)| {
             let run = Run::new(*listener, &kumod, &next_hop).all(&file.steps);
             run.err().map(|error| format!("{}:{error}", file.path.display()))
         })
-        .collect();
-    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+        .collect()
 }
 
 fn files_in(folder: &Path, stranger: bool) -> Vec<File> {

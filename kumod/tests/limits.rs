@@ -6,6 +6,8 @@ mod support;
 
 use support::client::Client;
 use support::home::{Home, Kumod};
+use support::policy;
+use support::scripted::Scripted;
 use support::until;
 
 fn start(home: &Home, options: &str) -> Kumod {
@@ -101,6 +103,30 @@ fn who_sends_too_slowly_is_told_to_go() {
         });
         assert!(reply.starts_with("421 4.4.2"), "{reply}");
     }
+}
+
+/// The client hears 451 and may send it again; what the store has meanwhile is delivered all the same, because nobody else answers for it.
+#[test]
+fn a_message_that_takes_too_long_to_take_is_put_off_and_not_lost() {
+    let (home, next_hop) = (Home::new(), Scripted::good());
+    let listeners = "local kumo = require 'kumo'
+kumo.on('init', function()
+  kumo.start_http_listener { listen = '127.0.0.1:0' }
+  kumo.start_esmtp_listener { listen = '127.0.0.1:0', hostname = 'mx.test', data_processing_timeout = 0.01 }
+end)
+";
+    let policy = policy::hops_behind(listeners, &[("there.test", next_hop.address)]);
+    let slowly = "kumo.on('smtp_server_message_received', function(msg)
+  local began = os.clock()
+  while os.clock() - began < 0.1 do end";
+    let kumod =
+        home.start_policy(&policy.replace("kumo.on('smtp_server_message_received', function(msg)", slowly));
+    let mut client = Client::greeted(kumod.smtp());
+    let reply = client.send(&["b@there.test"], b"Subject: 1\r\n\r\n");
+    assert!(reply.starts_with("451 4.4.5"), "{reply}");
+    client.quit();
+    next_hop.wait_for(1);
+    kumod.drained();
 }
 
 /// Less memory than the program itself needs: everything is refused with the reason, and the reason is where a balancer looks.

@@ -22,17 +22,48 @@ fn every_dialog_holds() {
             .map(|entry| entry.unwrap().path())
             .collect();
     files.sort();
-    let mut failures = Vec::new();
+    let (mut failures, mut all, mut said) = (Vec::new(), Vec::new(), String::new());
     for file in &files {
         let steps = dialog::load(file).unwrap();
         for read_bytes in [usize::MAX, 7, 1] {
-            let run = Run::new(&steps, read_bytes).all(&steps);
-            failures
-                .extend(run.err().map(|error| format!("{}:{error} (reads of {read_bytes})", file.display())));
+            match Run::new(&steps, read_bytes).all(&steps) {
+                Ok(replies) => said.push_str(&replies),
+                Err(error) => failures.push(format!("{}:{error} (reads of {read_bytes})", file.display())),
+            }
         }
+        all.extend(steps);
     }
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
-    assert!(files.len() >= 30, "dialogues are missing: {files:?}");
+    assert_eq!(left_out(&all, &said), Vec::<String>::new(), "verbs, limits and replies without a dialogue");
+}
+
+/// What no dialogue has: a verb that is sent, a limit that is set, a reply that the server gives by itself.
+fn left_out(steps: &[Step], said: &str) -> Vec<String> {
+    const VERBS: [&str; 16] = [
+        "EHLO", "HELO", "LHLO", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "NOOP", "VRFY", "EXPN", "HELP",
+        "QUIT", "STARTTLS", "AUTH", "XCLIENT",
+    ];
+    const LIMITS: [&str; 5] =
+        ["command_line_bytes_max", "recipients_max", "message_bytes_max", "messages_max", "errors_max"];
+    /// What only a caller causes that answers wrongly.
+    const OUR_OWN_FAULT: [&str; 3] = [
+        "nothing was decided for this recipient; send it again",
+        "user or password is wrong",
+        "authentication is not to be had now",
+    ];
+    let sent = |verb: &&str| {
+        steps
+            .iter()
+            .any(|step| matches!(&step.action, Action::Send(bytes) if bytes.starts_with(verb.as_bytes())))
+    };
+    let limited = |limit: &&str| {
+        steps.iter().any(|step| matches!(&step.action, Action::Limit { name, .. } if name == limit))
+    };
+    let texts = include_str!("../src/server/replies.rs").split('"').skip(1).step_by(2);
+    let untold = texts.filter(|text| !said.contains(text) && !OUR_OWN_FAULT.contains(text));
+    let unsent = VERBS.into_iter().filter(|verb| !sent(verb));
+    let unlimited = LIMITS.into_iter().filter(|limit| !limited(limit));
+    untold.chain(unsent).chain(unlimited).map(str::to_owned).collect()
 }
 
 #[test]
@@ -89,14 +120,15 @@ impl Run {
         Self { caller, read_bytes, sent: Vec::new(), seen: 0, lines: VecDeque::new(), messages_seen: 0 }
     }
 
-    fn all(mut self, steps: &[Step]) -> Result<(), String> {
+    /// Returns all that the server said.
+    fn all(mut self, steps: &[Step]) -> Result<String, String> {
         for step in steps {
             self.step(&step.action).map_err(|error| format!("{}: {error}", step.line))?;
         }
         self.exchange();
         match self.lines.front() {
             Some(line) => Err(format!("end of file, but the server said: {line}")),
-            None => Ok(()),
+            None => Ok(self.caller.trace.replies()),
         }
     }
 
