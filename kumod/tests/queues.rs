@@ -6,8 +6,8 @@ mod support;
 
 use serde_json::Value;
 use support::client::Client;
-use support::home::Home;
-use support::policy::LISTENERS;
+use support::home::{Home, Kumod};
+use support::policy::{LISTENERS, LOOPBACK_ALLOWED};
 use support::scripted::{Answer, At, MODERN, Scripted};
 use support::until;
 
@@ -23,6 +23,91 @@ end)
 kumo.on('smtp_server_message_received', function(msg) msg:set_meta('queue', '{queue}') end)
 "
     )
+}
+
+/// A pool of two sources for mail to `hop`, the second of which connects to another port.
+fn pool(first: &str, second: &str, hop: &Scripted, other_port: u16) -> String {
+    let queue = format!("[127.0.0.1]:{}", hop.address.port());
+    format!(
+        "{LISTENERS}{LOOPBACK_ALLOWED}
+kumo.on('get_queue_config', function() return kumo.make_queue_config {{ egress_pool = 'both', retry_interval = '1s' }} end)
+kumo.on('get_egress_pool', function(name)
+  if name == 'both' then
+    return kumo.make_egress_pool {{ name = name, entries = {{ {{ name = 'first', weight = 3 }}, {{ name = 'second' }} }} }}
+  end
+end)
+local sources = {{
+  first = {{ name = 'first', source_address = '{first}', ehlo_domain = 'first.mx.test' }},
+  second = {{ name = 'second', source_address = '{second}', remote_port = {other_port} }},
+}}
+kumo.on('get_egress_source', function(name) return kumo.make_egress_source(sources[name]) end)
+kumo.on('smtp_server_message_received', function(msg) msg:set_meta('queue', '{queue}') end)
+"
+    )
+}
+
+fn send_eight(kumod: &Kumod) {
+    let mut client = Client::greeted(kumod.smtp());
+    for number in 0..8 {
+        let recipient = format!("b{number}@there.test");
+        assert!(client.send(&[&recipient], b"Subject: from two sources\r\n\r\n").starts_with("250 "));
+    }
+}
+
+#[test]
+fn the_sources_of_a_pool_share_its_mail_by_weight() {
+    let (home, hop, other) = (Home::new(), Scripted::good(), Scripted::good());
+    let policy = pool("127.0.0.11", "127.0.0.12", &hop, other.address.port());
+    let kumod = home.start_policy(&policy);
+    send_eight(&kumod);
+    kumod.drained();
+    kumod.stop();
+    for (hop, count, from, ehlo) in
+        [(&hop, 6, "127.0.0.11", "first.mx.test"), (&other, 2, "127.0.0.12", "mx.test")]
+    {
+        let arrivals = hop.accepted();
+        assert_eq!(arrivals.len(), count, "from {from}");
+        for arrival in arrivals {
+            assert_eq!((arrival.client.to_string().as_str(), arrival.ehlo.as_str()), (from, ehlo));
+        }
+    }
+}
+
+/// More than the ready queues hold: what waits in the store is shared out, too, and each message goes once.
+#[test]
+fn a_deep_queue_leaves_by_all_its_sources() {
+    const MESSAGES: usize = 200;
+    let (home, hop, other) = (Home::new(), Scripted::good(), Scripted::good());
+    let policy = pool("127.0.0.11", "127.0.0.12", &hop, other.address.port());
+    let kumod =
+        home.start_policy(&policy.replace("prohibited_hosts = {}", "prohibited_hosts = {}, max_ready = 2"));
+    let mut client = Client::greeted(kumod.smtp());
+    for number in 0..MESSAGES {
+        assert!(
+            client.send(&[&format!("b{number}@there.test")], b"Subject: many\r\n\r\n").starts_with("250 ")
+        );
+    }
+    kumod.drained();
+    kumod.stop();
+    let (first, second) = (hop.accepted(), other.accepted());
+    let recipients: std::collections::BTreeSet<_> =
+        first.iter().chain(&second).flat_map(|arrival| &arrival.recipients).collect();
+    assert_eq!((recipients.len(), first.len() + second.len()), (MESSAGES, MESSAGES));
+    assert!(!first.is_empty() && !second.is_empty(), "{} and {}", first.len(), second.len());
+}
+
+#[test]
+fn a_pool_that_nobody_knows_keeps_its_mail_waiting() {
+    let (home, hop) = (Home::new(), Scripted::good());
+    let policy = pool("127.0.0.11", "127.0.0.12", &hop, 25).replace("name == 'both'", "name == 'all'");
+    let kumod = home.start_policy(&policy);
+    let mut client = Client::greeted(kumod.smtp());
+    assert!(client.send(&["b@there.test"], b"Subject: lost pool\r\n\r\n").starts_with("250 "));
+    let record = home.record("TransientFailure", "b@there.test");
+    let content = record["response"]["content"].as_str().unwrap();
+    assert!(content.contains("egress pool or source \"both\""), "{content}");
+    assert_eq!((kumod.metric("message_count"), hop.connections()), (1, 0));
+    kumod.kill();
 }
 
 /// KumoMTA's issue 539: a server that answers nobody keeps its one connection busy; what waits behind it expires all the same.

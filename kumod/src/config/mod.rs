@@ -5,6 +5,7 @@
 //! Nothing here does I/O except [`host_name`], which asks the kernel once.
 
 mod duration;
+mod egress;
 mod key_source;
 mod listener;
 mod listener_domain;
@@ -23,6 +24,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
 pub use duration::parse_duration;
+pub use egress::{PoolConfig, PoolEntry, SourceConfig, UNSPECIFIED};
 pub use key_source::KeySource;
 pub use listener::{
     Change, ClientOverrides, Constants, HttpListener, LineEndings, ListenerTls, SmtpListener, SmtpOverride,

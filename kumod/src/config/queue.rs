@@ -6,12 +6,14 @@ use std::time::Duration;
 use serde::Deserialize;
 use smtp::dsn::Notify;
 
-use super::{ThrottleSpec, duration, named};
+use super::{ThrottleSpec, UNSPECIFIED, duration, named};
 
 /// How one scheduled queue retries and how long it keeps mail.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct QueueConfig {
+    /// The sources that its mail may leave from.
+    pub egress_pool: String,
     /// The first retry comes after this; it doubles with each attempt.
     #[serde(deserialize_with = "duration::deserialize")]
     pub retry_interval: Duration,
@@ -40,6 +42,7 @@ pub struct QueueConfig {
 impl Default for QueueConfig {
     fn default() -> Self {
         Self {
+            egress_pool: UNSPECIFIED.to_owned(),
             retry_interval: Duration::from_secs(20 * 60),
             max_retry_interval: None,
             max_age: Duration::from_secs(7 * 86_400),

@@ -44,6 +44,13 @@ pub(super) fn policy() -> Outcome {
     Outcome::Retry(Response::internal(451, (4, 3, 5), "the policy failed; see the diagnostic log"))
 }
 
+/// There is no source that mail of this pool may leave from.
+pub(super) fn no_source(name: &str) -> Outcome {
+    let content =
+        format!("there is no egress pool or source {name:?} that can be used; see the diagnostic log");
+    Outcome::Retry(Response::internal(451, (4, 4, 4), content))
+}
+
 /// No host of the site could be reached.
 pub(super) fn unreachable(site: &str, last: &str) -> Outcome {
     Outcome::Retry(Response::internal(

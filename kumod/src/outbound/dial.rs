@@ -1,15 +1,15 @@
 //! Opens a connection to the first host of a site that answers.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
+use super::ready::Path;
 use super::route::{Site, is_prohibited, port};
 use super::{Outbound, classify};
-use crate::config::PathConfig;
 use crate::envelope::Outcome;
 
 /// Addresses tried for one connection. A site with more is tried again with the next attempt, in another order.
@@ -26,7 +26,7 @@ pub(super) struct Dialed {
 ///
 /// # Errors
 /// The outcome for the message that wanted the connection.
-pub(super) async fn dial(outbound: &Outbound, site: &Site, path: &PathConfig) -> Result<Dialed, Outcome> {
+pub(super) async fn dial(outbound: &Outbound, site: &Site, path: &Path) -> Result<Dialed, Outcome> {
     let mut last = None;
     let mut tried = 0;
     for host in &site.hosts {
@@ -40,8 +40,12 @@ pub(super) async fn dial(outbound: &Outbound, site: &Site, path: &PathConfig) ->
                 }
             },
         };
-        let allowed = addresses.into_iter().filter(|address| !is_prohibited(site, path, *address));
-        for address in allowed.take(ADDRESSES_TRIED_MAX - tried) {
+        let allowed = addresses.into_iter().filter(|address| !is_prohibited(site, &path.config, *address));
+        let (fit, unfit): (Vec<_>, Vec<_>) = allowed.partition(|address| is_of_family(*address, path));
+        if let Some(address) = unfit.first() {
+            last = Some(format!("{}[{address}]: the source's address is of the other family", host.name));
+        }
+        for address in fit.into_iter().take(ADDRESSES_TRIED_MAX - tried) {
             tried += 1;
             let address = SocketAddr::new(address, port(outbound, path, host));
             match connect(address, path).await {
@@ -56,8 +60,14 @@ pub(super) async fn dial(outbound: &Outbound, site: &Site, path: &PathConfig) ->
     })
 }
 
-async fn connect(address: SocketAddr, path: &PathConfig) -> io::Result<TcpStream> {
-    let opened = timeout(path.connect_timeout, TcpStream::connect(address)).await;
+async fn connect(address: SocketAddr, path: &Path) -> io::Result<TcpStream> {
+    let opening = async {
+        match path.source.source_address {
+            Some(from) => socket_from(from, address)?.connect(address).await,
+            None => TcpStream::connect(address).await,
+        }
+    };
+    let opened = timeout(path.config.connect_timeout, opening).await;
     let stream = opened.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)))?;
     // Commands and body leave in one write; waiting to fill a segment would only delay the last one.
     stream.set_nodelay(true)?;
@@ -65,6 +75,18 @@ async fn connect(address: SocketAddr, path: &PathConfig) -> io::Result<TcpStream
         return Err(io::Error::from(io::ErrorKind::ConnectionRefused));
     }
     Ok(stream)
+}
+
+/// A socket that leaves from one address of this host.
+fn socket_from(from: IpAddr, to: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.bind(SocketAddr::new(from, 0))?;
+    Ok(socket)
+}
+
+/// Whether an address can be reached from the source's.
+fn is_of_family(address: IpAddr, path: &Path) -> bool {
+    path.source.source_address.is_none_or(|from| from.is_ipv4() == address.is_ipv4())
 }
 
 /// A connect to a port of this host on which nobody listens can meet itself when that port is also the one it leaves from.

@@ -206,8 +206,9 @@ impl Dispatcher {
 
     async fn connect(&self, path: &Path) -> Result<Connection, Outcome> {
         let (site, config) = (self.ready.site(), &path.config);
-        let dialed = dial::dial(&self.outbound, &site, config).await?;
-        let ehlo = config.ehlo_domain.as_deref().unwrap_or(&self.outbound.parts.hostname);
+        let dialed = dial::dial(&self.outbound, &site, path).await?;
+        let ehlo = config.ehlo_domain.as_deref().or(path.source.ehlo_domain.as_deref());
+        let ehlo = ehlo.unwrap_or(&self.outbound.parts.hostname);
         let connection = Connection::open(dialed, ehlo).await?;
         self.ready.connected();
         let metrics = &self.outbound.parts.metrics;

@@ -11,6 +11,7 @@ mod ready;
 mod route;
 mod scheduled;
 mod session;
+mod sources;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -30,6 +31,7 @@ use crate::settle::{Attempt, Hop, Settle};
 
 use ready::ReadyQueue;
 use scheduled::ScheduledQueue;
+use sources::Sources;
 
 /// Messages of one queue taken from the store at once when its mail cannot go anywhere.
 const CLAIM_MAX: usize = 256;
@@ -70,6 +72,7 @@ pub struct Outbound {
     parts: Parts,
     scheduled: Shards<ScheduledQueue>,
     ready: Shards<ReadyQueue>,
+    sources: Sources,
     /// Dispatchers at work; a stop waits for them.
     dispatchers: watch::Sender<usize>,
 }
@@ -81,6 +84,7 @@ impl Outbound {
             parts,
             scheduled: Shards::new(),
             ready: Shards::new(),
+            sources: Sources::default(),
             dispatchers: watch::Sender::new(0),
         })
     }

@@ -13,7 +13,7 @@ use super::route::Site;
 use super::scheduled::{self, ScheduledQueue};
 use super::{Outbound, dispatcher, lock};
 use crate::clock::UnixMs;
-use crate::config::PathConfig;
+use crate::config::{PathConfig, SourceConfig};
 use crate::ports::Entry;
 use crate::queue::{FlowKey, NamedRates, NamedSlots, Ready, Step, Ticket, cost_of};
 
@@ -41,8 +41,9 @@ impl Item {
     }
 }
 
-/// How mail travels to a site, and the limits that hold there.
+/// How mail travels from a source to a site, and the limits that hold there.
 pub(super) struct Path {
+    pub(super) source: Arc<SourceConfig>,
     pub(super) config: PathConfig,
     pub(super) message_rates: NamedRates,
     pub(super) connection_rates: NamedRates,
@@ -50,8 +51,9 @@ pub(super) struct Path {
 }
 
 impl Path {
-    pub(super) fn new(ready_queue: &str, config: PathConfig) -> Self {
+    pub(super) fn new(ready_queue: &str, source: Arc<SourceConfig>, config: PathConfig) -> Self {
         Self {
+            source,
             message_rates: NamedRates::of_path(ready_queue, &config),
             connection_rates: NamedRates::of_connections(ready_queue, &config),
             slots: NamedSlots::of_path(ready_queue, &config),
@@ -152,9 +154,9 @@ impl ReadyQueue {
     }
 
     /// The next message in turn, if one is there.
-    pub(super) fn try_next(&self, outbound: &Arc<Outbound>) -> Option<Item> {
+    pub(super) fn try_next(self: &Arc<Self>, outbound: &Arc<Outbound>) -> Option<Item> {
         let taken = self.take(&mut self.lock());
-        taken.map(|taken| filled(outbound, taken))
+        taken.map(|taken| filled(outbound, self, taken))
     }
 
     fn take(&self, inner: &mut Inner) -> Option<(Item, bool)> {
@@ -167,13 +169,13 @@ impl ReadyQueue {
     }
 
     /// The next message in turn; waits for one for `idle_max`.
-    pub(super) async fn next(&self, outbound: &Arc<Outbound>, idle_max: Duration) -> Option<Item> {
+    pub(super) async fn next(self: &Arc<Self>, outbound: &Arc<Outbound>, idle_max: Duration) -> Option<Item> {
         let parked = {
             let mut inner = self.lock();
             self.take(&mut inner).ok_or_else(|| park(&mut inner))
         };
         let (number, mut hand) = match parked {
-            Ok(taken) => return Some(filled(outbound, taken)),
+            Ok(taken) => return Some(filled(outbound, self, taken)),
             Err(parked) => parked,
         };
         if let Ok(item) = tokio::time::timeout(idle_max, &mut hand).await {
@@ -196,13 +198,13 @@ impl ReadyQueue {
     }
 
     /// Everything that waits. What the store has for the same queues comes next.
-    pub(super) fn drain(&self, outbound: &Arc<Outbound>) -> Vec<Item> {
+    pub(super) fn drain(self: &Arc<Self>, outbound: &Arc<Outbound>) -> Vec<Item> {
         let taken = self.lock().ready.rounds.take_if(|_| true);
         self.freed(outbound, taken)
     }
 
     /// What has waited too long.
-    pub(super) fn take_expired(&self, outbound: &Arc<Outbound>, now: UnixMs) -> Vec<Item> {
+    pub(super) fn take_expired(self: &Arc<Self>, outbound: &Arc<Outbound>, now: UnixMs) -> Vec<Item> {
         let mut first = UnixMs(u64::MAX);
         let is_expired = |item: &Item| {
             let expires = item.expires();
@@ -224,11 +226,15 @@ impl ReadyQueue {
     }
 
     /// Tells those who wait for the places that are free now.
-    fn freed(&self, outbound: &Arc<Outbound>, (items, low): (Vec<Item>, Vec<FlowKey>)) -> Vec<Item> {
+    fn freed(
+        self: &Arc<Self>,
+        outbound: &Arc<Outbound>,
+        (items, low): (Vec<Item>, Vec<FlowKey>),
+    ) -> Vec<Item> {
         self.room.notify_waiters();
         for flow in low {
             if let Some(item) = items.iter().find(|item| item.queue.key() == flow) {
-                scheduled::pull(outbound, &item.queue);
+                scheduled::pull(outbound, &item.queue, self);
             }
         }
         items
@@ -247,6 +253,11 @@ impl ReadyQueue {
         inner.ready.rounds.begin_pull(flow, length_max)
     }
 
+    /// A pull for another source of the same queue left mail in the store. Whether to pull for this one now.
+    pub(super) fn note_more(&self, flow: FlowKey) -> bool {
+        self.lock().ready.rounds.note_more(flow)
+    }
+
     /// A pull has ended; whether to pull again.
     pub(super) fn end_pull(&self, flow: FlowKey, more: bool) -> bool {
         self.lock().ready.rounds.end_pull(flow, more)
@@ -262,9 +273,9 @@ fn park(inner: &mut Inner) -> (u64, oneshot::Receiver<Item>) {
 }
 
 /// A message that was taken; its flow is filled if it runs low.
-fn filled(outbound: &Arc<Outbound>, (item, low): (Item, bool)) -> Item {
+fn filled(outbound: &Arc<Outbound>, ready: &Arc<ReadyQueue>, (item, low): (Item, bool)) -> Item {
     if low {
-        scheduled::pull(outbound, &item.queue);
+        scheduled::pull(outbound, &item.queue, ready);
     }
     item
 }
@@ -294,6 +305,23 @@ pub(super) fn push(
         }
         Err(item) => Err(item.entry),
     }
+}
+
+/// As [`push`] for mail from the store, behind which more of its queue may wait there.
+///
+/// # Errors
+/// Hands the message back when the queue is full.
+pub(super) fn place_if_room(
+    outbound: &Arc<Outbound>,
+    ready: &Arc<ReadyQueue>,
+    queue: &Arc<ScheduledQueue>,
+    entry: Entry,
+) -> Result<(), Entry> {
+    if !ready.lock().ready.has_room(queue.key()) {
+        return Err(entry);
+    }
+    place(outbound, ready, queue, entry);
+    Ok(())
 }
 
 /// As [`push`] for a message for which a place was found before.
@@ -328,7 +356,7 @@ pub(super) fn pause(outbound: &Arc<Outbound>, ready: &Arc<ReadyQueue>, mut item:
         let low = ready.lock().ready.rounds.resume(flow);
         wake(&outbound, &ready);
         if low {
-            scheduled::pull(&outbound, &queue);
+            scheduled::pull(&outbound, &queue, &ready);
         }
     });
 }
@@ -351,7 +379,7 @@ fn follow(outbound: &Arc<Outbound>, ready: &Arc<ReadyQueue>, mut step: Step<Item
             Step::Queued => return,
             Step::Open => return dispatcher::open(outbound, ready),
             Step::Hand { idle, entry, low } => {
-                let item = filled(outbound, (entry, low));
+                let item = filled(outbound, ready, (entry, low));
                 match idle.hand.send(item) {
                     Ok(()) => return,
                     // That dispatcher ended in the same moment.

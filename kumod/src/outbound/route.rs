@@ -1,4 +1,4 @@
-//! Where a scheduled queue's mail goes: the site, its hosts in order, the path that leads there.
+//! Where a scheduled queue's mail goes: the sources it may leave from, the site, its hosts in order, the path that leads there from each.
 //!
 //! Policy is asked first, DNS second; what neither knows falls back to the defaults of KumoMTA. The answer has an end, after which it
 //! is looked for again, so that changes of policy and DNS arrive without a restart.
@@ -8,18 +8,37 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ready::{Path, ReadyQueue};
+use super::sources::Weighted;
 use super::{Outbound, classify};
-use crate::config::{CidrSet, PathConfig, QueueConfig};
+use crate::config::{CidrSet, PathConfig, QueueConfig, SourceConfig};
 use crate::dns::MailHosts;
 use crate::envelope::Outcome;
-use crate::queue::QueueName;
+use crate::queue::{QueueName, Turns};
 
-/// The egress source of a host that has only one.
-pub(super) const SOURCE: &str = "unspecified";
 /// How long an answer holds at most (KumoMTA's `refresh_interval`).
 const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
+/// How long an answer holds at least, so that one that is out of date at once is not looked for with each message.
+const REFRESH_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// RFC 5321 2.3.5 and IANA: the port of SMTP.
 const SMTP_PORT: u16 = 25;
+
+/// The ways that a queue's mail may take: a ready queue for each source of its pool.
+pub(super) struct Route {
+    /// At least one.
+    pub(super) ways: Vec<Arc<ReadyQueue>>,
+    /// Whose turn it is among them.
+    pub(super) turns: Turns,
+    /// How long this holds.
+    pub(super) until: Instant,
+}
+
+impl Route {
+    /// The way of the next message.
+    pub(super) fn next(&mut self) -> Arc<ReadyQueue> {
+        let at = if self.ways.len() == 1 { 0 } else { self.turns.next(|_| true).unwrap_or(0) };
+        Arc::clone(&self.ways[at])
+    }
+}
 
 /// A destination and its hosts.
 #[derive(Debug)]
@@ -76,16 +95,14 @@ pub(super) fn queue_config(outbound: &Outbound, name: &QueueName) -> QueueConfig
         .unwrap_or_default()
 }
 
-/// Finds the ready queue for a scheduled queue, and until when the answer holds.
+/// Finds the ways of a scheduled queue's mail.
 ///
 /// # Errors
 /// The outcome for every message that waits for it.
-pub(super) async fn find(
-    outbound: &Arc<Outbound>,
-    name: &QueueName,
-) -> Result<(Arc<ReadyQueue>, Instant), Outcome> {
+pub(super) async fn find(outbound: &Arc<Outbound>, name: &QueueName, pool: &str) -> Result<Route, Outcome> {
     let now = Instant::now();
-    let (site, expires) = match (&name.routing_domain, &outbound.parts.spec.relay_to) {
+    let (sources, sources_until) = outbound.sources.of_pool(&outbound.parts.policy, pool)?;
+    let (site, site_until) = match (&name.routing_domain, &outbound.parts.spec.relay_to) {
         (None, Some(relay)) => {
             let host = Host { name: relay.host.as_str().into(), address: relay.address(), port: relay.port };
             let site = Site { name: relay.to_string().into(), hosts: vec![host], loopback_allowed: true };
@@ -97,32 +114,52 @@ pub(super) async fn find(
             (Site::of(&hosts), hosts.expires)
         }
     };
-    let config = path_config(outbound, name.destination(), &site.name)?;
     let site = Arc::new(site);
-    let queue_name = format!("{SOURCE}->{}@smtp_client", site.name);
-    let path = Arc::new(Path::new(&queue_name, config));
-    let ready =
-        outbound.ready.get_or_insert(&queue_name, || ReadyQueue::new(Arc::clone(&site), Arc::clone(&path)));
-    ready.refresh(site, path);
-    Ok((ready, expires.min(now + REFRESH_INTERVAL).max(now + Duration::from_secs(1))))
+    let turns = Turns::new(sources.iter().map(|weighted| weighted.weight));
+    let way = |weighted: Weighted| ready_queue(outbound, weighted.source, name.destination(), &site);
+    let ways = sources.into_iter().map(way).collect::<Result<_, _>>()?;
+    let until = site_until.min(sources_until).min(now + REFRESH_INTERVAL);
+    Ok(Route { ways, turns, until: until.max(now + REFRESH_INTERVAL_MIN) })
 }
 
-fn path_config(outbound: &Outbound, routing_domain: &str, site: &str) -> Result<PathConfig, Outcome> {
+/// The ready queue of a source and a site, with the path that leads there now.
+fn ready_queue(
+    outbound: &Arc<Outbound>,
+    source: Arc<SourceConfig>,
+    routing_domain: &str,
+    site: &Arc<Site>,
+) -> Result<Arc<ReadyQueue>, Outcome> {
+    let config = path_config(outbound, routing_domain, &source.name, &site.name)?;
+    let name = format!("{}->{}@smtp_client", source.name, site.name);
+    let path = Arc::new(Path::new(&name, source, config));
+    let make = || ReadyQueue::new(Arc::clone(site), Arc::clone(&path));
+    let ready = outbound.ready.get_or_insert(&name, make);
+    ready.refresh(Arc::clone(site), path);
+    Ok(ready)
+}
+
+fn path_config(
+    outbound: &Outbound,
+    routing_domain: &str,
+    source: &str,
+    site: &str,
+) -> Result<PathConfig, Outcome> {
     let policy = &outbound.parts.policy;
     if !policy.handles_egress_path_config() {
         return Ok(PathConfig::default());
     }
     // Unlike a retry rule, a path may hold what must not be ignored (prohibited_hosts), so mail waits until it can be asked.
-    let asked = policy.egress_path_config(routing_domain, SOURCE, site).map_err(|error| {
-        tracing::error!(%error, routing_domain, "get_egress_path_config failed; mail for it waits");
+    let asked = policy.egress_path_config(routing_domain, source, site).map_err(|error| {
+        tracing::error!(%error, routing_domain, source, "get_egress_path_config failed; mail for it waits");
         classify::policy()
     })?;
     Ok(asked.unwrap_or_default())
 }
 
 /// The port of a host.
-pub(super) fn port(outbound: &Outbound, path: &PathConfig, host: &Host) -> u16 {
-    host.port.or(path.smtp_port).or(outbound.parts.spec.smtp_port).unwrap_or(SMTP_PORT)
+pub(super) fn port(outbound: &Outbound, path: &Path, host: &Host) -> u16 {
+    let of_path = || path.config.smtp_port.or(outbound.parts.spec.smtp_port);
+    path.source.remote_port.or(host.port).or_else(of_path).unwrap_or(SMTP_PORT)
 }
 
 /// Whether mail may go to an address on this path.

@@ -1,7 +1,8 @@
-//! Scheduled queues: one per `campaign:tenant@domain!routing_domain`, each with its retry rules and its way to a ready queue.
+//! Scheduled queues: one per `campaign:tenant@domain!routing_domain`, each with its retry rules and its ways to ready queues, one for each
+//! source of its pool, which take turns.
 //!
-//! The way is found once and used until it is out of date; while it is looked for, the queue's new messages wait here. Due messages
-//! stay in the store until the ready queue has a place for them. A name that cannot be resolved ends the attempt for all that are due,
+//! The ways are found once and used until they are out of date; while they are looked for, the queue's new messages wait here. Due
+//! messages stay in the store until a ready queue has a place for them. A name that cannot be resolved ends the attempt for all that are due,
 //! for now or for ever as DNS says.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -9,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::ready::ReadyQueue;
+use super::route::Route;
 use super::{CLAIM_MAX, Outbound, lock, ready, route};
 use crate::clock::UnixMs;
 use crate::config::QueueConfig;
@@ -55,8 +57,8 @@ enum Way {
     Unknown,
     /// Being looked for.
     Sought(Sought),
-    /// Found, and good until then.
-    Known(Arc<ReadyQueue>, Instant),
+    /// Found, and good for its time.
+    Known(Route),
 }
 
 /// What is to be done when the way is found.
@@ -66,8 +68,8 @@ struct Sought {
     waiting: Vec<Entry>,
     /// The store has due messages.
     due: bool,
-    /// The way that it was until now.
-    before: Option<Arc<ReadyQueue>>,
+    /// The ways that it was until now.
+    before: Vec<Arc<ReadyQueue>>,
 }
 
 impl ScheduledQueue {
@@ -127,10 +129,28 @@ impl ScheduledQueue {
         state.used.elapsed() > since && !matches!(state.way, Way::Sought(_))
     }
 
-    /// The ready queue this one feeds, if it is known and new mail should wait for a place in it.
+    /// A ready queue that this one feeds, if new mail should wait for a place in it: all of them are full.
     pub(super) fn full_ready_queue(&self) -> Option<Arc<ReadyQueue>> {
         match &lock(&self.state).way {
-            Way::Known(ready, _) if ready.is_full_for(self.key) => Some(Arc::clone(ready)),
+            Way::Known(route) if route.ways.iter().all(|ready| ready.is_full_for(self.key)) => {
+                route.ways.first().cloned()
+            }
+            _ => None,
+        }
+    }
+
+    /// The ready queues that this one feeds, unless they have to be looked for.
+    fn ways(&self) -> Option<Vec<Arc<ReadyQueue>>> {
+        match &lock(&self.state).way {
+            Way::Known(route) if Instant::now() < route.until => Some(route.ways.clone()),
+            _ => None,
+        }
+    }
+
+    /// The ready queue of the next message, where there are several.
+    fn next_way(&self) -> Option<Arc<ReadyQueue>> {
+        match &mut lock(&self.state).way {
+            Way::Known(route) if route.ways.len() > 1 => Some(route.next()),
             _ => None,
         }
     }
@@ -142,8 +162,8 @@ pub(super) fn offer(outbound: &Arc<Outbound>, queue: &Arc<ScheduledQueue>, entry
     let now = Instant::now();
     state.used = now;
     match &mut state.way {
-        Way::Known(ready, until) if now < *until => {
-            let ready = Arc::clone(ready);
+        Way::Known(route) if now < route.until => {
+            let ready = route.next();
             drop(state);
             push(outbound, queue, &ready, entry);
         }
@@ -164,9 +184,9 @@ pub(super) fn stir(outbound: &Arc<Outbound>, queue: &Arc<ScheduledQueue>) {
     let now = Instant::now();
     state.used = now;
     match &mut state.way {
-        Way::Known(_, until) if now < *until => {
+        Way::Known(route) if now < route.until => {
             drop(state);
-            pull(outbound, queue);
+            tokio::spawn(fill(Arc::clone(outbound), Arc::clone(queue)));
         }
         Way::Sought(sought) => sought.due = true,
         Way::Unknown | Way::Known(..) => {
@@ -177,8 +197,8 @@ pub(super) fn stir(outbound: &Arc<Outbound>, queue: &Arc<ScheduledQueue>) {
 
 impl State {
     fn seek(&mut self, outbound: &Arc<Outbound>, queue: &Arc<ScheduledQueue>, mut sought: Sought) {
-        if let Way::Known(before, _) = &self.way {
-            sought.before = Some(Arc::clone(before));
+        if let Way::Known(route) = &self.way {
+            sought.before = route.ways.clone();
         }
         self.way = Way::Sought(sought);
         tokio::spawn(seek(Arc::clone(outbound), Arc::clone(queue)));
@@ -193,57 +213,76 @@ impl State {
     }
 }
 
-/// New mail that finds no place waits in the store behind what is due there already.
+/// New mail that finds no place by any way waits in the store behind what is due there already.
 fn push(outbound: &Arc<Outbound>, queue: &Arc<ScheduledQueue>, ready: &Arc<ReadyQueue>, entry: Entry) {
-    if let Err(entry) = ready::push(outbound, ready, queue, entry) {
-        outbound.parts.metrics.delayed_due_to_ready_queue_full.inc();
-        outbound.postpone(entry, Duration::ZERO);
+    let Err(mut entry) = ready::push(outbound, ready, queue, entry) else { return };
+    let others = queue.ways().unwrap_or_default();
+    for other in others.iter().filter(|other| !Arc::ptr_eq(other, ready)) {
+        match ready::push(outbound, other, queue, entry) {
+            Ok(()) => return,
+            Err(back) => entry = back,
+        }
     }
+    outbound.parts.metrics.delayed_due_to_ready_queue_full.inc();
+    outbound.postpone(entry, Duration::ZERO);
 }
 
 /// Asks policy and DNS, then sends on what has gathered meanwhile.
 async fn seek(outbound: Arc<Outbound>, queue: Arc<ScheduledQueue>) {
-    queue.set_rules(route::queue_config(&outbound, queue.name()));
-    match route::find(&outbound, queue.name()).await {
-        Ok((ready, until)) => {
-            let sought = lock(&queue.state).found(Way::Known(Arc::clone(&ready), until));
-            let moved = sought.before.filter(|before| !Arc::ptr_eq(before, &ready));
-            for item in moved.iter().flat_map(|before| before.remove(queue.key)) {
-                ready::place(&outbound, &ready, &queue, item.entry);
+    let config = route::queue_config(&outbound, queue.name());
+    let pool = config.egress_pool.clone();
+    queue.set_rules(config);
+    match route::find(&outbound, queue.name(), &pool).await {
+        Ok(route) => {
+            let ways = route.ways.clone();
+            let sought = lock(&queue.state).found(Way::Known(route));
+            let is_gone = |before: &&Arc<ReadyQueue>| !ways.iter().any(|way| Arc::ptr_eq(way, before));
+            let mut has_moved = ways.len() > sought.before.len();
+            for before in sought.before.iter().filter(is_gone) {
+                has_moved = true;
+                for item in before.remove(queue.key) {
+                    place(&outbound, &queue, &ways[0], item.entry);
+                }
             }
             for entry in sought.waiting {
-                push(&outbound, &queue, &ready, entry);
+                push(&outbound, &queue, &queue.next_way().unwrap_or_else(|| Arc::clone(&ways[0])), entry);
             }
-            if sought.due || moved.is_some() {
+            if sought.due || has_moved {
                 fill(outbound, queue).await;
             }
         }
         Err(outcome) => {
             let sought = lock(&queue.state).found(Way::Unknown);
-            let moved = sought.before.iter().flat_map(|before| before.remove(queue.key));
-            for entry in moved.map(|item| item.entry).collect::<Vec<_>>().into_iter().chain(sought.waiting) {
+            let moved: Vec<_> = sought.before.iter().flat_map(|before| before.remove(queue.key)).collect();
+            for entry in moved.into_iter().map(|item| item.entry).chain(sought.waiting) {
                 outbound.fail(&queue, entry, Outcome::clone(&outcome), "").await;
             }
-            if sought.due || sought.before.is_some() {
+            if sought.due || !sought.before.is_empty() {
                 fail_due(&outbound, &queue, &outcome).await;
             }
         }
     }
 }
 
-/// Brings due messages from the store, in a task of its own.
-pub(super) fn pull(outbound: &Arc<Outbound>, queue: &Arc<ScheduledQueue>) {
-    tokio::spawn(fill(Arc::clone(outbound), Arc::clone(queue)));
+/// Brings due messages from the store for a ready queue in which those of this queue run low, in a task of its own.
+pub(super) fn pull(outbound: &Arc<Outbound>, queue: &Arc<ScheduledQueue>, ready: &Arc<ReadyQueue>) {
+    let (outbound, queue, ready) = (Arc::clone(outbound), Arc::clone(queue), Arc::clone(ready));
+    tokio::spawn(async move { fill_one(&outbound, &queue, &ready).await });
 }
 
-/// Brings due messages from the store as long as there are places for them.
+/// Brings due messages from the store as long as there are places for them by any way.
 async fn fill(outbound: Arc<Outbound>, queue: Arc<ScheduledQueue>) {
+    for ready in queue.ways().unwrap_or_default() {
+        fill_one(&outbound, &queue, &ready).await;
+    }
+}
+
+async fn fill_one(outbound: &Arc<Outbound>, queue: &Arc<ScheduledQueue>, ready: &Arc<ReadyQueue>) {
     while !outbound.parts.shutdown.is_stopping() {
-        let ready = match &lock(&queue.state).way {
-            Way::Known(ready, until) if Instant::now() < *until => Some(Arc::clone(ready)),
-            _ => None,
-        };
-        let Some(ready) = ready else { return stir(&outbound, &queue) };
+        let Some(ways) = queue.ways() else { return stir(outbound, queue) };
+        if !ways.iter().any(|way| Arc::ptr_eq(way, ready)) {
+            return;
+        }
         let count = ready.begin_pull(queue.key);
         if count == 0 {
             return;
@@ -251,12 +290,29 @@ async fn fill(outbound: Arc<Outbound>, queue: Arc<ScheduledQueue>) {
         let claims = outbound.parts.store.claim_due(&queue.text, count).await;
         let more = claims.len() == count;
         for entry in outbound.readable(&queue.text, claims) {
-            ready::place(&outbound, &ready, &queue, entry);
+            place(outbound, queue, ready, entry);
+        }
+        for other in ways.iter().filter(|other| more && !Arc::ptr_eq(other, ready)) {
+            if other.note_more(queue.key) {
+                pull(outbound, queue, other);
+            }
         }
         if !ready.end_pull(queue.key, more) {
             return;
         }
     }
+}
+
+/// Brings a message from the store to the way whose turn it is, or to `ready`, where a place was found for it.
+fn place(outbound: &Arc<Outbound>, queue: &Arc<ScheduledQueue>, ready: &Arc<ReadyQueue>, entry: Entry) {
+    let entry = match queue.next_way().filter(|next| !Arc::ptr_eq(next, ready)) {
+        Some(next) => match ready::place_if_room(outbound, &next, queue, entry) {
+            Ok(()) => return,
+            Err(back) => back,
+        },
+        None => entry,
+    };
+    ready::place(outbound, ready, queue, entry);
 }
 
 /// Ends the attempt for everything that is due. A queue may be deep: when the process is stopping, what is left keeps its attempt.

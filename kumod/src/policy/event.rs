@@ -15,6 +15,10 @@ pub(super) enum Event {
     QueueConfig,
     /// For each egress path.
     EgressPathConfig,
+    /// For each egress pool that a queue names.
+    EgressPool,
+    /// For each egress source that a pool names.
+    EgressSource,
     /// For a client that shows user and password.
     AuthPlain,
     /// For a client that wants to prove that it knows a user's password.
@@ -25,12 +29,14 @@ pub(super) enum Event {
 
 impl Event {
     /// Every event, each at the place of its number.
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 10] = [
         Self::PreInit,
         Self::Init,
         Self::MessageReceived,
         Self::QueueConfig,
         Self::EgressPathConfig,
+        Self::EgressPool,
+        Self::EgressSource,
         Self::AuthPlain,
         Self::AuthScram,
         Self::ListenerDomain,
@@ -44,6 +50,8 @@ impl Event {
             Self::MessageReceived => "smtp_server_message_received",
             Self::QueueConfig => "get_queue_config",
             Self::EgressPathConfig => "get_egress_path_config",
+            Self::EgressPool => "get_egress_pool",
+            Self::EgressSource => "get_egress_source",
             Self::AuthPlain => "smtp_server_auth_plain",
             Self::AuthScram => "smtp_server_auth_scram",
             Self::ListenerDomain => "get_listener_domain",
@@ -73,10 +81,8 @@ impl Event {
 }
 
 /// KumoMTA's other events.
-const KUMOMTA_ONLY: [&str; 28] = [
+const KUMOMTA_ONLY: [&str; 26] = [
     "get_acl_definition",
-    "get_egress_pool",
-    "get_egress_source",
     "http_message_generated",
     "http_server_validate_auth_basic",
     "main",
@@ -119,7 +125,7 @@ mod tests {
 
     #[test]
     fn what_is_not_served_is_told_from_what_does_not_exist() {
-        let known = "pre_init, init, smtp_server_message_received, get_queue_config, get_egress_path_config, smtp_server_auth_plain, smtp_server_auth_scram, get_listener_domain";
+        let known = "pre_init, init, smtp_server_message_received, get_queue_config, get_egress_path_config, get_egress_pool, get_egress_source, smtp_server_auth_plain, smtp_server_auth_scram, get_listener_domain";
         let error = Event::find("smtp_server_ehlo").unwrap_err();
         assert_eq!(
             error,

@@ -21,7 +21,7 @@ use smtp::reply::Reply;
 use smtp::scram::Keys;
 
 use crate::client::Client;
-use crate::config::{Config, ListenerDomain, PathConfig, QueueConfig};
+use crate::config::{Config, ListenerDomain, PathConfig, PoolConfig, QueueConfig, SourceConfig};
 use crate::envelope::{MessageId, Meta};
 
 use event::Event;
@@ -245,6 +245,22 @@ impl Policy {
     ) -> Result<Option<PathConfig>, PolicyError> {
         self.program_for(Event::EgressPathConfig)
             .map_or(Ok(None), |program| state::egress_path_config(program, routing_domain, source, site_name))
+    }
+
+    /// Fires `get_egress_pool`. `None` where no handler knows the pool.
+    ///
+    /// # Errors
+    /// [`PolicyError`] where the handler fails or answers with something else.
+    pub fn egress_pool(&self, name: &str) -> Result<Option<PoolConfig>, PolicyError> {
+        self.program_for(Event::EgressPool).map_or(Ok(None), |program| state::egress_pool(program, name))
+    }
+
+    /// Fires `get_egress_source`. `None` where no handler knows the source.
+    ///
+    /// # Errors
+    /// [`PolicyError`] where the handler fails or answers with something else.
+    pub fn egress_source(&self, name: &str) -> Result<Option<SourceConfig>, PolicyError> {
+        self.program_for(Event::EgressSource).map_or(Ok(None), |program| state::egress_source(program, name))
     }
 
     fn program_for(&self, event: Event) -> Option<&Arc<Program>> {

@@ -11,10 +11,10 @@ use mlua::{AnyUserData, Function, Lua, Value};
 use smtp::reply::Reply;
 
 use crate::client::Client;
-use crate::config::{ListenerDomain, PathConfig, QueueConfig};
+use crate::config::{ListenerDomain, PathConfig, PoolConfig, QueueConfig, SourceConfig};
 
 use super::bindings::message::{Connection, Message, Slot, address_metatable};
-use super::bindings::{Recorded, listener_domain, path, queue, scram};
+use super::bindings::{Recorded, egress, listener_domain, path, queue, scram};
 use super::error::{PolicyError, is_memory};
 use super::event::Event;
 use super::lua::{Clock, Program};
@@ -188,6 +188,34 @@ impl State {
         };
         path::answer(&self.lua, &handler.call::<Value>((routing_domain, source, site))?)
     }
+
+    fn egress_pool(&self, name: &str) -> mlua::Result<Option<PoolConfig>> {
+        let Some(handler) = self.handlers.of(Event::EgressPool).first() else {
+            return Ok(None);
+        };
+        let answer = egress::pool_answer(&self.lua, &handler.call::<Value>(name)?)?;
+        same_name(name, answer, |pool| &pool.name)
+    }
+
+    fn egress_source(&self, name: &str) -> mlua::Result<Option<SourceConfig>> {
+        let Some(handler) = self.handlers.of(Event::EgressSource).first() else {
+            return Ok(None);
+        };
+        let answer = egress::source_answer(&self.lua, &handler.call::<Value>(name)?)?;
+        same_name(name, answer, |source| &source.name)
+    }
+}
+
+/// An answer about something else would be used under a name that it does not know of.
+fn same_name<T>(asked: &str, answer: Option<T>, name: impl Fn(&T) -> &String) -> mlua::Result<Option<T>> {
+    match answer {
+        Some(answer) if name(&answer) != asked => {
+            let reason =
+                format!("the handler was asked about '{asked}' and answered with '{}'", name(&answer));
+            Err(mlua::Error::runtime(format!("{reason}; return one of the name that was asked, or nothing")))
+        }
+        answer => Ok(answer),
+    }
 }
 
 /// The reply of `kumo.reject`, where it was that.
@@ -258,6 +286,16 @@ pub(super) fn egress_path_config(
     site: &str,
 ) -> Result<Option<PathConfig>, PolicyError> {
     ask(program, Event::EgressPathConfig, |state| state.egress_path_config(routing_domain, source, site))
+}
+
+/// Asks for the sources of a pool.
+pub(super) fn egress_pool(program: &Arc<Program>, name: &str) -> Result<Option<PoolConfig>, PolicyError> {
+    ask(program, Event::EgressPool, |state| state.egress_pool(name))
+}
+
+/// Asks for what a source is.
+pub(super) fn egress_source(program: &Arc<Program>, name: &str) -> Result<Option<SourceConfig>, PolicyError> {
+    ask(program, Event::EgressSource, |state| state.egress_source(name))
 }
 
 fn ask<R>(

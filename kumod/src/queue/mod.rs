@@ -11,6 +11,7 @@ mod rounds;
 mod schedule;
 mod slab;
 mod throttle;
+mod turns;
 mod wheel;
 
 pub use limits::{NamedRates, NamedSlots};
@@ -20,3 +21,4 @@ pub use retry::next_attempt;
 pub use rounds::{FlowKey, PULL_MAX, QUANTUM, Rounds, Ticket, cost_of};
 pub use schedule::Schedule;
 pub use throttle::LocalPermits;
+pub use turns::Turns;

@@ -80,6 +80,11 @@ impl<E, I> Ready<E, I> {
         self.rounds.is_full_for(flow, self.length_max)
     }
 
+    /// Whether there is a place for mail of a flow that is brought from the store.
+    pub fn has_room(&self, flow: FlowKey) -> bool {
+        self.rounds.has_room(flow, self.length_max)
+    }
+
     /// Adds a new message to the end of its flow.
     ///
     /// # Errors

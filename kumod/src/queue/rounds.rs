@@ -175,6 +175,13 @@ impl<E> Rounds<E> {
         self.flows.get(&key).is_some_and(|flow| flow.is_full(self.active >= length_max))
     }
 
+    /// Whether there is a place for mail of the flow that is brought from the store: one, even where all are taken.
+    pub fn has_room(&self, key: FlowKey, length_max: usize) -> bool {
+        let Some(flow) = self.flows.get(&key) else { return true };
+        let is_used_up = self.active >= length_max || (flow.paused && flow.line.len() >= PULL_MAX);
+        flow.line.is_empty() || !is_used_up
+    }
+
     /// Adds a message to the end of its flow.
     pub fn push(&mut self, ticket: Ticket<E>) {
         let Self { flows, ring, lines, active } = self;
@@ -276,6 +283,13 @@ impl<E> Rounds<E> {
             flow.more = true;
         }
         count
+    }
+
+    /// There is more of the flow in the store, which somebody else found. Says whether the flow is to be filled now.
+    pub fn note_more(&mut self, key: FlowKey) -> bool {
+        let flow = self.flows.entry(key).or_insert_with(Flow::new);
+        flow.more = true;
+        flow.is_low()
     }
 
     /// A pull has ended; what it brought was pushed before. `more` when it brought all that was asked for. Says whether to pull

@@ -4,7 +4,7 @@
 //! crate, so that a mistake in that one is not made twice. Its threads end with the test process.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -44,6 +44,10 @@ pub(crate) enum Answer {
 pub(crate) struct Arrival {
     /// The number of its connection, from 0.
     pub(crate) connection: usize,
+    /// The address that it came from.
+    pub(crate) client: IpAddr,
+    /// What the client called itself.
+    pub(crate) ehlo: String,
     pub(crate) sender: String,
     pub(crate) recipients: Vec<String>,
     /// What followed the addresses of MAIL and of each RCPT that was accepted.
@@ -167,6 +171,8 @@ impl<'a> Conversation<'a> {
         *connections += 1;
         let arrival = Arrival {
             connection: number,
+            client: stream.peer_addr().unwrap().ip(),
+            ehlo: String::new(),
             sender: String::new(),
             recipients: Vec::new(),
             parameters: Vec::new(),
@@ -221,6 +227,7 @@ impl<'a> Conversation<'a> {
         let parameters = || rest.split_once('>').unwrap_or_default().1.trim().to_owned();
         match verb.to_ascii_uppercase().as_str() {
             "EHLO" => {
+                self.arrival.ehlo = rest.to_owned();
                 let extensions: String =
                     self.shared.extensions.iter().map(|name| format!("250-{name}\r\n")).collect();
                 self.answer(At::Ehlo, &format!("250-next.test\r\n{extensions}250 HELP\r\n")).map(drop)

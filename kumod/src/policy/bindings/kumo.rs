@@ -5,7 +5,7 @@
 
 use mlua::{Function, Lua, Table, Value};
 
-use super::{fail, listener_domain, listeners, log, path, queue, spool, text};
+use super::{egress, fail, listener_domain, listeners, log, path, queue, spool, text};
 use crate::policy::event::Event;
 use crate::policy::state::Handlers;
 use crate::policy::verdict::Rejection;
@@ -21,6 +21,7 @@ pub(in crate::policy) fn install(lua: &Lua) -> mlua::Result<()> {
     spool::install(lua, &module)?;
     queue::install(lua, &module)?;
     path::install(lua, &module)?;
+    egress::install(lua, &module)?;
     log::install(lua, &module)?;
     let meta = lua.create_table()?;
     meta.set("__index", lua.create_function(missing)?)?;
@@ -98,7 +99,7 @@ fn forbid_exit(lua: &Lua) -> mlua::Result<()> {
 }
 
 /// KumoMTA's other functions and modules.
-const KUMOMTA_ONLY: [&str; 83] = [
+const KUMOMTA_ONLY: [&str; 81] = [
     "aaa",
     "amqp",
     "api",
@@ -136,8 +137,6 @@ const KUMOMTA_ONLY: [&str; 83] = [
     "json_parse",
     "jsonl",
     "kafka",
-    "make_egress_pool",
-    "make_egress_source",
     "make_message",
     "make_throttle",
     "memoize",

@@ -2,6 +2,7 @@
 //!
 //! Every binding refuses what it does not understand with the place in the policy, its own name, and what it wanted instead.
 
+pub(super) mod egress;
 mod kumo;
 pub(super) mod listener_domain;
 mod listeners;

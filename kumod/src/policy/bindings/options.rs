@@ -176,12 +176,12 @@ mod tests {
     use super::*;
     use crate::config::QueueConfig;
 
-    const KNOWN: &str = "retry_interval, max_retry_interval, max_age, priority, dsn, dsn_delay, max_message_rate, overall_max_message_rate, \
+    const KNOWN: &str = "egress_pool, retry_interval, max_retry_interval, max_age, priority, dsn, dsn_delay, max_message_rate, overall_max_message_rate, \
         additional_message_rate_throttles";
 
     fn read_queue(source: &str) -> Result<QueueConfig, String> {
         let lua = Lua::new();
-        read_table(&lua.load(source).eval::<Table>().unwrap(), &["egress_pool"])
+        read_table(&lua.load(source).eval::<Table>().unwrap(), &["shrink_policy"])
     }
 
     #[test]
@@ -201,10 +201,10 @@ mod tests {
             ),
             ("{ colour = 1 }", format!("there is no option 'colour'; known are: {KNOWN}")),
             (
-                "{ egress_pool = 'a' }",
-                format!("option 'egress_pool' is not available in this version; available are: {KNOWN}"),
+                "{ shrink_policy = 'a' }",
+                format!("option 'shrink_policy' is not available in this version; available are: {KNOWN}"),
             ),
-            ("{ 1 }", format!("options have names, as in {{ retry_interval = ... }}; known are: {KNOWN}")),
+            ("{ 1 }", format!("options have names, as in {{ egress_pool = ... }}; known are: {KNOWN}")),
             ("{ max_age = print }", "option 'max_age' is a function, which cannot be kept".to_owned()),
             ("{ max_age = -1 }", "option 'max_age' = -1: a duration cannot be negative".to_owned()),
         ] {

@@ -14,8 +14,7 @@ const FUNCTION: &str = "kumo.make_queue_config";
 const PRIORITY_MAX: u32 = 100;
 
 /// KumoMTA's other options.
-const UNSERVED: [&str; 9] = [
-    "egress_pool",
+const UNSERVED: [&str; 8] = [
     "protocol",
     "provider_name",
     "reap_interval",
@@ -55,6 +54,9 @@ fn read(lua: &Lua, given: &Value) -> mlua::Result<QueueConfig> {
 }
 
 fn check(config: &QueueConfig) -> Result<(), String> {
+    if config.egress_pool.is_empty() {
+        return Err("option 'egress_pool' is empty; name a pool that get_egress_pool knows".to_owned());
+    }
     not_zero(&[
         ("retry_interval", config.retry_interval == Duration::ZERO),
         ("max_retry_interval", config.max_retry_interval == Some(Duration::ZERO)),

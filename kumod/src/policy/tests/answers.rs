@@ -98,7 +98,7 @@ fn no_handler_is_no_answer() {
 #[test]
 fn shapes_are_checked_where_they_are_made() {
     let queue = ":3: in event 'get_queue_config': kumo.make_queue_config: ";
-    let known = "retry_interval, max_retry_interval, max_age, priority, dsn, dsn_delay, max_message_rate, overall_max_message_rate, \
+    let known = "egress_pool, retry_interval, max_retry_interval, max_age, priority, dsn, dsn_delay, max_message_rate, overall_max_message_rate, \
                  additional_message_rate_throttles";
     for (options, reason) in [
         ("retry = 1", format!("there is no option 'retry'; known are: {known}")),
@@ -144,6 +144,43 @@ fn shapes_are_checked_where_they_are_made() {
     ] {
         let error = path_error(&format!("local made = kumo.make_egress_path {{ {options} }}\nreturn made"));
         assert_eq!(error, format!("{path}{reason}; correct the policy"));
+    }
+}
+
+#[test]
+fn pools_and_sources_are_read_and_checked() {
+    let on = |body: &str| {
+        listening(&format!(
+            "kumo.on('get_egress_pool', function(name)\n{body}\nend)\nkumo.on('get_egress_source', function(name)\n{body}\nend)"
+        ))
+    };
+    let pool = |body: &str| on(body).egress_pool("a");
+    let source = |body: &str| on(body).egress_source("a");
+    let both = "return kumo.make_egress_pool { name = 'a', entries = { { name = 'x', weight = 3 }, { name = 'y' } }, ttl = '5m' }";
+    let read = pool(both).unwrap().unwrap();
+    let entries: Vec<_> = read.entries.iter().map(|entry| (entry.name.as_str(), entry.weight)).collect();
+    assert_eq!((entries, read.ttl), (vec![("x", 3), ("y", 1)], Duration::from_secs(300)));
+    let read =
+        source("return { name = 'a', source_address = '10.0.0.1', remote_port = 587 }").unwrap().unwrap();
+    assert_eq!((read.source_address, read.remote_port), (Some([10, 0, 0, 1].into()), Some(587)));
+    assert!(pool("return nil").unwrap().is_none() && source("return nil").unwrap().is_none());
+    for (body, reason) in [
+        ("return kumo.make_egress_pool {}", "option 'name': a name is missing"),
+        ("return kumo.make_egress_pool { name = 'a->b' }", "option 'name': \"a->b\" is not a name"),
+        ("return { name = 'a', entries = { { name = 'x' }, { name = 'x' } } }", "names the source 'x' twice"),
+        ("return kumo.make_egress_source { name = 'a' }", "must return kumo.make_egress_pool"),
+        ("return { name = 'b' }", "was asked about 'a' and answered with 'b'"),
+    ] {
+        let error = pool(body).unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+    }
+    for (body, reason) in [
+        ("return { name = 'a', source_address = 'here' }", "option 'source_address' = 'here'"),
+        ("return { name = 'a', remote_port = 0 }", "option 'remote_port' = 0"),
+        ("return { name = 'a', ha_proxy_server = 'x' }", "option 'ha_proxy_server' is not available"),
+    ] {
+        let error = source(body).unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
     }
 }
 

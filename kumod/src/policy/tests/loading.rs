@@ -323,7 +323,7 @@ fn saying_a_thing_twice_is_refused() {
 
 #[test]
 fn kumo_on_refuses_what_would_never_be_called() {
-    let known = "pre_init, init, smtp_server_message_received, get_queue_config, get_egress_path_config, smtp_server_auth_plain, smtp_server_auth_scram, get_listener_domain";
+    let known = "pre_init, init, smtp_server_message_received, get_queue_config, get_egress_path_config, get_egress_pool, get_egress_source, smtp_server_auth_plain, smtp_server_auth_scram, get_listener_domain";
     for (call, reason) in [
         (
             "kumo.on('smtp_server_ehlo', print)",
@@ -345,8 +345,8 @@ fn kumo_on_refuses_what_would_never_be_called() {
 #[test]
 fn names_of_kumomta_that_do_nothing_here_are_errors_and_others_are_nil() {
     assert_eq!(
-        error_of("\nkumo.make_egress_pool { name = 'a' }"),
-        ":2: kumo.make_egress_pool: is not available in this version; correct the policy"
+        error_of("\nkumo.make_throttle { name = 'a' }"),
+        ":2: kumo.make_throttle: is not available in this version; correct the policy"
     );
     let error = error_of("require 'policy-extras.shaping'");
     assert!(error.contains("'policy-extras.shaping' of KumoMTA is not available in this version"), "{error}");
