@@ -17,9 +17,9 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::UnixMs;
-use crate::config::QueueConfig;
+use crate::config::{QueueConfig, SourceConfig, UNSPECIFIED};
 use crate::envelope::{Mark, Outcome, Response};
-use crate::maillog::{Attempted, MailLog, Note};
+use crate::maillog::{Attempted, Egress, MailLog, Note};
 use crate::metrics::Metrics;
 use crate::ports::{Change, Claimed, MailStore, Settled};
 use crate::queue::next_attempt;
@@ -51,6 +51,13 @@ pub struct Attempt {
     pub at: UnixMs,
 }
 
+impl Attempt {
+    fn egress(&self) -> Egress<'_> {
+        let source = self.hop.source.as_ref().map_or(UNSPECIFIED, |source| &source.name);
+        Egress { pool: &self.queue_config.egress_pool, source, address: self.hop.source_address }
+    }
+}
+
 /// The next hop of an attempt, for the record.
 #[derive(Clone, Debug, Default)]
 pub struct Hop {
@@ -60,6 +67,10 @@ pub struct Hop {
     pub peer: Option<(Arc<str>, std::net::SocketAddr)>,
     /// Whether the server was asked for the notifications that the sender asked for, and answers for them.
     pub dsn: bool,
+    /// The source that it left from, where the queue's pool names one.
+    pub source: Option<Arc<SourceConfig>>,
+    /// Address and port of this host, where the source has an address and a connection was open.
+    pub source_address: Option<std::net::SocketAddr>,
 }
 
 /// The way in for dispatchers.
@@ -214,6 +225,7 @@ impl Room {
                 recipient: &envelope.recipients[index],
                 attempts,
                 site: &attempt.hop.site,
+                egress: attempt.egress(),
                 peer: attempt.hop.peer.as_ref().map(|(name, address)| (name.as_ref(), *address)),
                 at: attempt.at,
             };

@@ -69,6 +69,11 @@ fn the_sources_of_a_pool_share_its_mail_by_weight() {
         assert_eq!(arrivals.len(), count, "from {from}");
         for arrival in arrivals {
             assert_eq!((arrival.client.to_string().as_str(), arrival.ehlo.as_str()), (from, ehlo));
+            let record = home.record("Delivery", &arrival.recipients[0]);
+            let source = if from.ends_with("11") { "first" } else { "second" };
+            assert_eq!((&record["egress_pool"], &record["egress_source"]), (&"both".into(), &source.into()));
+            let address = record["source_address"]["address"].as_str().unwrap();
+            assert_eq!(address.split_once(':').unwrap().0, from);
         }
     }
 }

@@ -10,6 +10,6 @@ mod segment;
 mod writer;
 
 pub use note::Note;
-pub use record::{Attempted, Kind, Peer, Reception, Record};
+pub use record::{Attempted, Egress, Kind, Peer, Reception, Record};
 pub use segment::segments;
 pub use writer::{LogError, LogLimits, MailLog};

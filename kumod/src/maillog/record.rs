@@ -11,10 +11,9 @@ use serde::ser::{SerializeMap, SerializeStruct};
 use serde::{Serialize, Serializer};
 
 use crate::clock::UnixMs;
+use crate::config::UNSPECIFIED;
 use crate::envelope::{Envelope, MessageId, Meta, Outcome, Response};
 
-/// Where `egress_pool` and `egress_source` have no name of their own.
-const UNSPECIFIED: &str = "unspecified";
 /// The bounce class of what no rule has classified.
 const UNCATEGORIZED: &str = "Uncategorized";
 
@@ -52,6 +51,22 @@ pub struct Peer<'a> {
     pub addr: IpAddr,
 }
 
+/// The way out of this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Egress<'a> {
+    /// The pool of the message's queue.
+    pub pool: &'a str,
+    /// The source that the attempt was made from.
+    pub source: &'a str,
+    /// Its address, and the port of the connection.
+    pub address: Option<SocketAddr>,
+}
+
+impl Egress<'_> {
+    /// The host's default route.
+    pub const UNSPECIFIED: Self = Self { pool: UNSPECIFIED, source: UNSPECIFIED, address: None };
+}
+
 /// One line of the log.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
@@ -71,6 +86,8 @@ pub struct Record<'a> {
     pub size: u64,
     /// What was said, by the next hop or by us.
     pub response: Option<&'a Response>,
+    /// The way out of this host, where an attempt was made.
+    pub egress: Egress<'a>,
     /// Who was at the other end.
     pub peer: Option<Peer<'a>>,
     /// When it happened.
@@ -115,6 +132,8 @@ pub struct Attempted<'a> {
     pub attempts: u32,
     /// The site that the ready queue is named for.
     pub site: &'a str,
+    /// The way out of this host.
+    pub egress: Egress<'a>,
     /// Name and address of the server, where one answered.
     pub peer: Option<(&'a str, SocketAddr)>,
     /// When the attempt ended.
@@ -140,6 +159,7 @@ impl<'a> Attempted<'a> {
             recipient: self.recipient,
             site: self.site,
             response: Some(response),
+            egress: self.egress,
             peer: self.peer.map(|(name, address)| Peer { name, addr: address.ip() }),
             num_attempts: self.attempts,
             delivery_protocol: Some("ESMTP"),
@@ -160,6 +180,7 @@ impl<'a> Record<'a> {
             site: "",
             size: 0,
             response: None,
+            egress: Egress::UNSPECIFIED,
             peer: None,
             at,
             num_attempts: 0,
@@ -212,9 +233,9 @@ impl Serialize for Record<'_> {
         line.serialize_field("created", &created.seconds())?;
         line.serialize_field("num_attempts", &self.num_attempts)?;
         line.serialize_field("bounce_classification", UNCATEGORIZED)?;
-        line.serialize_field("egress_pool", UNSPECIFIED)?;
-        line.serialize_field("egress_source", UNSPECIFIED)?;
-        line.serialize_field("source_address", &None::<()>)?;
+        line.serialize_field("egress_pool", self.egress.pool)?;
+        line.serialize_field("egress_source", self.egress.source)?;
+        line.serialize_field("source_address", &self.egress.address.map(SourceAddress))?;
         line.serialize_field("feedback_report", &None::<()>)?;
         line.serialize_field("meta", &MapOrEmpty(self.meta))?;
         line.serialize_field("headers", &MapOrEmpty(None))?;
@@ -252,6 +273,19 @@ impl Serialize for ResponseFields<'_> {
         )?;
         fields.serialize_field("content", self.0.map_or("", |response| response.content.as_str()))?;
         fields.serialize_field("command", &None::<()>)?;
+        fields.end()
+    }
+}
+
+/// `source_address`: without a proxy only the address is known.
+struct SourceAddress(SocketAddr);
+
+impl Serialize for SourceAddress {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("source_address", 3)?;
+        fields.serialize_field("address", &self.0)?;
+        fields.serialize_field("protocol", &None::<()>)?;
+        fields.serialize_field("server", &None::<()>)?;
         fields.end()
     }
 }
@@ -403,6 +437,7 @@ mod tests {
             recipient: "b@b.example",
             attempts: 3,
             site: "mx.b.example",
+            egress: Egress { pool: "p", source: "s", address: Some("10.0.0.1:4711".parse().unwrap()) },
             peer: Some(("mx.b.example", "[2001:db8::1]:25".parse().unwrap())),
             at: UnixMs(CREATED.0 + 61_007),
         };
@@ -427,6 +462,9 @@ mod tests {
         let said =
             json!({"code": 550, "enhanced_code": enhanced, "content": "no \"such\" user", "command": null});
         assert_eq!(line["response"], said);
+        assert_eq!((&line["egress_pool"], &line["egress_source"]), (&json!("p"), &json!("s")));
+        let address = json!({"address": "10.0.0.1:4711", "protocol": null, "server": null});
+        assert_eq!(line["source_address"], address);
         assert_eq!(line["peer_address"], json!({"name": "mx.b.example", "addr": "2001:db8::1"}));
         assert_eq!(line["event_time"], "2023-11-14T22:14:21.257Z");
         assert_eq!(line["created_time"], "2023-11-14T22:13:20.250Z");

@@ -20,6 +20,8 @@ pub(super) struct Dialed {
     pub(super) stream: TcpStream,
     pub(super) name: Arc<str>,
     pub(super) address: SocketAddr,
+    /// Where it comes from, if the source has an address.
+    pub(super) from: Option<SocketAddr>,
 }
 
 /// Tries hosts and addresses in order.
@@ -49,7 +51,10 @@ pub(super) async fn dial(outbound: &Outbound, site: &Site, path: &Path) -> Resul
             tried += 1;
             let address = SocketAddr::new(address, port(outbound, path, host));
             match connect(address, path).await {
-                Ok(stream) => return Ok(Dialed { stream, name: Arc::clone(&host.name), address }),
+                Ok(stream) => {
+                    let from = path.source.source_address.and_then(|_| stream.local_addr().ok());
+                    return Ok(Dialed { stream, name: Arc::clone(&host.name), address, from });
+                }
                 Err(error) => last = Some(format!("{}[{address}]: {error}", host.name)),
             }
         }

@@ -12,6 +12,7 @@ use super::scheduled::Rules;
 use super::session::{Connection, Sent};
 use super::{Outbound, classify, dial, ready};
 use crate::clock::UnixMs;
+use crate::config::{SourceConfig, UNSPECIFIED};
 use crate::envelope::{Envelope, Outcome};
 use crate::ports::{Rate, Shutdown, StoreError};
 use crate::settle::{Attempt, Hop};
@@ -28,8 +29,9 @@ const READ_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// Starts a dispatcher, which the ready queue has counted already.
 pub(super) fn open(outbound: &Arc<Outbound>, ready: &Arc<ReadyQueue>) {
     outbound.dispatchers.send_modify(|count| *count += 1);
+    let source = Some(Arc::clone(&ready.path().source)).filter(|source| source.name != UNSPECIFIED);
     let dispatcher =
-        Dispatcher { outbound: Arc::clone(outbound), ready: Arc::clone(ready), connection: None };
+        Dispatcher { outbound: Arc::clone(outbound), ready: Arc::clone(ready), source, connection: None };
     tokio::spawn(dispatcher.run());
 }
 
@@ -53,6 +55,8 @@ enum Permitted {
 struct Dispatcher {
     outbound: Arc<Outbound>,
     ready: Arc<ReadyQueue>,
+    /// For the record, where it has a name of its own.
+    source: Option<Arc<SourceConfig>>,
     connection: Option<Connection>,
 }
 
@@ -256,12 +260,12 @@ impl Dispatcher {
     }
 
     async fn settle(&self, item: Item, outcomes: Vec<Outcome>, hop: Option<Hop>) {
-        let site = || Hop { site: Arc::clone(&self.ready.site().name), peer: None, dsn: false };
+        let hop = hop.unwrap_or_else(|| Hop { site: Arc::clone(&self.ready.site().name), ..Hop::default() });
         let attempt = Attempt {
             claimed: item.entry.claimed,
             outcomes,
             queue_config: item.queue.rules().config,
-            hop: hop.unwrap_or_else(site),
+            hop: Hop { source: self.source.clone(), ..hop },
             at: UnixMs::now(),
         };
         self.outbound.parts.settle.submit(attempt).await;

@@ -177,7 +177,7 @@ impl Outbound {
             claimed: entry.claimed,
             outcomes: vec![outcome],
             queue_config: queue.rules().config,
-            hop: Hop { site: site.into(), peer: None, dsn: false },
+            hop: Hop { site: site.into(), ..Hop::default() },
             at: UnixMs::now(),
         };
         self.parts.settle.submit(attempt).await;

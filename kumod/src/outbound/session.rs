@@ -97,7 +97,8 @@ impl Connection {
     /// Who is at the other end, for the record.
     pub(super) fn hop(&self, site: &Arc<str>) -> Hop {
         let peer = Some((Arc::clone(&self.dialed.name), self.dialed.address));
-        Hop { site: Arc::clone(site), peer, dsn: self.session.capabilities().dsn }
+        let dsn = self.session.capabilities().dsn;
+        Hop { site: Arc::clone(site), peer, dsn, source: None, source_address: self.dialed.from }
     }
 
     /// Sends one message to those of its recipients that are still open.
