@@ -11,6 +11,7 @@ pub mod documents;
 pub mod doors;
 pub mod levels;
 pub mod modules;
+pub mod rfcs;
 pub mod sources;
 pub mod words;
 
@@ -39,7 +40,7 @@ impl fmt::Display for Finding {
 }
 
 /// Every rule.
-const RULES: [fn(&Tree) -> Vec<Finding>; 15] = [
+const RULES: [fn(&Tree) -> Vec<Finding>; 16] = [
     crates::arrows,
     levels::arrows,
     levels::map_is_true,
@@ -54,7 +55,8 @@ const RULES: [fn(&Tree) -> Vec<Finding>; 15] = [
     words::checks_that_cannot_fail,
     words::unfinished,
     words::machine_words,
-    documents::all,
+    documents::spool_format,
+    rfcs::all,
 ];
 
 /// Runs every rule; the findings come sorted by place.

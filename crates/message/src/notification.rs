@@ -107,7 +107,7 @@ struct Part {
 }
 
 impl Notification<'_> {
-    /// The whole message, with CRLF line ends. It has bytes above 127 only where [`Notification::to`] has them, or a message goes
+    /// The whole message (RFC 3461 6.2, RFC 3464 2.1), with CRLF line ends. It has bytes above 127 only where [`Notification::to`] has them, or a message goes
     /// back whole that has.
     pub fn write(&self) -> Vec<u8> {
         let parts = [self.words(), self.fields(), self.returned()];

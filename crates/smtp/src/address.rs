@@ -3,7 +3,7 @@
 //! Owns the grammar of `<local@domain>`: dot-atoms, quoted local parts, host names and address
 //! literals, with UTF-8 where SMTPUTF8 was asked for (RFC 6531 3.3). Refuses everything else with an
 //! [`AddressError`] that names the rule; never rewrites what it accepts, except that a source route
-//! is dropped (RFC 5321 appendix C). Borrows from the input and allocates nothing, save for the owned
+//! is dropped (RFC 5321 3.6.1, appendix C). Borrows from the input and allocates nothing, save for the owned
 //! [`Address`].
 
 use core::net::{Ipv4Addr, Ipv6Addr};

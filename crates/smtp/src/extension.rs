@@ -25,7 +25,7 @@ pub struct Capabilities {
     pub starttls: bool,
     /// SIZE was announced, with this limit in bytes; 0 stands for no fixed limit (RFC 1870 3).
     pub size: Option<u64>,
-    /// Mechanisms of AUTH, in capitals.
+    /// Mechanisms of AUTH, in capitals (RFC 4954 3).
     pub auth: Vec<String>,
     /// Notifications can be asked for (RFC 3461).
     pub dsn: bool,

@@ -1,4 +1,4 @@
-//! Replies: code, enhanced status code, text (RFC 5321 4.2, RFC 2034, RFC 3463).
+//! Replies: code, enhanced status code, text (RFC 5321 4.2, RFC 2034 4, RFC 3463 2).
 //!
 //! Owns both directions: [`Reply::write`] for the server, [`ReplyParser`] for the client. Refuses
 //! reply lines and replies over the limits below, and codes outside 200 to 599; on writing, control

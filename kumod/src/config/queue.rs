@@ -14,7 +14,7 @@ use super::{ThrottleSpec, UNSPECIFIED, duration, named};
 pub struct QueueConfig {
     /// The sources that its mail may leave from.
     pub egress_pool: String,
-    /// The first retry comes after this; it doubles with each attempt.
+    /// The first retry comes after this; it doubles with each attempt. RFC 5321 4.5.4.1 asks for 30 minutes; the default is KumoMTA's.
     #[serde(deserialize_with = "duration::deserialize")]
     pub retry_interval: Duration,
     /// The doubling stops here.

@@ -124,7 +124,7 @@ impl Dns {
         }
     }
 
-    /// The addresses of a host, IPv4 before IPv6, each in random order, at most [`ADDRESSES_MAX`] of a family.
+    /// The addresses of a host (RFC 5321 5.2), IPv4 before IPv6, each in random order, at most [`ADDRESSES_MAX`] of a family.
     ///
     /// # Errors
     /// It has none, or they could not be found out this time.

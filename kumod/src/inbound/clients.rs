@@ -1,4 +1,4 @@
-//! How many connections each client address has open.
+//! How many connections each client address has open (RFC 5321 7.8).
 //!
 //! A client is an address of IPv4, or a network of 64 bits of IPv6, in which one host can have every address (RFC 4291 2.5.1). There are never
 //! more entries than open connections. Asked once for a connection, and only where the limit concerns the client.

@@ -63,6 +63,7 @@ impl Told {
             (Outcome::Delivered(response), _) if wish.success && !attempt.hop.dsn => {
                 (Fate::Relayed, response.clone())
             }
+            // RFC 3461 5.2.6.
             (Outcome::Failed(response), _) if wish.failure => (Fate::Failed, response.clone()),
             (Outcome::Retry(last), None) if wish.failure => (Fate::Failed, expired(last)),
             (Outcome::Retry(last), Some(next)) if wish.delay && attempt.is_late_by(next) => {
@@ -81,7 +82,7 @@ impl Told {
 }
 
 impl Attempt {
-    /// Whether this is the attempt after which the message has been waiting for long: its queue's `dsn_delay` ends between the time
+    /// Whether this is the attempt after which the message has been waiting for long (RFC 3461 5.2.5): its queue's `dsn_delay` ends between the time
     /// at which this attempt was due and that of the next. The spans of all attempts lie end to end, so it is one of them.
     fn is_late_by(&self, next: UnixMs) -> bool {
         let late = self.claimed.envelope.created.after(self.queue_config.dsn_delay);
@@ -89,7 +90,7 @@ impl Attempt {
     }
 }
 
-/// A message whose sender is to be told something.
+/// A message whose sender is to be told something, of all recipients of one attempt together (RFC 3461 5.2.8).
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) envelope: Arc<Envelope>,

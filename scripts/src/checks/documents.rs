@@ -1,15 +1,8 @@
-//! Documents that must keep pace with the code: the spool's format, and the table of RFCs.
-
-use std::collections::BTreeMap;
+//! A document that must keep pace with the code: the spool's format.
 
 use super::Finding;
 use crate::Tree;
-use crate::code::{is_word, line_of};
-
-/// Both rules of this family.
-pub fn all(tree: &Tree) -> Vec<Finding> {
-    [spool_format(tree), rfcs_are_listed(tree), rfcs_are_marked(tree)].concat()
-}
+use crate::code::is_word;
 
 const FORMAT_SOURCES: [&str; 2] = ["crates/spool/src/format.rs", "crates/spool/src/record.rs"];
 const FORMAT_DOCUMENT: &str = "docs/spool-format.md";
@@ -68,61 +61,6 @@ fn holds_number(row: &str, value: u64) -> bool {
     words.filter_map(plain_number).any(|number| number == value)
 }
 
-const RFC_TABLE: &str = "docs/rfcs.md";
-
-/// Every RFC that a source names has a row in the table; the first place that names it is told.
-pub fn rfcs_are_listed(tree: &Tree) -> Vec<Finding> {
-    let table = rfc_rows(tree.text(RFC_TABLE).unwrap_or_default());
-    let mut unlisted = BTreeMap::new();
-    for (path, file) in shipped_sources(tree) {
-        for (offset, number) in rfc_marks(&file.text).filter(|(_, number)| !table.contains_key(number)) {
-            unlisted.entry(number).or_insert_with(|| (path, line_of(&file.text, offset)));
-        }
-    }
-    let unlisted = unlisted.into_iter();
-    unlisted
-        .map(|(number, (path, line))| {
-            Finding::new(path, line, format!("RFC {number} has no row in {RFC_TABLE}"))
-        })
-        .collect()
-}
-
-/// Every row that says Yes or Partial is marked somewhere in the code, so that a reader can get there from the table.
-pub fn rfcs_are_marked(tree: &Tree) -> Vec<Finding> {
-    let table = rfc_rows(tree.text(RFC_TABLE).unwrap_or_default());
-    let marked: Vec<u32> =
-        shipped_sources(tree).flat_map(|(_, file)| rfc_marks(&file.text).map(|(_, number)| number)).collect();
-    let unmarked = table.iter().filter(|(number, (_, status))| status != "No" && !marked.contains(number));
-    let unmarked = unmarked.map(|(number, (line, status))| {
-        Finding::new(RFC_TABLE, *line, format!("RFC {number} is said to be {status}, and no source names it"))
-    });
-    unmarked.collect()
-}
-
-fn shipped_sources(tree: &Tree) -> impl Iterator<Item = (&str, &crate::tree::File)> {
-    tree.rust("").filter(|(path, _)| path.contains("src/") && !path.starts_with("scripts/"))
-}
-
-/// `RFC 5321` wherever it stands: marks are comments.
-fn rfc_marks(text: &str) -> impl Iterator<Item = (usize, u32)> {
-    text.match_indices("RFC ").filter_map(|(offset, mark)| {
-        let digits = &text[offset + mark.len()..];
-        let end = digits.bytes().take_while(u8::is_ascii_digit).count();
-        Some((offset, digits[..end].parse().ok()?))
-    })
-}
-
-/// The rows `| 5321 | title | Yes | … |` of the table: number to line and status.
-fn rfc_rows(text: &str) -> BTreeMap<u32, (usize, String)> {
-    let rows = text.lines().enumerate().filter_map(|(index, line)| {
-        let mut cells = line.strip_prefix('|')?.split('|').map(str::trim);
-        let number = cells.next()?.parse().ok()?;
-        let status = cells.nth(1)?.to_owned();
-        Some((number, (index + 1, status)))
-    });
-    rows.collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::on;
@@ -140,20 +78,6 @@ mod tests {
             [
                 "crates/spool/src/format.rs:2: docs/spool-format.md names `HEADER_BYTES` without its value 64: draw the new layout",
                 "crates/spool/src/format.rs:3: the format's constant `MAGIC` is not in docs/spool-format.md",
-            ]
-        );
-    }
-
-    #[test]
-    fn the_table_and_the_marks_agree() {
-        let table = "| RFC | title | status |\n|---|---|---|\n| 5321 | SMTP | Yes |\n| 2920 | x | Partial |\n| 1 | x | No |\n";
-        let source = "//! RFC 5321 4.5.2\n// RFC 3030\n";
-        let files = [(RFC_TABLE, table), ("crates/smtp/src/lib.rs", source)];
-        assert_eq!(
-            on(all, &files),
-            [
-                "crates/smtp/src/lib.rs:2: RFC 3030 has no row in docs/rfcs.md",
-                "docs/rfcs.md:4: RFC 2920 is said to be Partial, and no source names it",
             ]
         );
     }

@@ -14,51 +14,51 @@ pub use params::{BodyKind, MailParams, RcptParams, XClient};
 /// A command that is well-formed by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command<'a> {
-    /// EHLO, or LHLO where LMTP is spoken; HELO where `extended` is false.
+    /// EHLO (RFC 5321 4.1.1.1), or LHLO where LMTP is spoken; HELO where `extended` is false.
     Ehlo {
         /// What the client calls itself.
         domain: &'a str,
         /// EHLO or LHLO.
         extended: bool,
     },
-    /// MAIL FROM.
+    /// MAIL FROM (RFC 5321 4.1.1.2).
     Mail {
         /// The reverse path.
         from: Path<'a>,
         /// What was asked for besides.
         params: MailParams<'a>,
     },
-    /// RCPT TO.
+    /// RCPT TO (RFC 5321 4.1.1.3).
     Rcpt {
         /// The forward path, never null.
         to: Path<'a>,
         /// NOTIFY and ORCPT.
         params: RcptParams<'a>,
     },
-    /// DATA.
+    /// DATA (RFC 5321 4.1.1.4).
     Data,
-    /// BDAT (RFC 3030).
+    /// BDAT (RFC 3030 2).
     Bdat {
         /// Octets that follow the line.
         bytes: u64,
         /// LAST: the message is complete after them.
         last: bool,
     },
-    /// RSET.
+    /// RSET (RFC 5321 4.1.1.5).
     Rset,
-    /// NOOP.
+    /// NOOP (RFC 5321 4.1.1.9).
     Noop,
-    /// VRFY.
+    /// VRFY (RFC 5321 4.1.1.6).
     Vrfy,
-    /// HELP.
+    /// HELP (RFC 5321 4.1.1.8).
     Help,
-    /// QUIT.
+    /// QUIT (RFC 5321 4.1.1.10).
     Quit,
-    /// XCLIENT, with which a proxy says for whom it speaks.
+    /// XCLIENT, with which a proxy says for whom it speaks: agreed on between the two (RFC 5321 4.1.5).
     XClient(XClient),
-    /// STARTTLS (RFC 3207).
+    /// STARTTLS (RFC 3207 4).
     StartTls,
-    /// AUTH (RFC 4954).
+    /// AUTH (RFC 4954 4).
     Auth {
         /// The name of the mechanism, as written.
         mechanism: &'a str,

@@ -14,9 +14,9 @@ use crate::error::PeerMisbehaved;
 pub struct MailParams<'a> {
     /// SIZE: bytes that the client means to send (RFC 1870 6); at most `u64::MAX`, larger numbers too.
     pub size: Option<u64>,
-    /// BODY (RFC 6152, RFC 3030 3).
+    /// BODY (RFC 6152 3, RFC 3030 3).
     pub body: BodyKind,
-    /// SMTPUTF8 (RFC 6531).
+    /// SMTPUTF8 (RFC 6531 3.4).
     pub smtputf8: bool,
     /// REQUIRETLS (RFC 8689): no hop without TLS to a server that is who it says it is.
     pub require_tls: bool,

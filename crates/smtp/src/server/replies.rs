@@ -1,7 +1,7 @@
 //! The wording of every reply that the server gives without asking.
 //!
 //! Owns these texts as constants, so that answering costs one copy. Each names what is wrong and,
-//! where there is one, the remedy.
+//! where there is one, the remedy. Codes are those of RFC 5321 4.3.2 and RFC 4954 6, but for 524 (KumoMTA).
 
 use crate::auth;
 use crate::reply::Reply;
@@ -17,6 +17,7 @@ pub(crate) static AUTHENTICATED: Reply = Reply::new(235, (2, 7, 0), "authenticat
 pub(crate) static CHALLENGE: Reply = Reply::plain(334, "");
 pub(crate) static USER_PROMPT: Reply = Reply::plain(334, auth::USER_PROMPT);
 pub(crate) static PASSWORD_PROMPT: Reply = Reply::plain(334, auth::PASSWORD_PROMPT);
+// RFC 5321 3.5.3, 7.3: no address is given away.
 pub(crate) static CANNOT_VERIFY: Reply =
     Reply::new(252, (2, 0, 0), "addresses are not verified; send the message and see");
 /// In front of those that depend on the configuration.

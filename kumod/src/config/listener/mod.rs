@@ -120,7 +120,7 @@ listener_options! {
     tls_certificate: Option<KeySource> = None;
     /// Its key.
     tls_private_key: Option<KeySource> = None;
-    /// Clients have to show a certificate of one of these authorities.
+    /// Clients have to show a certificate of one of these authorities (RFC 3207 4.1).
     tls_required_client_ca: Option<KeySource> = None;
     /// What is written in front of a message.
     trace_headers: TraceHeaders = TraceHeaders::default();

@@ -1,7 +1,7 @@
 //! One client: its socket, its buffers, its open transaction.
 //!
 //! Bytes go to the protocol of `crates/smtp` and its questions are answered here: relay rules at RCPT, the intake at the end of
-//! the body. All replies to what was read in one piece leave in one write. Large BDAT bodies are read from the socket straight
+//! the body. All replies to what was read in one piece leave in one write (RFC 2920 3.2). Large BDAT bodies are read from the socket straight
 //! into the buffer that store and delivery share. A client that is silent, or does not read, meets a deadline.
 
 mod opening;

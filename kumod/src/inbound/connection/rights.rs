@@ -1,4 +1,4 @@
-//! Who a client is, and where it may send mail: never to anywhere, unless something says so.
+//! Who a client is, and where it may send mail: never to anywhere, unless something says so (RFC 5321 3.6.2, 7.9).
 //!
 //! A client may send to anywhere that is among the `relay_hosts`, or has shown a user's password. Anybody may send to a domain with
 //! `relay_to`; those in `relay_from` of the sender's domain may send to anywhere. What the policy said of a domain is kept for the
