@@ -71,7 +71,8 @@ impl Notice {
     }
 }
 
-/// Proof that the promise of the durability in force holds for a transaction. Only this module can make one.
+/// Proof that the promise of the durability in force holds for a transaction, so that a 250 may be said (RFC 5321 4.2.5). Only this
+/// module can make one.
 #[derive(Debug)]
 pub struct Accepted {
     durability: spool::Durability,
