@@ -105,6 +105,46 @@ fn who_sends_too_slowly_is_told_to_go() {
     }
 }
 
+/// A thousand clients that have begun a command, and a thousand that have begun a body, hold what they have sent and little more; when
+/// they are gone, the next thousand find the memory that they had, so that it does not grow from wave to wave.
+#[test]
+fn a_thousand_slow_clients_cost_little_memory_and_give_it_back() {
+    const CLIENTS: u64 = 1000;
+    const WAVES: u32 = 6;
+    /// A buffer for the command that has begun; with a body, one for that too.
+    const BYTES_EACH_MAX: [(&str, u64); 2] = [
+        ("NOOP\r\nMAIL FROM:<", 20 << 10),
+        ("MAIL FROM:<a@client.test>\r\nRCPT TO:<b@there.test>\r\nDATA\r\nSubject: ", 40 << 10),
+    ];
+    let home = Home::new();
+    for (opening, bytes_max) in BYTES_EACH_MAX {
+        let kumod = start(&home, "client_timeout = '10 minutes', data_buffer_size = 4096");
+        drop((0..20).map(|_| Client::greeted(kumod.smtp())).collect::<Vec<_>>());
+        let before = memory_bytes(&kumod);
+        for wave in 1..=WAVES {
+            let each = memory_with(&kumod, CLIENTS, opening).saturating_sub(before) / CLIENTS;
+            assert!(each <= bytes_max, "wave {wave} of {opening:?}: {each} bytes each");
+        }
+        kumod.stop();
+    }
+}
+
+/// Memory while so many clients have said the same; they are gone afterwards.
+fn memory_with(kumod: &Kumod, clients: u64, opening: &str) -> u64 {
+    let mut held: Vec<_> = (0..clients).map(|_| Client::greeted(kumod.smtp())).collect();
+    for client in &mut held {
+        client.write(opening.as_bytes());
+        // What stands behind the last line has come with it.
+        for _ in opening.matches("\r\n") {
+            assert!(client.code() < 400);
+        }
+    }
+    let bytes = memory_bytes(kumod);
+    drop(held);
+    until("the clients to be gone", || kumod.metric_of("connection_count", "esmtp_listener") == 0);
+    bytes
+}
+
 /// The client hears 451 and may send it again; what the store has meanwhile is delivered all the same, because nobody else answers for it.
 #[test]
 fn a_message_that_takes_too_long_to_take_is_put_off_and_not_lost() {

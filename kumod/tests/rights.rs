@@ -170,13 +170,16 @@ fn a_challenge_does_not_tell_who_exists() {
 #[test]
 fn swaks_logs_in_in_every_mode() {
     let home = Home::new();
-    for (options, tls) in [("", "--tls"), ("enable_tls = 'Implicit'", "--tls-on-connect")] {
+    for (options, tls) in
+        [("", "--tls"), ("enable_tls = 'Required'", "--tls"), ("enable_tls = 'Implicit'", "--tls-on-connect")]
+    {
         let kumod = start(&home, options);
         for (mechanism, password, answer) in [
             ("PLAIN", "tiger 7", "235 2.7.0"),
             ("LOGIN", "tiger 7", "235 2.7.0"),
             ("SCRAM-SHA-256", "tiger 7", "235 2.7.0"),
             ("PLAIN", "lion", "535 5.7.8"),
+            ("LOGIN", "lion", "535 5.7.8"),
         ] {
             if mechanism.starts_with("SCRAM") && !swaks_knows("SCRAM") {
                 eprintln!("skipped: this swaks does not know SCRAM");

@@ -221,11 +221,38 @@ fn swaks_sends_in_every_mode_of_tls() {
 #[test]
 fn openssl_talks_to_it() {
     let (home, next_hop) = (Home::new(), Scripted::good());
-    let kumod = start(&home, "", &next_hop);
-    let server = kumod.smtp().to_string();
-    for version in ["-tls1_2", "-tls1_3"] {
-        let arguments = ["s_client", "-connect", &server, "-starttls", "smtp", "-crlf", "-quiet", version];
-        let Some(said) = run("openssl", &arguments, "EHLO client.test\nQUIT\n") else { return };
-        assert!(said.contains("221 2.0.0"), "{said}");
+    for (options, starttls) in [
+        ("", &["-starttls", "smtp"][..]),
+        ("enable_tls = 'Required'", &["-starttls", "smtp"]),
+        ("enable_tls = 'Implicit'", &[]),
+    ] {
+        let kumod = start(&home, options, &next_hop);
+        let server = kumod.smtp().to_string();
+        for (flag, version, cipher) in [
+            ("-tls1_2", "TLSv1.2", "ECDHE-ECDSA-AES256-GCM-SHA384"),
+            ("-tls1_3", "TLSv1.3", "TLS_AES_256_GCM_SHA384"),
+        ] {
+            let mut arguments = vec!["s_client", "-connect", &server, "-crlf", "-ign_eof", flag];
+            arguments.extend(starttls);
+            let message = "EHLO client.test\nMAIL FROM:<a@client.test>\nRCPT TO:<b@there.test>\nDATA\nSubject: 1\n\n.\nQUIT\n";
+            let Some(said) = run("openssl", &arguments, message) else { return };
+            assert!(
+                said.contains(&format!("New, {version}, Cipher is {cipher}")),
+                "{options} {flag}: {said}"
+            );
+            assert!(
+                said.contains("250 2.0.0 OK ids=") && said.contains("221 2.0.0"),
+                "{options} {flag}: {said}"
+            );
+        }
+        for old in ["-tls1", "-tls1_1"] {
+            let mut arguments = vec!["s_client", "-connect", &server, "-cipher", "ALL:@SECLEVEL=0", old];
+            arguments.extend(starttls);
+            let Some(said) = run("openssl", &arguments, "") else { return };
+            assert!(said.contains("Cipher is (NONE)"), "{options} {old}: {said}");
+        }
+        kumod.drained();
+        kumod.stop();
     }
+    assert_eq!(next_hop.arrivals().len(), 6);
 }
