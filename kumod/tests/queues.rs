@@ -115,6 +115,56 @@ fn a_pool_that_nobody_knows_keeps_its_mail_waiting() {
     kumod.kill();
 }
 
+/// An address that no host has (RFC 5737).
+const NOWHERE: &str = "203.0.113.7";
+
+#[test]
+fn a_source_whose_address_is_not_on_this_host_is_suspended_and_tried_again_later() {
+    let (home, hop, other) = (Home::new(), Scripted::good(), Scripted::good());
+    let policy = pool(NOWHERE, "127.0.0.12", &hop, other.address.port());
+    let rule = "name = 'first', suspend_when_unplumbed = { duration = '1s' },";
+    let kumod = home.start_policy(&policy.replace("name = 'first', source", &format!("{rule} source")));
+    send_eight(&kumod);
+    kumod.drained();
+    assert_eq!((other.accepted().len(), hop.connections()), (8, 0));
+    let failed = || {
+        let mut records = home.records();
+        records.retain(|record| record["type"] == "TransientFailure");
+        records
+    };
+    let before = failed();
+    let record = before.first().expect("one message found out");
+    let content = record["response"]["content"].as_str().unwrap();
+    assert!(content.contains(NOWHERE) && content.contains("not on this host"), "{content}");
+    assert_eq!(record["egress_source"], "first");
+    assert!(before.len() < 8, "the others were spared: {before:?}");
+    until("the source to be tried again", || {
+        send_eight(&kumod);
+        failed().len() > before.len()
+    });
+    kumod.drained();
+    assert!(kumod.stop().contains("an egress source is suspended"));
+}
+
+#[test]
+fn a_source_that_warms_up_sends_no_more_than_its_day_allows() {
+    for (plan, allowed) in [("os.date('!%Y-%m-%d')", 3), ("'2999-01-01'", 0)] {
+        let (home, hop, other) = (Home::new(), Scripted::good(), Scripted::good());
+        let policy = pool("127.0.0.11", "127.0.0.12", &hop, other.address.port());
+        let plan = format!("name = 'first', warm_up = {{ begins = {plan}, messages_per_day = {{ 3, 3 }} }},");
+        let kumod = home.start_policy(&policy.replace("name = 'first', source", &format!("{plan} source")));
+        send_eight(&kumod);
+        kumod.drained();
+        kumod.stop();
+        assert_eq!((hop.accepted().len(), other.accepted().len()), (allowed, 8 - allowed));
+        let records = home.records();
+        assert!(
+            records.iter().all(|record| record["type"] != "TransientFailure"),
+            "nobody is refused for it"
+        );
+    }
+}
+
 /// KumoMTA's issue 539: a server that answers nobody keeps its one connection busy; what waits behind it expires all the same.
 #[test]
 fn mail_expires_where_it_waits_for_a_connection() {

@@ -3,14 +3,22 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use serde::Deserialize;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Unit};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 
-use super::duration;
+use super::{ThrottleSpec, duration};
 
 /// The pool, and its only source, of a queue that names none.
 pub const UNSPECIFIED: &str = "unspecified";
 /// How long an answer is used before the policy is asked again.
 const TTL: Duration = Duration::from_secs(60);
+
+/// How long a source is suspended whose rule says nothing else.
+const SUSPENDED: Duration = Duration::from_secs(60);
+const DAY_MS: u64 = 86_400_000;
 
 /// Sources that share the mail of a queue.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -66,6 +74,10 @@ pub struct SourceConfig {
     pub ehlo_domain: Option<String>,
     /// The port to connect to, whatever the path says: where a translation of addresses tells sources apart by port.
     pub remote_port: Option<u16>,
+    /// When and for how long it is suspended if its address is not on this host.
+    pub suspend_when_unplumbed: SuspendRule,
+    /// What it may send on each of its first days.
+    pub warm_up: Option<WarmUp>,
     /// How long this holds.
     #[serde(deserialize_with = "duration::deserialize")]
     pub ttl: Duration,
@@ -73,13 +85,128 @@ pub struct SourceConfig {
 
 impl Default for SourceConfig {
     fn default() -> Self {
-        Self { name: String::new(), source_address: None, ehlo_domain: None, remote_port: None, ttl: TTL }
+        Self {
+            name: String::new(),
+            source_address: None,
+            ehlo_domain: None,
+            remote_port: None,
+            suspend_when_unplumbed: SuspendRule::default(),
+            warm_up: None,
+            ttl: TTL,
+        }
     }
+}
+
+/// When a source that fails is suspended, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SuspendRule {
+    /// After how many failures.
+    #[serde(default)]
+    pub trigger: Trigger,
+    /// For how long.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub duration: Duration,
+}
+
+impl Default for SuspendRule {
+    fn default() -> Self {
+        Self { trigger: Trigger::Immediate, duration: SUSPENDED }
+    }
+}
+
+/// After how many failures a rule holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum Trigger {
+    /// The first.
+    #[default]
+    Immediate,
+    /// As many as the count within the period: `{ Threshold = '3/5m' }`.
+    Threshold(ThrottleSpec),
+}
+
+/// The plan by which a new address earns its reputation: so many messages on its first day, so many on its second, and no ceiling after
+/// the last. Days are those of UTC.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WarmUp {
+    /// The first day, as `2026-11-01`. Before it nothing is sent.
+    #[serde(deserialize_with = "date")]
+    pub begins: Date,
+    /// Messages for each day, at least one day.
+    pub messages_per_day: Vec<u32>,
+}
+
+impl WarmUp {
+    /// The ceiling of the day that holds `now_ms`, in milliseconds since 1970; `None` where the plan is over.
+    pub fn today(&self, now_ms: u64) -> Option<Ceiling> {
+        let today =
+            Timestamp::from_millisecond(i64::try_from(now_ms).ok()?).ok()?.to_zoned(TimeZone::UTC).date();
+        let age = self.begins.until((Unit::Day, today)).ok()?.get_days();
+        let messages = match usize::try_from(age) {
+            Ok(age) => *self.messages_per_day.get(age)?,
+            Err(_) => 0,
+        };
+        let day = now_ms / DAY_MS;
+        Some(Ceiling { messages, day, ends_ms: (day + 1) * DAY_MS })
+    }
+}
+
+/// What may be sent on one day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ceiling {
+    /// Messages in all.
+    pub messages: u32,
+    /// The day's number, counted from 1970.
+    pub day: u64,
+    /// When the next day begins, in milliseconds since 1970.
+    pub ends_ms: u64,
+}
+
+impl Ceiling {
+    /// The name under which the messages of a source are counted on this day.
+    pub fn key(&self, source: &str) -> String {
+        format!("warm-up:{source}:{}", self.day)
+    }
+
+    /// As a rate that gives so many permits and then none within the day: each takes a whole day to come back.
+    pub fn as_rate(&self) -> ThrottleSpec {
+        let count = u64::from(self.messages.max(1));
+        let period = Duration::from_millis(DAY_MS).saturating_mul(self.messages.max(1));
+        ThrottleSpec { count, period, burst: count, local: false }
+    }
+}
+
+fn date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Date, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse()
+        .map_err(|_| D::Error::custom(format!("{text:?} is not a day; write for example '2026-11-01'")))
 }
 
 impl SourceConfig {
     /// The source of queues that name no pool.
     pub fn unspecified() -> Self {
         Self { name: UNSPECIFIED.to_owned(), ..Self::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_plan_has_a_ceiling_for_each_of_its_days_and_none_after() {
+        let plan = WarmUp { begins: "2026-11-01".parse().unwrap(), messages_per_day: vec![50, 200] };
+        let at = |text: &str| text.parse::<Timestamp>().unwrap().as_millisecond().unsigned_abs();
+        let ceiling = |text| plan.today(at(text)).map(|ceiling| ceiling.messages);
+        assert_eq!(ceiling("2026-10-01T12:00:00Z"), Some(0), "it has not begun");
+        assert_eq!(ceiling("2026-11-01T00:00:00Z"), Some(50));
+        assert_eq!(ceiling("2026-11-01T23:59:59.999Z"), Some(50));
+        assert_eq!(ceiling("2026-11-02T00:00:00Z"), Some(200));
+        assert_eq!(ceiling("2026-11-03T00:00:00Z"), None);
+        let ends = plan.today(at("2026-11-01T17:30:00Z")).unwrap().ends_ms;
+        assert_eq!(ends, at("2026-11-02T00:00:00Z"));
+        assert_eq!(plan.today(at("2027-02-01T00:00:00Z")), None, "months later, too");
     }
 }

@@ -24,7 +24,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
 pub use duration::parse_duration;
-pub use egress::{PoolConfig, PoolEntry, SourceConfig, UNSPECIFIED};
+pub use egress::{Ceiling, PoolConfig, PoolEntry, SourceConfig, SuspendRule, Trigger, UNSPECIFIED, WarmUp};
 pub use key_source::KeySource;
 pub use listener::{
     Change, ClientOverrides, Constants, HttpListener, LineEndings, ListenerTls, SmtpListener, SmtpOverride,

@@ -51,6 +51,12 @@ pub(super) fn no_source(name: &str) -> Outcome {
     Outcome::Retry(Response::internal(451, (4, 4, 4), content))
 }
 
+/// The source's address is not one of this host's.
+pub(super) fn unplumbed(source: &str, address: std::net::IpAddr) -> Outcome {
+    let content = format!("address {address} of egress source {source:?} is not on this host");
+    Outcome::Retry(Response::internal(451, (4, 4, 4), content))
+}
+
 /// No host of the site could be reached.
 pub(super) fn unreachable(site: &str, last: &str) -> Outcome {
     Outcome::Retry(Response::internal(

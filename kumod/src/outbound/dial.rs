@@ -24,11 +24,19 @@ pub(super) struct Dialed {
     pub(super) from: Option<SocketAddr>,
 }
 
+/// Why there is no connection, as an outcome for the message that wanted it.
+pub(super) enum DialError {
+    /// The site is to blame.
+    Site(Outcome),
+    /// The source's address is not on this host, whatever the site.
+    Unplumbed(Outcome),
+}
+
 /// Tries hosts and addresses in order.
 ///
 /// # Errors
-/// The outcome for the message that wanted the connection.
-pub(super) async fn dial(outbound: &Outbound, site: &Site, path: &Path) -> Result<Dialed, Outcome> {
+/// Who is to blame, and the outcome for the message that wanted the connection.
+pub(super) async fn dial(outbound: &Outbound, site: &Site, path: &Path) -> Result<Dialed, DialError> {
     let mut last = None;
     let mut tried = 0;
     for host in &site.hosts {
@@ -55,20 +63,35 @@ pub(super) async fn dial(outbound: &Outbound, site: &Site, path: &Path) -> Resul
                     let from = path.source.source_address.and_then(|_| stream.local_addr().ok());
                     return Ok(Dialed { stream, name: Arc::clone(&host.name), address, from });
                 }
-                Err(error) => last = Some(format!("{}[{address}]: {error}", host.name)),
+                Err(ConnectError::Unplumbed(from)) => {
+                    return Err(DialError::Unplumbed(classify::unplumbed(&path.source.name, from)));
+                }
+                Err(ConnectError::Host(error)) => last = Some(format!("{}[{address}]: {error}", host.name)),
             }
         }
     }
-    Err(match last {
+    Err(DialError::Site(match last {
         Some(last) => classify::unreachable(&site.name, &last),
         None => classify::prohibited(&site.name),
-    })
+    }))
 }
 
-async fn connect(address: SocketAddr, path: &Path) -> io::Result<TcpStream> {
+enum ConnectError {
+    Host(io::Error),
+    Unplumbed(IpAddr),
+}
+
+impl From<io::Error> for ConnectError {
+    fn from(error: io::Error) -> Self {
+        Self::Host(error)
+    }
+}
+
+async fn connect(address: SocketAddr, path: &Path) -> Result<TcpStream, ConnectError> {
+    let bound = path.source.source_address.map(|from| socket_from(from, address)).transpose()?;
     let opening = async {
-        match path.source.source_address {
-            Some(from) => socket_from(from, address)?.connect(address).await,
+        match bound {
+            Some(socket) => socket.connect(address).await,
             None => TcpStream::connect(address).await,
         }
     };
@@ -77,16 +100,20 @@ async fn connect(address: SocketAddr, path: &Path) -> io::Result<TcpStream> {
     // Commands and body leave in one write; waiting to fill a segment would only delay the last one.
     stream.set_nodelay(true)?;
     if is_self_connection(&stream) {
-        return Err(io::Error::from(io::ErrorKind::ConnectionRefused));
+        return Err(io::Error::from(io::ErrorKind::ConnectionRefused).into());
     }
     Ok(stream)
 }
 
 /// A socket that leaves from one address of this host.
-fn socket_from(from: IpAddr, to: SocketAddr) -> io::Result<TcpSocket> {
+fn socket_from(from: IpAddr, to: SocketAddr) -> Result<TcpSocket, ConnectError> {
     let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    socket.bind(SocketAddr::new(from, 0))?;
-    Ok(socket)
+    match socket.bind(SocketAddr::new(from, 0)) {
+        Ok(()) => Ok(socket),
+        // EADDRNOTAVAIL; where only the ports are used up, bind says EADDRINUSE.
+        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => Err(ConnectError::Unplumbed(from)),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Whether an address can be reached from the source's.

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::dial::DialError;
 use super::ready::{Item, Path, ReadyQueue};
 use super::scheduled::Rules;
 use super::session::{Connection, Sent};
-use super::{Outbound, classify, dial, ready};
+use super::{Outbound, classify, dial, ready, scheduled};
 use crate::clock::UnixMs;
-use crate::config::{SourceConfig, UNSPECIFIED};
+use crate::config::{Ceiling, SourceConfig, UNSPECIFIED};
 use crate::envelope::{Envelope, Outcome};
 use crate::ports::{Rate, Shutdown, StoreError};
 use crate::settle::{Attempt, Hop};
@@ -49,7 +50,17 @@ enum Permitted {
     NotBefore(UnixMs),
     /// It waited longer than its queue allows.
     TooOld,
+    /// The source has sent what its plan allows for the day.
+    DayIsOver(Ceiling),
     Stopping,
+}
+
+/// What refuses a permit.
+enum By {
+    Queue,
+    Path,
+    /// The source's plan for the day.
+    Day(Ceiling),
 }
 
 struct Dispatcher {
@@ -103,6 +114,12 @@ impl Dispatcher {
                 self.outbound.parts.metrics.delayed_due_to_message_rate_throttle.inc();
                 return ready::pause(&self.outbound, &self.ready, item, until);
             }
+            Permitted::DayIsOver(ceiling) => {
+                let (name, until) = (&path.source.name, UnixMs(ceiling.ends_ms));
+                let reason = format!("its plan allows {} messages today", ceiling.messages);
+                self.outbound.suspend_source(name, &reason, until);
+                return scheduled::offer(&self.outbound, &item.queue, item.entry);
+            }
             Permitted::Stopping => return self.outbound.postpone(item.entry, Duration::ZERO),
             Permitted::TooOld => return self.settle(item, vec![classify::too_old()], None).await,
         };
@@ -129,19 +146,44 @@ impl Dispatcher {
             if now > expires {
                 return Permitted::TooOld;
             }
-            if rules.rates.is_empty() && path.message_rates.is_empty() {
+            let ceiling = path.source.warm_up.as_ref().and_then(|plan| plan.today(now.0));
+            if rules.rates.is_empty() && path.message_rates.is_empty() && ceiling.is_none() {
                 return Permitted::Now;
             }
-            let rates: Vec<Rate<'_>> = rules.rates.rates().chain(path.message_rates.rates()).collect();
-            let grant = self.outbound.parts.permits.take(&rates, 1, now).await;
-            let Some(until) = grant.until else { return Permitted::Now };
-            if grant.limited_by < rules.rates.len() {
-                return Permitted::NotBefore(until.min(expires.after(EXPIRY_TICK)));
-            }
-            if !self.wait_until(until.min(expires.after(EXPIRY_TICK))).await {
-                return Permitted::Stopping;
+            let Some((until, by)) = self.refusal(rules, path, ceiling, now).await else {
+                return Permitted::Now;
+            };
+            match by {
+                By::Day(ceiling) => return Permitted::DayIsOver(ceiling),
+                By::Queue => return Permitted::NotBefore(until.min(expires.after(EXPIRY_TICK))),
+                By::Path if self.wait_until(until.min(expires.after(EXPIRY_TICK))).await => {}
+                By::Path => return Permitted::Stopping,
             }
         }
+    }
+
+    /// Asks for a permit of everything that limits the message. Where one is refused: until when, and by what.
+    async fn refusal(
+        &self,
+        rules: &Rules,
+        path: &Path,
+        ceiling: Option<Ceiling>,
+        now: UnixMs,
+    ) -> Option<(UnixMs, By)> {
+        let day = ceiling.map(|ceiling| (ceiling.key(&path.source.name), ceiling.as_rate()));
+        let of_day = day.iter().map(|(key, spec)| Rate { key, spec });
+        let rates: Vec<Rate<'_>> =
+            rules.rates.rates().chain(path.message_rates.rates()).chain(of_day).collect();
+        if let Some(none) = ceiling.filter(|ceiling| ceiling.messages == 0) {
+            return Some((UnixMs(none.ends_ms), By::Day(none)));
+        }
+        let grant = self.outbound.parts.permits.take(&rates, 1, now).await;
+        let by = match ceiling {
+            Some(used_up) if grant.limited_by == rates.len() - 1 => By::Day(used_up),
+            _ if grant.limited_by < rules.rates.len() => By::Queue,
+            _ => By::Path,
+        };
+        grant.until.map(|until| (until, by))
     }
 
     /// Waits for a permit; a connection that would be idle for too long meanwhile is closed. `false`: the process is stopping.
@@ -175,7 +217,11 @@ impl Dispatcher {
                 }
                 None => match self.connect(path).await {
                     Ok(connection) => connection,
-                    Err(outcome) => return self.connect_failed(item, outcome, path).await,
+                    Err(DialError::Site(outcome)) => return self.connect_failed(item, outcome, path).await,
+                    Err(DialError::Unplumbed(outcome)) => {
+                        self.outbound.source_unplumbed(&path.source);
+                        return self.settle(item, vec![outcome], None).await;
+                    }
                 },
             };
             let claimed = &item.entry.claimed;
@@ -208,12 +254,12 @@ impl Dispatcher {
         }
     }
 
-    async fn connect(&self, path: &Path) -> Result<Connection, Outcome> {
+    async fn connect(&self, path: &Path) -> Result<Connection, DialError> {
         let (site, config) = (self.ready.site(), &path.config);
         let dialed = dial::dial(&self.outbound, &site, path).await?;
         let ehlo = config.ehlo_domain.as_deref().or(path.source.ehlo_domain.as_deref());
         let ehlo = ehlo.unwrap_or(&self.outbound.parts.hostname);
-        let connection = Connection::open(dialed, ehlo).await?;
+        let connection = Connection::open(dialed, ehlo).await.map_err(DialError::Site)?;
         self.ready.connected();
         let metrics = &self.outbound.parts.metrics;
         metrics.total_connection_count.smtp_client.inc();

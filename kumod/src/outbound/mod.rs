@@ -7,6 +7,7 @@ mod classify;
 mod dial;
 mod dispatcher;
 mod expiry;
+mod orders;
 mod ready;
 mod route;
 mod scheduled;
@@ -29,6 +30,7 @@ use crate::policy::Policy;
 use crate::ports::{BoxFuture, Claims, Dispatch, Entry, MailStore, PermitSource, Shutdown, StoreError};
 use crate::settle::{Attempt, Hop, Settle};
 
+use orders::Orders;
 use ready::ReadyQueue;
 use scheduled::ScheduledQueue;
 use sources::Sources;
@@ -73,6 +75,7 @@ pub struct Outbound {
     scheduled: Shards<ScheduledQueue>,
     ready: Shards<ReadyQueue>,
     sources: Sources,
+    orders: Orders,
     /// Dispatchers at work; a stop waits for them.
     dispatchers: watch::Sender<usize>,
 }
@@ -85,6 +88,7 @@ impl Outbound {
             scheduled: Shards::new(),
             ready: Shards::new(),
             sources: Sources::default(),
+            orders: Orders::default(),
             dispatchers: watch::Sender::new(0),
         })
     }

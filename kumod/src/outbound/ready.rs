@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 
+use super::orders::Orders;
 use super::route::Site;
 use super::scheduled::{self, ScheduledQueue};
 use super::{Outbound, dispatcher, lock};
@@ -68,6 +69,14 @@ struct Idle {
     hand: oneshot::Sender<Item>,
 }
 
+/// What the orders made of a ready queue.
+pub(super) enum Held {
+    AsBefore,
+    /// Nothing is to be sent; this was to be.
+    Now(Vec<Item>),
+    NoMore,
+}
+
 /// One ready queue.
 pub(super) struct ReadyQueue {
     inner: Mutex<Inner>,
@@ -112,6 +121,29 @@ impl ReadyQueue {
         inner.path = path;
         // The rules of a queue may have changed, too.
         inner.expires_first = UnixMs(0);
+    }
+
+    /// Whether nothing may be sent.
+    pub(super) fn is_held(&self) -> bool {
+        self.lock().ready.is_held()
+    }
+
+    /// Holds the queue, or lets go of it, as the orders say now.
+    pub(super) fn heed(&self, orders: &Orders) -> Held {
+        let mut inner = self.lock();
+        // Asked under the lock, so that whoever asks last is right.
+        let held = orders.holds(&inner.path.source.name);
+        if held == inner.ready.is_held() {
+            return Held::AsBefore;
+        }
+        inner.ready.set_held(held);
+        if !held {
+            return Held::NoMore;
+        }
+        let (items, _) = inner.ready.rounds.take_if(|_| true);
+        drop(inner);
+        self.room.notify_waiters();
+        Held::Now(items)
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -249,8 +281,7 @@ impl ReadyQueue {
     pub(super) fn begin_pull(&self, flow: FlowKey) -> usize {
         let mut inner = self.lock();
         inner.used = Instant::now();
-        let length_max = inner.ready.length_max();
-        inner.ready.rounds.begin_pull(flow, length_max)
+        inner.ready.begin_pull(flow)
     }
 
     /// A pull for another source of the same queue left mail in the store. Whether to pull for this one now.
@@ -324,7 +355,7 @@ pub(super) fn place_if_room(
     Ok(())
 }
 
-/// As [`push`] for a message for which a place was found before.
+/// As [`push`] for a message for which a place was found before. If the queue is held by now, it goes back to the store.
 pub(super) fn place(
     outbound: &Arc<Outbound>,
     ready: &Arc<ReadyQueue>,
@@ -335,6 +366,10 @@ pub(super) fn place(
     let (expires, ticket) = (item.expires(), item.ticket());
     let step = {
         let mut inner = ready.lock();
+        if inner.ready.is_held() {
+            drop(inner);
+            return outbound.postpone(ticket.entry.entry, Duration::ZERO);
+        }
         inner.expires_first = inner.expires_first.min(expires);
         inner.ready.place(ticket)
     };
@@ -362,7 +397,7 @@ pub(super) fn pause(outbound: &Arc<Outbound>, ready: &Arc<ReadyQueue>, mut item:
 }
 
 /// Gives idle dispatchers work, and opens connections, as long as there is mail that may go.
-fn wake(outbound: &Arc<Outbound>, ready: &Arc<ReadyQueue>) {
+pub(super) fn wake(outbound: &Arc<Outbound>, ready: &Arc<ReadyQueue>) {
     loop {
         let step = ready.lock().ready.step();
         let is_over = matches!(step, Step::Queued);

@@ -35,7 +35,11 @@ pub(super) struct Route {
 impl Route {
     /// The way of the next message.
     pub(super) fn next(&mut self) -> Arc<ReadyQueue> {
-        let at = if self.ways.len() == 1 { 0 } else { self.turns.next(|_| true).unwrap_or(0) };
+        let at = if self.ways.len() == 1 {
+            0
+        } else {
+            self.turns.next(|at| !self.ways[at].is_held()).unwrap_or(0)
+        };
         Arc::clone(&self.ways[at])
     }
 }
@@ -135,6 +139,8 @@ fn ready_queue(
     let make = || ReadyQueue::new(Arc::clone(site), Arc::clone(&path));
     let ready = outbound.ready.get_or_insert(&name, make);
     ready.refresh(Arc::clone(site), path);
+    // It may be new, and the orders older than it.
+    outbound.heed(vec![Arc::clone(&ready)]);
     Ok(ready)
 }
 

@@ -139,6 +139,16 @@ impl ScheduledQueue {
         }
     }
 
+    /// Whether this queue feeds one of these.
+    pub(super) fn feeds(&self, queues: &[Arc<ReadyQueue>]) -> bool {
+        match &lock(&self.state).way {
+            Way::Known(route) => {
+                route.ways.iter().any(|way| queues.iter().any(|ready| Arc::ptr_eq(way, ready)))
+            }
+            _ => false,
+        }
+    }
+
     /// The ready queues that this one feeds, unless they have to be looked for.
     fn ways(&self) -> Option<Vec<Arc<ReadyQueue>>> {
         match &lock(&self.state).way {

@@ -51,18 +51,31 @@ pub struct Ready<E, I> {
     connections_max: usize,
     /// Dispatchers that exist, idle or not.
     dispatchers: usize,
+    /// Nothing comes in and nothing goes out.
+    held: bool,
 }
 
 impl<E, I> Ready<E, I> {
     /// An empty queue.
     pub fn new(length_max: usize, connections_max: usize) -> Self {
-        Self { rounds: Rounds::default(), idle: Vec::new(), length_max, connections_max, dispatchers: 0 }
+        let rounds = Rounds::default();
+        Self { rounds, idle: Vec::new(), length_max, connections_max, dispatchers: 0, held: false }
     }
 
     /// Takes new limits, which hold from the next push on.
     pub fn set_limits(&mut self, length_max: usize, connections_max: usize) {
         self.length_max = length_max;
         self.connections_max = connections_max;
+    }
+
+    /// Holds the queue, or lets go of it. What is here stays; after letting go, [`step`](Self::step).
+    pub fn set_held(&mut self, held: bool) {
+        self.held = held;
+    }
+
+    /// Whether the queue is held.
+    pub fn is_held(&self) -> bool {
+        self.held
     }
 
     /// Messages that may be here.
@@ -82,14 +95,26 @@ impl<E, I> Ready<E, I> {
 
     /// Whether there is a place for mail of a flow that is brought from the store.
     pub fn has_room(&self, flow: FlowKey) -> bool {
-        self.rounds.has_room(flow, self.length_max)
+        !self.held && self.rounds.has_room(flow, self.length_max)
+    }
+
+    /// How many messages to claim for a flow from the store; see [`Rounds::begin_pull`].
+    pub fn begin_pull(&mut self, flow: FlowKey) -> usize {
+        if self.held {
+            self.rounds.note_more(flow);
+            return 0;
+        }
+        self.rounds.begin_pull(flow, self.length_max)
     }
 
     /// Adds a new message to the end of its flow.
     ///
     /// # Errors
-    /// Hands the message back when the queue is full.
+    /// Hands the message back when the queue is full or held.
     pub fn push(&mut self, ticket: Ticket<E>) -> Result<Step<E, I>, E> {
+        if self.held {
+            return Err(ticket.entry);
+        }
         // Where nothing waits nobody's turn is to be kept.
         if self.rounds.is_deserted()
             && let Some(idle) = self.idle.pop()
@@ -109,7 +134,7 @@ impl<E, I> Ready<E, I> {
     /// What to do so that what is here moves on. The dispatcher that went idle last is the first to get work: its connection is the
     /// warmest.
     pub fn step(&mut self) -> Step<E, I> {
-        if self.rounds.active() == 0 {
+        if self.held || self.rounds.active() == 0 {
             return Step::Queued;
         }
         if let Some(idle) = self.idle.pop() {
@@ -124,6 +149,9 @@ impl<E, I> Ready<E, I> {
     /// The next message, and whether its flow is to be filled. Without one the caller either goes or [`park`](Self::park)s under the
     /// same lock.
     pub fn pop(&mut self) -> Option<(E, bool)> {
+        if self.held {
+            return None;
+        }
         self.rounds.pop().map(|(entry, low)| (entry, low.is_some()))
     }
 
@@ -145,7 +173,8 @@ impl<E, I> Ready<E, I> {
     }
 
     fn open_one(&mut self) -> bool {
-        let worth = self.dispatchers < self.connections_max
+        let worth = !self.held
+            && self.dispatchers < self.connections_max
             && self.dispatchers < connections_wanted(self.connections_max, self.rounds.active());
         if worth {
             self.dispatchers += 1;
@@ -187,6 +216,21 @@ mod tests {
         ready.park('d');
         assert_eq!(ready.push(ticket(4)), Ok(Step::Hand { idle: 'd', entry: 4, low: false }));
         assert_eq!(ready.unpark(|idle| *idle == 'd'), None);
+    }
+
+    #[test]
+    fn a_queue_that_is_held_takes_and_gives_nothing() {
+        let mut ready: Ready<u8, char> = Ready::new(10, 1);
+        assert_eq!(ready.push(ticket(1)), Ok(Step::Open));
+        ready.set_held(true);
+        assert_eq!((ready.push(ticket(2)), ready.pop(), ready.begin_pull(1)), (Err(2), None, 0));
+        assert!(!ready.has_room(7) && !ready.closed());
+        ready.set_held(false);
+        assert_eq!(
+            (ready.step(), ready.pop()),
+            (Step::Open, Some((1, true))),
+            "there may be more in the store"
+        );
     }
 
     proptest! {

@@ -7,7 +7,7 @@ use mlua::{Lua, Table, UserData, Value};
 
 use super::listeners::{check_name, not_zero};
 use super::{fail, options};
-use crate::config::{PoolConfig, SourceConfig};
+use crate::config::{PoolConfig, SourceConfig, Trigger};
 
 const POOL_FUNCTION: &str = "kumo.make_egress_pool";
 const SOURCE_FUNCTION: &str = "kumo.make_egress_source";
@@ -17,6 +17,11 @@ const NAME_BYTES_MAX: usize = 255;
 const ENTRIES_MAX: usize = 1024;
 /// A weight above this says nothing that smaller ones could not.
 const WEIGHT_MAX: u32 = 1_000_000;
+
+/// Failures that a rule may wait for: their times are remembered.
+const FAILURES_MAX: u64 = 1000;
+/// Days of a warm-up plan.
+const DAYS_MAX: usize = 366;
 
 /// KumoMTA's other options of sources.
 const UNSERVED: [&str; 5] = [
@@ -112,7 +117,23 @@ fn check_pool(config: &PoolConfig) -> Result<(), String> {
 fn check_source(config: &SourceConfig) -> Result<(), String> {
     check_part("name", &config.name)?;
     check_name("ehlo_domain", config.ehlo_domain.as_deref())?;
-    not_zero(&[("remote_port", config.remote_port == Some(0)), ("ttl", config.ttl == Duration::ZERO)])
+    not_zero(&[("remote_port", config.remote_port == Some(0)), ("ttl", config.ttl == Duration::ZERO)])?;
+    if config.suspend_when_unplumbed.duration == Duration::ZERO {
+        return Err("option 'suspend_when_unplumbed': a duration of 0 suspends nothing".to_owned());
+    }
+    if let Trigger::Threshold(spec) = config.suspend_when_unplumbed.trigger
+        && spec.count > FAILURES_MAX
+    {
+        let (count, most) = (spec.count, FAILURES_MAX);
+        return Err(format!(
+            "option 'suspend_when_unplumbed': a threshold of {count} failures is more than {most}"
+        ));
+    }
+    let days = config.warm_up.as_ref().map(|plan| plan.messages_per_day.len());
+    if days.is_some_and(|days| !(1..=DAYS_MAX).contains(&days)) {
+        return Err(format!("option 'warm_up': 'messages_per_day' needs 1 to {DAYS_MAX} days"));
+    }
+    Ok(())
 }
 
 /// Names of sources are parts of the names of ready queues, `source->site@protocol`.

@@ -176,6 +176,15 @@ fn pools_and_sources_are_read_and_checked() {
     }
     for (body, reason) in [
         ("return { name = 'a', source_address = 'here' }", "option 'source_address' = 'here'"),
+        (
+            "return { name = 'a', warm_up = { begins = 'soon', messages_per_day = { 1 } } }",
+            "\"soon\" is not a day",
+        ),
+        (
+            "return { name = 'a', warm_up = { begins = '2026-11-01', messages_per_day = {} } }",
+            "needs 1 to 366 days",
+        ),
+        ("return { name = 'a', suspend_when_unplumbed = { trigger = { Threshold = '3/5m' } } }", "duration"),
         ("return { name = 'a', remote_port = 0 }", "option 'remote_port' = 0"),
         ("return { name = 'a', ha_proxy_server = 'x' }", "option 'ha_proxy_server' is not available"),
     ] {
