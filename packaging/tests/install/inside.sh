@@ -68,7 +68,10 @@ dpkg_quietly -i /mnt/kumod.deb
 grep -q 'sink.localhost' /etc/kumod/init.lua || fail "the operator's policy was overwritten"
 
 step "is removed: state and policy stay"
-dpkg_quietly -r kumod
+mkdir -p /var/lib/kumod/tuner
+echo '{}' >/var/lib/kumod/tuner/000001-test.json
+dpkg_quietly -r kumod >remove.log
+grep -q 'tuner revert' remove.log || fail "nobody is told of tuner's changes: $(cat remove.log)"
 [ ! -e /usr/bin/kumod ] || fail "the program stays"
 [ -e /etc/kumod/init.lua ] || fail "the policy went"
 [ -d /var/spool/kumod/data/segments ] || fail "the spool went"
@@ -76,10 +79,12 @@ dpkg_quietly -r kumod
 
 step "is purged: an empty spool goes, the user stays"
 dpkg_quietly -P kumod
-for gone in /etc/kumod /var/spool/kumod /var/log/kumod /var/lib/kumod; do
+for gone in /etc/kumod /var/spool/kumod /var/log/kumod; do
     [ ! -e "$gone" ] || fail "$gone stays: $(ls -laR "$gone")"
 done
 id kumod >/dev/null || fail "the user went"
+[ -e /var/lib/kumod/tuner/000001-test.json ] || fail "what tuner needs to put the host back went"
+[ "$(stat -c '%U' /var/lib/kumod)" = root ] || fail "tuner's folder lies in one that is not root's"
 ! find /etc/systemd /var/lib/systemd -name 'kumod*' | grep . || fail "traces of the service stay"
 
 step "holds mail: it stays when the package is purged"
