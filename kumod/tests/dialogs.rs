@@ -62,20 +62,22 @@ fn every_dialog_holds() {
     let users = files_in(&folder.join("users"), true);
     let count = files.len() + users.len();
     assert!(count >= FILES_MIN, "{count} dialogues");
-    let mut failures = failures_of(&files, "");
-    failures.extend(failures_of(&users, USERS));
-    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+    for piece_bytes in [usize::MAX, 5] {
+        let mut failures = failures_of(&files, "", piece_bytes);
+        failures.extend(failures_of(&users, USERS, piece_bytes));
+        assert!(failures.is_empty(), "in pieces of {piece_bytes}:\n{}", failures.join("\n"));
+    }
 }
 
 /// Those that do not hold, with a kumod of their own.
-fn failures_of(files: &[File], handlers: &str) -> Vec<String> {
+fn failures_of(files: &[File], handlers: &str, piece_bytes: usize) -> Vec<String> {
     let (home, next_hop) = (Home::new(), Scripted::good());
     let kumod = home.start_policy(&(policy_for(files, &next_hop) + handlers));
     files
         .iter()
         .zip(&kumod.smtp)
         .filter_map(|(file, listener)| {
-            let run = Run::new(*listener, &kumod, &next_hop).all(&file.steps);
+            let run = Run::new(*listener, &kumod, &next_hop, piece_bytes).all(&file.steps);
             run.err().map(|error| format!("{}:{error}", file.path.display()))
         })
         .collect()
@@ -127,14 +129,23 @@ struct Run<'a> {
     kumod: &'a Kumod,
     next_hop: &'a Scripted,
     sent: Vec<u8>,
+    /// So many bytes are written at once; what the server reads at once is then mostly as few.
+    piece_bytes: usize,
     /// What arrived before, and what a `B:` has named.
     named: Vec<bool>,
 }
 
 impl<'a> Run<'a> {
-    fn new(listener: SocketAddr, kumod: &'a Kumod, next_hop: &'a Scripted) -> Self {
+    fn new(listener: SocketAddr, kumod: &'a Kumod, next_hop: &'a Scripted, piece_bytes: usize) -> Self {
         let named = vec![true; next_hop.arrivals().len()];
-        Self { client: Some(Client::connect(listener)), kumod, next_hop, sent: Vec::new(), named }
+        Self {
+            client: Some(Client::connect(listener)),
+            kumod,
+            next_hop,
+            sent: Vec::new(),
+            piece_bytes,
+            named,
+        }
     }
 
     fn client(&mut self) -> &mut Client {
@@ -201,7 +212,9 @@ impl<'a> Run<'a> {
     fn flush(&mut self) {
         // A server that has said 421 may be gone before the rest is written.
         let sent = std::mem::take(&mut self.sent);
-        let _ = self.client().try_write(&sent);
+        for piece in sent.chunks(self.piece_bytes) {
+            let _ = self.client().try_write(piece);
+        }
     }
 
     /// Waits for a message that nothing has named yet.

@@ -6,6 +6,8 @@ mod address;
 mod client_session;
 #[path = "../fuzz/bodies/data.rs"]
 mod data;
+#[path = "../fuzz/bodies/inbound_session.rs"]
+mod inbound_session;
 #[path = "../fuzz/bodies/server_session.rs"]
 mod server_session;
 
@@ -52,6 +54,33 @@ const COMMANDS: &[&str] = &[
     "\r",
     "\n",
 ];
+/// What gets far: an envelope is never far away, and bodies with and without faults follow it.
+const TRANSACTIONS: &[&str] = &[
+    "EHLO c\r\n",
+    "MAIL FROM:<a@b>\r\nRCPT TO:<a@b>\r\n",
+    "MAIL FROM:<a@b>\r\nRCPT TO:<a@b>\r\n",
+    "MAIL FROM:<> BODY=BINARYMIME\r\nRCPT TO:<a@b>\r\nRCPT TO:<r@b>\r\nRCPT TO:<c@b>\r\n",
+    "MAIL FROM:<a@b>\r\nRCPT TO:<a@b>\r\nDATA\r\nSubject: 1\r\n\r\n..x\r\n.\r\n",
+    "MAIL FROM:<a@b>\r\nRCPT TO:<a@b>\r\nDATA\r\nSubject: 1\r\n\r\n..x\r\n.\r\n",
+    "MAIL FROM:<a@b>\r\nRCPT TO:<a@b>\r\nBDAT 3\r\n.\r\nBDAT 2 LAST\r\n\r\n",
+    "RCPT TO:<c@b> NOTIFY=NEVER\r\n",
+    "DATA\r\n",
+    "DATA\r\nSubject: 1\r\n\r\n..x\r\n.\r\n",
+    "DATA\r\na\nb\r\n.\r\n",
+    "BDAT 4\r\na\r\nb",
+    "BDAT 5 LAST\r\na\nb\r\n",
+    "BDAT 0 LAST\r\n",
+    "BDAT 201 LAST\r\n",
+    "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+    "\r\n.\r\n",
+    "RSET\r\n",
+    "NOOP\r\n",
+    "STARTTLS\r\n",
+    "\0",
+    "AUTH PLAIN AHUAcA==\r\n",
+    "AUTH LOGIN\r\ndQ==\r\n",
+    "QUIT\r\n",
+];
 const REPLIES: &[&str] = &[
     "220 mx\r\n",
     "250 OK\r\n",
@@ -78,6 +107,11 @@ proptest! {
     #[test]
     fn server_session_body(data in words(COMMANDS)) {
         server_session::run(&data);
+    }
+
+    #[test]
+    fn inbound_session_body(data in prop_oneof![words(COMMANDS), words(TRANSACTIONS)]) {
+        inbound_session::run(&data);
     }
 
     #[test]
