@@ -5,6 +5,7 @@
 //! and never guesses.
 
 mod requests;
+mod scheduling;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -17,6 +18,7 @@ use thiserror::Error;
 
 use crate::clock::UnixMs;
 pub use requests::{RecipientRequests, Requests};
+pub use scheduling::{Scheduling, Window, WrittenScheduling};
 
 /// Free-form values that policy attaches to a message; `queue`, `tenant`, `campaign` and `routing_domain` steer it.
 pub type Meta = serde_json::Map<String, serde_json::Value>;
@@ -117,16 +119,22 @@ pub struct Envelope {
     pub meta: Meta,
     /// What the sender asked for about notifications, where that is anything.
     pub requests: Option<Box<Requests>>,
+    /// When it may be sent, where policy said so.
+    pub scheduling: Option<Box<Scheduling>>,
 }
 
 /// The first byte of an encoded envelope of which nothing was asked.
 const ENVELOPE_VERSION: u8 = 1;
 /// The first byte of one that ends in what was asked for; a kumod that does not know of it must not pass over it.
 const ENVELOPE_VERSION_WITH_REQUESTS: u8 = 2;
+/// The first byte of one that ends in when it may be sent, with what was asked for before that if a flag says so.
+const ENVELOPE_VERSION_WITH_SCHEDULING: u8 = 3;
 /// The first byte of an encoded mark.
 const MARK_VERSION: u8 = 1;
 const FLAG_EIGHT_BIT: u8 = 1;
 const FLAG_SMTPUTF8: u8 = 2;
+/// In version 3 only; version 2 says so itself.
+const FLAG_REQUESTS: u8 = 128;
 
 /// Why stored bytes are not an envelope or a mark.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -172,10 +180,15 @@ impl Envelope {
     /// The stored form.
     pub fn encode(&self) -> Bytes {
         let mut out = Vec::with_capacity(192 + self.header_prefix.len());
-        out.push(if self.requests.is_some() { ENVELOPE_VERSION_WITH_REQUESTS } else { ENVELOPE_VERSION });
-        out.push(
-            if self.eight_bit { FLAG_EIGHT_BIT } else { 0 } | if self.smtputf8 { FLAG_SMTPUTF8 } else { 0 },
-        );
+        let (version, more) = match (&self.scheduling, &self.requests) {
+            (None, None) => (ENVELOPE_VERSION, 0),
+            (None, Some(_)) => (ENVELOPE_VERSION_WITH_REQUESTS, 0),
+            (Some(_), None) => (ENVELOPE_VERSION_WITH_SCHEDULING, 0),
+            (Some(_), Some(_)) => (ENVELOPE_VERSION_WITH_SCHEDULING, FLAG_REQUESTS),
+        };
+        let eight_bit = if self.eight_bit { FLAG_EIGHT_BIT } else { 0 };
+        let smtputf8 = if self.smtputf8 { FLAG_SMTPUTF8 } else { 0 };
+        out.extend([version, eight_bit | smtputf8 | more]);
         out.put_slice(&self.id.0);
         out.put_slice(&self.body.0);
         out.put_u64_le(self.body_bytes);
@@ -197,6 +210,9 @@ impl Envelope {
         if let Some(requests) = &self.requests {
             requests.encode(&mut out);
         }
+        if let Some(scheduling) = &self.scheduling {
+            scheduling.encode(&mut out);
+        }
         Bytes::from(out)
     }
 
@@ -206,7 +222,8 @@ impl Envelope {
     /// [`DecodeError`] names the field that is not valid.
     pub fn decode(bytes: &Bytes) -> Result<Self, DecodeError> {
         let mut reader = Reader { what: "envelope", rest: bytes.clone() };
-        let version = reader.version(&[ENVELOPE_VERSION, ENVELOPE_VERSION_WITH_REQUESTS])?;
+        let known = [ENVELOPE_VERSION, ENVELOPE_VERSION_WITH_REQUESTS, ENVELOPE_VERSION_WITH_SCHEDULING];
+        let version = reader.version(&known)?;
         let flags = reader.array::<1>("flags")?[0];
         let id = MessageId(reader.array("id")?);
         let body = MessageId(reader.array("body")?);
@@ -218,11 +235,11 @@ impl Envelope {
         let header_prefix = reader.bytes("header_prefix")?;
         let meta = reader.meta()?;
         let recipients = reader.texts("recipients")?;
-        let requests = if version == ENVELOPE_VERSION_WITH_REQUESTS {
-            Some(Box::new(Requests::decode(&mut reader)?))
-        } else {
-            None
-        };
+        let has_scheduling = version == ENVELOPE_VERSION_WITH_SCHEDULING;
+        let has_requests =
+            version == ENVELOPE_VERSION_WITH_REQUESTS || (has_scheduling && flags & FLAG_REQUESTS != 0);
+        let requests = has_requests.then(|| Requests::decode(&mut reader).map(Box::new)).transpose()?;
+        let scheduling = has_scheduling.then(|| Scheduling::decode(&mut reader).map(Box::new)).transpose()?;
         Ok(Self {
             id,
             body,
@@ -237,6 +254,7 @@ impl Envelope {
             header_prefix,
             meta,
             requests,
+            scheduling,
         })
     }
 }
@@ -424,6 +442,10 @@ mod tests {
                         let recipient =
                             RecipientRequests { orcpt: Some("rfc822;a@b".to_owned()), notify: None };
                         Box::new(Requests { recipients: vec![recipient], ..Requests::default() })
+                    }),
+                    scheduling: eight.then(|| {
+                        let first_attempt = Some(UnixMs(created));
+                        Box::new(Scheduling { first_attempt, ..Scheduling::default() })
                     }),
                     meta: map,
                 }

@@ -185,6 +185,7 @@ impl Intake {
             header_prefix: Bytes::new(),
             meta: Meta::new(),
             requests: None,
+            scheduling: None,
         };
         let addressed = vec![Addressed { envelope: Arc::new(envelope), discard: false }];
         self.take_in((body, notice.bytes), addressed, NOTICE_PROTOCOL, now).await
@@ -236,7 +237,9 @@ impl Intake {
         now: UnixMs,
     ) -> Result<Addressed, Reply> {
         let id = self.ids.next(now);
-        let (sender, recipient, meta) = self.ask_policy(incoming, recipient, id)?;
+        let PolicyMessage { sender, mut recipients, meta, scheduling, .. } =
+            self.ask_policy(incoming, recipient, id)?;
+        let recipient = recipients.pop().unwrap_or_else(|| recipient.to_owned());
         let queue = queue_of(&recipient, &meta, &incoming.client.hostname).map_err(|error| {
             tracing::error!(%error, %id, "the policy gave a message a queue that is not one");
             Reply::new(451, (4, 3, 5), "The server's policy named a queue that is not valid")
@@ -256,6 +259,7 @@ impl Intake {
             header_prefix,
             meta,
             requests: incoming.requests.as_ref().and_then(|requests| requests.of_recipient(index)),
+            scheduling,
         };
         let discard = envelope.queue == NULL_QUEUE;
         Ok(Addressed { envelope: Arc::new(envelope), discard })
@@ -266,10 +270,7 @@ impl Intake {
         incoming: &Incoming,
         recipient: &str,
         id: MessageId,
-    ) -> Result<(String, String, Meta), Reply> {
-        if !self.policy.handles_message_received() {
-            return Ok((incoming.sender.clone(), recipient.to_owned(), Meta::new()));
-        }
+    ) -> Result<PolicyMessage, Reply> {
         let mut message = PolicyMessage {
             id,
             sender: incoming.sender.clone(),
@@ -277,12 +278,13 @@ impl Intake {
             meta: Meta::new(),
             body: incoming.body.clone(),
             client: Some(Arc::clone(&incoming.client)),
+            scheduling: None,
         };
+        if !self.policy.handles_message_received() {
+            return Ok(message);
+        }
         match self.policy.message_received(&mut message) {
-            Verdict::Accept => {
-                let recipient = message.recipients.pop().unwrap_or_else(|| recipient.to_owned());
-                Ok((message.sender, recipient, message.meta))
-            }
+            Verdict::Accept => Ok(message),
             Verdict::Reject(reply) => Err(reply),
         }
     }

@@ -165,6 +165,52 @@ fn a_source_that_warms_up_sends_no_more_than_its_day_allows() {
     }
 }
 
+/// Says for each recipient when its message may be sent.
+const SCHEDULED: &str = "
+local function utc(seconds) return os.date('!%Y-%m-%dT%H:%M:%SZ', os.time() + seconds) end
+local other_day = ({ 'Tue', 'Wed', 'Thu', 'Fri', 'Sat', 'Sun', 'Mon' })[tonumber(os.date('!%w')) + 1]
+kumo.on('smtp_server_message_received', function(msg)
+  local user = msg:recipient().user
+  msg:set_meta('queue', HOP)
+  if user == 'soon' then msg:set_scheduling { first_attempt = utc(3) } end
+  if user == 'never' then msg:set_scheduling { first_attempt = '2999-01-01T00:00:00Z' } end
+  if user == 'late' then
+    msg:set_scheduling { dow = other_day, tz = 'UTC', start = '12:00:00', ['end'] = '13:00:00', expires = utc(2) }
+  end
+  if user == 'now' then
+    local set = msg:set_scheduling { dow = 'Monday', tz = 'Europe/Berlin', start = '01:00:00', ['end'] = '02:00:00' }
+    assert(set.dow == 'Mon' and set['end'] == '02:00:00')
+    msg:set_scheduling(nil)
+  end
+end)
+";
+
+#[test]
+fn a_message_is_sent_when_its_sender_said() {
+    let (home, hop) = (Home::new(), Scripted::good());
+    let scheduled = SCHEDULED.replace("HOP", &format!("'[127.0.0.1]:{}'", hop.address.port()));
+    let policy = [LISTENERS, LOOPBACK_ALLOWED, &scheduled].concat();
+    let kumod = home.start_policy(&policy);
+    let mut client = Client::greeted(kumod.smtp());
+    for user in ["never", "soon", "late"] {
+        assert!(client.send(&[&format!("{user}@there.test")], b"Subject: later\r\n\r\n").starts_with("250 "));
+    }
+    // What was said holds after a restart, too.
+    kumod.kill();
+    let kumod = home.start_policy(&policy);
+    let mut client = Client::greeted(kumod.smtp());
+    assert!(client.send(&["now@there.test"], b"Subject: now\r\n\r\n").starts_with("250 "));
+    home.record("Delivery", "now@there.test");
+    let times = |record: &Value| (record["timestamp"].as_i64().unwrap(), record["created"].as_i64().unwrap());
+    let (sent, created) = times(&home.record("Delivery", "soon@there.test"));
+    assert!(sent - created >= 2, "sent at {sent}, created at {created}");
+    let (expired, created) = times(&home.record("Expiration", "late@there.test"));
+    assert!((1..60).contains(&(expired - created)), "expired at {expired}, created at {created}");
+    assert_eq!((kumod.metric("message_count"), hop.accepted().len()), (1, 2));
+    assert!(home.records_of("TransientFailure", "never@there.test").is_empty());
+    kumod.stop();
+}
+
 /// KumoMTA's issue 539: a server that answers nobody keeps its one connection busy; what waits behind it expires all the same.
 #[test]
 fn mail_expires_where_it_waits_for_a_connection() {

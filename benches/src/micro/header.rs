@@ -57,6 +57,7 @@ impl Default for Headers {
             smtputf8: false,
             header_prefix: Bytes::new(),
             requests: None,
+            scheduling: None,
             meta: Meta::new(),
         };
         Self { client, envelope, ids: IdSource::new(NodeId(1), 0), made: 0 }

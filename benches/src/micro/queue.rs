@@ -132,6 +132,7 @@ fn envelope(ids: &IdSource, site: usize) -> Arc<Envelope> {
         smtputf8: false,
         header_prefix: Bytes::new(),
         requests: None,
+        scheduling: None,
         meta: Meta::new(),
     })
 }

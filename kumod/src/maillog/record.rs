@@ -400,6 +400,7 @@ mod tests {
             smtputf8: false,
             header_prefix: Bytes::from_static(b"Received: x\r\n"),
             requests: None,
+            scheduling: None,
             meta,
         }
     }

@@ -50,6 +50,8 @@ enum Permitted {
     NotBefore(UnixMs),
     /// It waited longer than its queue allows.
     TooOld,
+    /// It may not be sent before then; others of its queue may.
+    Outside(UnixMs),
     /// The source has sent what its plan allows for the day.
     DayIsOver(Ceiling),
     Stopping,
@@ -114,6 +116,9 @@ impl Dispatcher {
                 self.outbound.parts.metrics.delayed_due_to_message_rate_throttle.inc();
                 return ready::pause(&self.outbound, &self.ready, item, until);
             }
+            Permitted::Outside(due) => {
+                return self.outbound.postpone(item.entry, due.since(UnixMs::now()));
+            }
             Permitted::DayIsOver(ceiling) => {
                 let (name, until) = (&path.source.name, UnixMs(ceiling.ends_ms));
                 let reason = format!("its plan allows {} messages today", ceiling.messages);
@@ -145,6 +150,12 @@ impl Dispatcher {
             let now = UnixMs::now();
             if now > expires {
                 return Permitted::TooOld;
+            }
+            if let Some(scheduling) = &item.entry.claimed.envelope.scheduling {
+                let due = scheduling.adjust(now).min(expires.after(EXPIRY_TICK));
+                if due > now {
+                    return Permitted::Outside(due);
+                }
             }
             let ceiling = path.source.warm_up.as_ref().and_then(|plan| plan.today(now.0));
             if rules.rates.is_empty() && path.message_rates.is_empty() && ceiling.is_none() {
@@ -308,9 +319,9 @@ impl Dispatcher {
     async fn settle(&self, item: Item, outcomes: Vec<Outcome>, hop: Option<Hop>) {
         let hop = hop.unwrap_or_else(|| Hop { site: Arc::clone(&self.ready.site().name), ..Hop::default() });
         let attempt = Attempt {
+            queue_config: item.queue.rules_for(&item.entry.claimed.envelope),
             claimed: item.entry.claimed,
             outcomes,
-            queue_config: item.queue.rules().config,
             hop: Hop { source: self.source.clone(), ..hop },
             at: UnixMs::now(),
         };

@@ -49,6 +49,11 @@ async fn expire_due(outbound: &Arc<Outbound>) {
         for (name, claims) in withdrawn.claims {
             let queue = outbound.queue(&name);
             for entry in outbound.readable(&name, claims) {
+                if queue.expiry(&entry.claimed.envelope) > now {
+                    // It has a time of its own.
+                    outbound.postpone(entry, Duration::ZERO);
+                    continue;
+                }
                 outbound.fail(&queue, entry, classify::too_old(), "").await;
             }
         }

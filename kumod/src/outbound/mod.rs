@@ -151,6 +151,14 @@ impl Outbound {
     }
 
     fn offer_entry(self: &Arc<Self>, entry: Entry) {
+        if let Some(scheduling) = &entry.claimed.envelope.scheduling {
+            let (now, expires) = (UnixMs::now(), scheduling.expires.unwrap_or(UnixMs(u64::MAX)));
+            // What is not to be sent before it expires is looked at then.
+            let due = scheduling.adjust(now).min(expires.max(now));
+            if due > now {
+                return self.postpone(entry, due.since(now));
+            }
+        }
         let queue = self.queue(&entry.claimed.envelope.queue);
         scheduled::offer(self, &queue, entry);
     }
@@ -178,9 +186,9 @@ impl Outbound {
     /// Ends an attempt that never got as far as a connection.
     async fn fail(&self, queue: &ScheduledQueue, entry: Entry, outcome: Outcome, site: &str) {
         let attempt = Attempt {
+            queue_config: queue.rules_for(&entry.claimed.envelope),
             claimed: entry.claimed,
             outcomes: vec![outcome],
-            queue_config: queue.rules().config,
             hop: Hop { site: site.into(), ..Hop::default() },
             at: UnixMs::now(),
         };

@@ -34,7 +34,7 @@ impl Item {
 
     /// When it is too old to be sent.
     pub(super) fn expires(&self) -> UnixMs {
-        self.queue.expiry(self.entry.claimed.envelope.created)
+        self.queue.expiry(&self.entry.claimed.envelope)
     }
 
     fn ticket(self) -> Ticket<Self> {

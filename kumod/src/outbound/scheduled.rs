@@ -14,7 +14,7 @@ use super::route::Route;
 use super::{CLAIM_MAX, Outbound, lock, ready, route};
 use crate::clock::UnixMs;
 use crate::config::QueueConfig;
-use crate::envelope::Outcome;
+use crate::envelope::{Envelope, Outcome};
 use crate::ports::Entry;
 use crate::queue::{FlowKey, NamedRates, QueueName};
 
@@ -101,9 +101,23 @@ impl ScheduledQueue {
         self.priority.load(Ordering::Relaxed)
     }
 
-    /// When a message of this age expires.
-    pub(super) fn expiry(&self, created: UnixMs) -> UnixMs {
-        UnixMs(created.0.saturating_add(self.max_age_ms.load(Ordering::Relaxed)))
+    /// When a message expires: at its own time if it has one, else at the age that the queue sets.
+    pub(super) fn expiry(&self, envelope: &Envelope) -> UnixMs {
+        if let Some(expires) = envelope.scheduling.as_ref().and_then(|scheduling| scheduling.expires) {
+            return expires;
+        }
+        UnixMs(envelope.created.0.saturating_add(self.max_age_ms.load(Ordering::Relaxed)))
+    }
+
+    /// The rules that hold for a message.
+    pub(super) fn rules_for(&self, envelope: &Envelope) -> Arc<QueueConfig> {
+        let config = self.rules().config;
+        match envelope.scheduling.as_ref().and_then(|scheduling| scheduling.expires) {
+            Some(expires) => {
+                Arc::new(QueueConfig { max_age: expires.since(envelope.created), ..(*config).clone() })
+            }
+            None => config,
+        }
     }
 
     /// Messages born before this are too old now; `None` where none can be.

@@ -22,7 +22,7 @@ use smtp::scram::Keys;
 
 use crate::client::Client;
 use crate::config::{Config, ListenerDomain, PathConfig, PoolConfig, QueueConfig, SourceConfig};
-use crate::envelope::{MessageId, Meta};
+use crate::envelope::{MessageId, Meta, Scheduling};
 
 use event::Event;
 use lua::{Limits, Program};
@@ -75,6 +75,8 @@ pub struct PolicyMessage {
     pub body: Bytes,
     /// The client it came from.
     pub client: Option<Arc<Client>>,
+    /// When it may be sent, where a handler said so.
+    pub scheduling: Option<Box<Scheduling>>,
 }
 
 impl PolicyMessage {
@@ -87,6 +89,7 @@ impl PolicyMessage {
             meta: Meta::new(),
             body: Bytes::new(),
             client: Some(Arc::clone(client)),
+            scheduling: None,
         }
     }
 
@@ -99,6 +102,7 @@ impl PolicyMessage {
             meta: Meta::new(),
             body: Bytes::new(),
             client: self.client.clone(),
+            scheduling: None,
         };
         std::mem::replace(self, rest)
     }

@@ -96,5 +96,6 @@ fn message() -> PolicyMessage {
         meta: Meta::new(),
         body: Bytes::from_static(b"Subject: hi\r\n\r\nbody \xff\r\n"),
         client: Some(Arc::new(client())),
+        scheduling: None,
     }
 }

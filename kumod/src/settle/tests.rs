@@ -92,6 +92,7 @@ fn envelope(sender: &str, notify: Option<Notify>) -> Envelope {
         header_prefix: Bytes::new(),
         meta: serde_json::Map::new(),
         requests: requests.map(Box::new),
+        scheduling: None,
     }
 }
 

@@ -110,7 +110,7 @@ impl LocalStore {
                 Ok((envelope, mark)) => {
                     let waiting = Waiting::stored(envelope.id, mark.clone());
                     // A spool holds fewer messages than there are numbers for them.
-                    let _ = schedule.insert(&envelope.queue, mark.due, waiting);
+                    let _ = schedule.insert(&envelope.queue, due_at(&envelope, &mark, now), waiting);
                     restored.messages += 1;
                 }
                 Err(error) => {
@@ -199,6 +199,16 @@ impl LocalStore {
             self.put(self.state(), queue, due, waiting);
         }
         claims
+    }
+}
+
+/// When a message that was found is due. One that was not attempted yet has no mark that says so.
+fn due_at(envelope: &Envelope, mark: &Mark, now: UnixMs) -> UnixMs {
+    match &envelope.scheduling {
+        Some(scheduling) => {
+            scheduling.adjust(mark.due.max(now)).min(scheduling.expires.unwrap_or(UnixMs(u64::MAX)))
+        }
+        None => mark.due,
     }
 }
 

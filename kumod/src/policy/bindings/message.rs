@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mlua::{Function, Lua, LuaString, Table, UserData, UserDataMethods, Value};
 
-use super::{fail, text};
+use super::{fail, options, text};
+use crate::envelope::{Scheduling, WrittenScheduling};
 use crate::policy::PolicyMessage;
 use crate::policy::value::{to_json, to_lua};
 
@@ -94,6 +95,24 @@ impl UserData for Message {
             };
             this.slot.with(lua, METHOD, set)
         });
+        methods.add_method("set_scheduling", |lua, this, given: Value| {
+            const METHOD: &str = "msg:set_scheduling";
+            let scheduling = read_scheduling(&given).map_err(|reason| fail(lua, METHOD, reason))?;
+            let shown = scheduling.as_ref().map(Scheduling::to_json).unwrap_or_default();
+            let set = |message: &mut PolicyMessage| {
+                message.scheduling = scheduling.filter(|scheduling| !scheduling.is_empty()).map(Box::new);
+                to_lua(lua, &shown)
+            };
+            this.slot.with(lua, METHOD, set)
+        });
+    }
+}
+
+fn read_scheduling(given: &Value) -> Result<Option<Scheduling>, String> {
+    match given {
+        Value::Nil => Ok(None),
+        Value::Table(table) => options::read_table::<WrittenScheduling>(table, &[])?.try_into().map(Some),
+        other => Err(format!("a table or nil is wanted; a {} was given", other.type_name())),
     }
 }
 

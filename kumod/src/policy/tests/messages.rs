@@ -314,3 +314,25 @@ proptest! {
         prop_assert_eq!(message.meta[&name].as_str(), Some(value.as_str()));
     }
 }
+
+#[test]
+fn scheduling_is_checked_where_it_is_set() {
+    let message = assert_accepts(
+        "local set = msg:set_scheduling { expires = '2026-11-01T00:00:00Z', dow = 'sat, Sunday', tz = 'Europe/Berlin',
+            start = '09:00:00', ['end'] = '17:00:00' }
+        assert(set.expires == '2026-11-01T00:00:00.000Z' and set.dow == 'Sat,Sun' and set.start == '09:00:00')",
+    );
+    assert!(message.scheduling.is_some());
+    for body in ["msg:set_scheduling(nil)", "msg:set_scheduling {}"] {
+        assert!(assert_accepts(body).scheduling.is_none(), "{body}");
+    }
+    for (given, reason) in [
+        ("{ first_attempt = 'soon' }", "'first_attempt': \"soon\" is not a time of RFC 3339"),
+        ("{ dow = 'Mon' }", "give all four or none"),
+        ("{ when = 'Mon' }", "there is no option 'when'"),
+        ("'Mon'", "a table or nil is wanted; a string was given"),
+    ] {
+        let error = failure_of(&format!("msg:set_scheduling({given})"));
+        assert!(error.contains("msg:set_scheduling: ") && error.contains(reason), "{error}");
+    }
+}
