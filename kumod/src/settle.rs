@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::clock::UnixMs;
 use crate::config::{QueueConfig, SourceConfig, UNSPECIFIED};
 use crate::envelope::{Mark, Outcome, Response};
-use crate::maillog::{Attempted, Egress, MailLog, Note};
+use crate::maillog::{Attempted, Egress, Kind, MailLog, Note};
 use crate::metrics::Metrics;
 use crate::ports::{Change, Claimed, MailStore, Settled};
 use crate::queue::next_attempt;
@@ -49,6 +49,20 @@ pub struct Attempt {
     pub hop: Hop,
     /// When the attempt ended.
     pub at: UnixMs,
+    /// What the log says of it.
+    pub manner: Manner,
+}
+
+/// What the log says of an attempt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Manner {
+    /// How it ended.
+    #[default]
+    Attempt,
+    /// That an operator gave the message up.
+    AdminBounce,
+    /// Nothing: an operator who gave the message up wanted it so.
+    Unlogged,
 }
 
 impl Attempt {
@@ -229,7 +243,11 @@ impl Room {
                 peer: attempt.hop.peer.as_ref().map(|(name, address)| (name.as_ref(), *address)),
                 at: attempt.at,
             };
-            record.render(outcome, &mut self.lines);
+            match attempt.manner {
+                Manner::Attempt => record.render(outcome, &mut self.lines),
+                Manner::AdminBounce => record.render_as(Kind::AdminBounce, outcome, &mut self.lines),
+                Manner::Unlogged => {}
+            }
             self.count(outcome);
             done[index] = !matches!(outcome, Outcome::Retry(_)) || due.is_none();
             if matches!(outcome, Outcome::Retry(_)) && due.is_none() {
@@ -237,7 +255,9 @@ impl Room {
                 self.metrics.total_messages_fail.inc();
             }
             told.extend(Told::of(attempt, index, outcome, due));
-            Note::of(attempt.at, &envelope.recipients[index], outcome).encode(&mut note);
+            if attempt.manner != Manner::Unlogged {
+                Note::of(attempt.at, &envelope.recipients[index], outcome).encode(&mut note);
+            }
         }
         let change = match due {
             Some(due) if done.contains(&false) => Change::Again(Mark { attempts, due, done }),

@@ -30,6 +30,8 @@ pub enum Kind {
     Bounce,
     /// It became too old.
     Expiration,
+    /// An operator gave it up.
+    AdminBounce,
 }
 
 impl From<&Outcome> for Kind {
@@ -143,7 +145,12 @@ pub struct Attempted<'a> {
 impl<'a> Attempted<'a> {
     /// Appends the line that tells how the attempt ended.
     pub fn render(&self, outcome: &Outcome, out: &mut Vec<u8>) {
-        self.record(outcome.into(), outcome.response()).render(out);
+        self.render_as(outcome.into(), outcome, out);
+    }
+
+    /// The same, as a record of this kind.
+    pub fn render_as(&self, kind: Kind, outcome: &Outcome, out: &mut Vec<u8>) {
+        self.record(kind, outcome.response()).render(out);
     }
 
     /// Appends the line that tells that no further attempt will follow, because the message is too old.

@@ -16,7 +16,7 @@ use crate::clock::UnixMs;
 use crate::config::{Ceiling, SourceConfig, UNSPECIFIED};
 use crate::envelope::{Envelope, Outcome};
 use crate::ports::{Rate, Shutdown, StoreError};
-use crate::settle::{Attempt, Hop};
+use crate::settle::{Attempt, Hop, Manner};
 
 /// Pause before a dispatcher without a free slot gives up its place.
 const SLOT_RETRY_DELAY: Duration = Duration::from_millis(50);
@@ -50,6 +50,8 @@ enum Permitted {
     NotBefore(UnixMs),
     /// It waited longer than its queue allows.
     TooOld,
+    /// An order has come.
+    Held,
     /// It may not be sent before then; others of its queue may.
     Outside(UnixMs),
     /// The source has sent what its plan allows for the day.
@@ -116,13 +118,15 @@ impl Dispatcher {
                 self.outbound.parts.metrics.delayed_due_to_message_rate_throttle.inc();
                 return ready::pause(&self.outbound, &self.ready, item, until);
             }
+            // Another source may take it; else it waits in the store.
+            Permitted::Held => return scheduled::offer(&self.outbound, &item.queue, item.entry),
             Permitted::Outside(due) => {
                 return self.outbound.postpone(item.entry, due.since(UnixMs::now()));
             }
             Permitted::DayIsOver(ceiling) => {
                 let (name, until) = (&path.source.name, UnixMs(ceiling.ends_ms));
                 let reason = format!("its plan allows {} messages today", ceiling.messages);
-                self.outbound.suspend_source(name, &reason, until);
+                self.outbound.suspend_source(name, &reason, until.since(UnixMs::now()));
                 return scheduled::offer(&self.outbound, &item.queue, item.entry);
             }
             Permitted::Stopping => return self.outbound.postpone(item.entry, Duration::ZERO),
@@ -151,6 +155,9 @@ impl Dispatcher {
             if now > expires {
                 return Permitted::TooOld;
             }
+            if item.queue.is_held() {
+                return Permitted::Held;
+            }
             if let Some(scheduling) = &item.entry.claimed.envelope.scheduling {
                 let due = scheduling.adjust(now).min(expires.after(EXPIRY_TICK));
                 if due > now {
@@ -167,8 +174,11 @@ impl Dispatcher {
             match by {
                 By::Day(ceiling) => return Permitted::DayIsOver(ceiling),
                 By::Queue => return Permitted::NotBefore(until.min(expires.after(EXPIRY_TICK))),
-                By::Path if self.wait_until(until.min(expires.after(EXPIRY_TICK))).await => {}
-                By::Path => return Permitted::Stopping,
+                By::Path if !self.wait_until(until.min(expires.after(EXPIRY_TICK))).await => {
+                    return Permitted::Stopping;
+                }
+                By::Path if self.ready.is_held() => return Permitted::Held,
+                By::Path => {}
             }
         }
     }
@@ -197,7 +207,8 @@ impl Dispatcher {
         grant.until.map(|until| (until, by))
     }
 
-    /// Waits for a permit; a connection that would be idle for too long meanwhile is closed. `false`: the process is stopping.
+    /// Waits for a permit, or for news of orders; a connection that would be idle for too long meanwhile is closed. `false`: the process
+    /// is stopping.
     async fn wait_until(&mut self, until: UnixMs) -> bool {
         let wait = until.since(UnixMs::now());
         if wait > self.ready.path().config.idle_timeout {
@@ -206,6 +217,7 @@ impl Dispatcher {
         let mut shutdown = self.outbound.parts.shutdown.clone();
         tokio::select! {
             () = tokio::time::sleep(wait) => true,
+            () = self.outbound.orders.changed.notified() => true,
             () = shutdown.wait() => false,
         }
     }
@@ -223,7 +235,7 @@ impl Dispatcher {
         loop {
             let mut connection = match self.connection.take() {
                 Some(connection) => connection,
-                None if !self.may_connect(path, item.expires()).await => {
+                None if !self.may_connect(path, &item).await => {
                     return self.not_connected(item).await;
                 }
                 None => match self.connect(path).await {
@@ -278,8 +290,10 @@ impl Dispatcher {
         Ok(connection)
     }
 
-    /// Waits for the permit to open a connection; `false`: the process is stopping, or the message that wants it is too old by now.
-    async fn may_connect(&mut self, path: &Path, expires: UnixMs) -> bool {
+    /// Waits for the permit to open a connection; `false`: the process is stopping, an order has come, or the message that wants it is too
+    /// old by now.
+    async fn may_connect(&mut self, path: &Path, item: &Item) -> bool {
+        let expires = item.expires();
         while !path.connection_rates.is_empty() {
             let rates: Vec<Rate<'_>> = path.connection_rates.rates().collect();
             let now = UnixMs::now();
@@ -288,17 +302,23 @@ impl Dispatcher {
             }
             let grant = self.outbound.parts.permits.take(&rates, 1, now).await;
             let Some(until) = grant.until else { break };
-            if !self.wait_until(until.min(expires.after(EXPIRY_TICK))).await {
+            if !self.wait_until(until.min(expires.after(EXPIRY_TICK))).await || self.is_held(item) {
                 return false;
             }
         }
         true
     }
 
+    fn is_held(&self, item: &Item) -> bool {
+        item.queue.is_held() || self.ready.is_held()
+    }
+
     /// There was no permit for a connection.
     async fn not_connected(&self, item: Item) {
         if self.outbound.parts.shutdown.is_stopping() {
             self.outbound.postpone(item.entry, Duration::ZERO);
+        } else if self.is_held(&item) {
+            scheduled::offer(&self.outbound, &item.queue, item.entry);
         } else {
             self.settle(item, vec![classify::too_old()], None).await;
         }
@@ -324,6 +344,7 @@ impl Dispatcher {
             outcomes,
             hop: Hop { source: self.source.clone(), ..hop },
             at: UnixMs::now(),
+            manner: Manner::Attempt,
         };
         self.outbound.parts.settle.submit(attempt).await;
     }

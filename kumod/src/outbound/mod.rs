@@ -4,6 +4,7 @@
 //! attempt ends in `settle`. A next hop that misbehaves costs its own mail time and nobody else's.
 
 mod classify;
+mod command;
 mod dial;
 mod dispatcher;
 mod expiry;
@@ -28,9 +29,10 @@ use crate::envelope::{MessageId, Outcome};
 use crate::metrics::Metrics;
 use crate::policy::Policy;
 use crate::ports::{BoxFuture, Claims, Dispatch, Entry, MailStore, PermitSource, Shutdown, StoreError};
-use crate::settle::{Attempt, Hop, Settle};
+use crate::settle::{Attempt, Hop, Manner, Settle};
 
 use orders::Orders;
+pub use orders::{Criteria, ORDER_DURATION, Order, OrderId, TooManyOrders, What};
 use ready::ReadyQueue;
 use scheduled::ScheduledQueue;
 use sources::Sources;
@@ -132,7 +134,7 @@ impl Outbound {
     }
 
     fn queue(&self, name: &str) -> Arc<ScheduledQueue> {
-        self.scheduled.get_or_insert(name, || ScheduledQueue::new(name, &self.parts.hostname))
+        self.scheduled.get_or_insert(name, || ScheduledQueue::new(name, &self.parts.hostname, &self.orders))
     }
 
     async fn until_due(&self) {
@@ -185,12 +187,17 @@ impl Outbound {
 
     /// Ends an attempt that never got as far as a connection.
     async fn fail(&self, queue: &ScheduledQueue, entry: Entry, outcome: Outcome, site: &str) {
+        self.end(queue, entry, outcome, site, Manner::Attempt).await;
+    }
+
+    async fn end(&self, queue: &ScheduledQueue, entry: Entry, outcome: Outcome, site: &str, manner: Manner) {
         let attempt = Attempt {
             queue_config: queue.rules_for(&entry.claimed.envelope),
             claimed: entry.claimed,
             outcomes: vec![outcome],
             hop: Hop { site: site.into(), ..Hop::default() },
             at: UnixMs::now(),
+            manner,
         };
         self.parts.settle.submit(attempt).await;
     }

@@ -79,6 +79,8 @@ pub(super) enum Held {
 
 /// One ready queue.
 pub(super) struct ReadyQueue {
+    /// `source->site@protocol`.
+    name: Box<str>,
     inner: Mutex<Inner>,
     /// Connections in a row that failed; any success starts again from 0.
     failures: AtomicU32,
@@ -100,12 +102,13 @@ struct Inner {
 }
 
 impl ReadyQueue {
-    pub(super) fn new(site: Arc<Site>, path: Arc<Path>) -> Self {
+    pub(super) fn new(name: &str, site: Arc<Site>, path: Arc<Path>) -> Self {
         let now = Instant::now();
         let ready = Ready::new(path.config.max_ready, path.config.connection_limit.0);
         let expires_first = UnixMs(u64::MAX);
         let inner = Inner { ready, site, path, idle_number: 0, used: now, expires_first, moved: now };
         Self {
+            name: name.into(),
             inner: Mutex::new(inner),
             failures: AtomicU32::new(0),
             room: Notify::new(),
@@ -132,7 +135,7 @@ impl ReadyQueue {
     pub(super) fn heed(&self, orders: &Orders) -> Held {
         let mut inner = self.lock();
         // Asked under the lock, so that whoever asks last is right.
-        let held = orders.holds(&inner.path.source.name);
+        let held = orders.hold_ready(&self.name, &inner.path.source.name);
         if held == inner.ready.is_held() {
             return Held::AsBefore;
         }

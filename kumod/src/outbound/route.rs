@@ -136,7 +136,7 @@ fn ready_queue(
     let config = path_config(outbound, routing_domain, &source.name, &site.name)?;
     let name = format!("{}->{}@smtp_client", source.name, site.name);
     let path = Arc::new(Path::new(&name, source, config));
-    let make = || ReadyQueue::new(Arc::clone(site), Arc::clone(&path));
+    let make = || ReadyQueue::new(&name, Arc::clone(site), Arc::clone(&path));
     let ready = outbound.ready.get_or_insert(&name, make);
     ready.refresh(Arc::clone(site), path);
     // It may be new, and the orders older than it.

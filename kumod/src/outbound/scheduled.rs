@@ -5,11 +5,12 @@
 //! messages stay in the store until a ready queue has a place for them. A name that cannot be resolved ends the attempt for all that are due,
 //! for now or for ever as DNS says.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::ready::ReadyQueue;
+use super::orders::{Bounce, Hold, Orders};
+use super::ready::{Item, ReadyQueue};
 use super::route::Route;
 use super::{CLAIM_MAX, Outbound, lock, ready, route};
 use crate::clock::UnixMs;
@@ -35,6 +36,8 @@ pub(super) struct ScheduledQueue {
     key: FlowKey,
     priority: AtomicU32,
     max_age_ms: AtomicU64,
+    /// Whether an order holds it; which, the state says.
+    is_held: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -48,6 +51,7 @@ pub(super) struct Rules {
 
 struct State {
     rules: Rules,
+    hold: Option<Hold>,
     way: Way,
     used: Instant,
 }
@@ -74,7 +78,7 @@ struct Sought {
 
 impl ScheduledQueue {
     /// `name` was a valid queue name when the message was accepted; if a stored one is not, it is taken as a domain.
-    pub(super) fn new(text: &str, hostname: &str) -> Self {
+    pub(super) fn new(text: &str, hostname: &str, orders: &Orders) -> Self {
         let name = text.parse().or_else(|_| QueueName::from_parts(None, None, hostname, None));
         let name = name.unwrap_or_else(|_| QueueName {
             campaign: None,
@@ -82,10 +86,17 @@ impl ScheduledQueue {
             domain: "localhost".to_owned(),
             routing_domain: None,
         });
-        let state = State { rules: Rules::default(), way: Way::Unknown, used: Instant::now() };
+        let hold = orders.hold_scheduled(text, &name);
+        let is_held = AtomicBool::new(hold.is_some());
+        let state = State { rules: Rules::default(), hold, way: Way::Unknown, used: Instant::now() };
         let key = KEYS.fetch_add(1, Ordering::Relaxed);
         let (priority, max_age_ms) = (AtomicU32::new(1), AtomicU64::new(AGE_UNKNOWN));
-        Self { text: text.into(), name, key, priority, max_age_ms, state: Mutex::new(state) }
+        Self { text: text.into(), name, key, priority, max_age_ms, is_held, state: Mutex::new(state) }
+    }
+
+    /// The name as the store knows it.
+    pub(super) fn text(&self) -> &str {
+        &self.text
     }
 
     pub(super) fn name(&self) -> &QueueName {
@@ -138,9 +149,15 @@ impl ScheduledQueue {
         lock(&self.state).rules = Rules { config: Arc::new(config), rates };
     }
 
+    /// Whether it can be forgotten. One that is held may have mail in the store that only it will be told of again.
     pub(super) fn is_idle(&self, since: Duration) -> bool {
         let state = lock(&self.state);
-        state.used.elapsed() > since && !matches!(state.way, Way::Sought(_))
+        let is_at_rest = match &state.way {
+            Way::Unknown => true,
+            Way::Sought(_) => false,
+            Way::Known(route) => !route.ways.iter().any(|ready| ready.is_held()),
+        };
+        is_at_rest && state.hold.is_none() && state.used.elapsed() > since
     }
 
     /// A ready queue that this one feeds, if new mail should wait for a place in it: all of them are full.
@@ -153,14 +170,50 @@ impl ScheduledQueue {
         }
     }
 
+    /// Whether an order holds it.
+    pub(super) fn is_held(&self) -> bool {
+        self.is_held.load(Ordering::Relaxed)
+    }
+
+    /// What the orders say of it.
+    pub(super) fn hold(&self) -> Option<Hold> {
+        lock(&self.state).hold.clone()
+    }
+
+    /// Takes what the orders say now. `None`: as before; else the order that holds it from now on, if any does.
+    pub(super) fn heed(&self, orders: &Orders) -> Option<Option<Hold>> {
+        let mut state = lock(&self.state);
+        // Asked under the lock, so that whoever asks last is right.
+        let hold = orders.hold_scheduled(&self.text, &self.name);
+        let was = std::mem::replace(&mut state.hold, hold.clone());
+        self.is_held.store(hold.is_some(), Ordering::Relaxed);
+        let is_same = match (&was, &hold) {
+            (Some(Hold::Bounced(was)), Some(Hold::Bounced(is))) => Arc::ptr_eq(was, is),
+            (Some(Hold::Suspended), Some(Hold::Suspended)) | (None, None) => true,
+            _ => false,
+        };
+        (!is_same).then_some(hold)
+    }
+
+    /// What waits of it in ready queues.
+    pub(super) fn withdraw(&self) -> Vec<Item> {
+        let ways = match &lock(&self.state).way {
+            Way::Known(route) => route.ways.clone(),
+            Way::Sought(sought) => sought.before.clone(),
+            Way::Unknown => Vec::new(),
+        };
+        ways.iter().flat_map(|ready| ready.remove(self.key)).collect()
+    }
+
     /// Whether this queue feeds one of these.
     pub(super) fn feeds(&self, queues: &[Arc<ReadyQueue>]) -> bool {
-        match &lock(&self.state).way {
-            Way::Known(route) => {
-                route.ways.iter().any(|way| queues.iter().any(|ready| Arc::ptr_eq(way, ready)))
-            }
-            _ => false,
-        }
+        let state = lock(&self.state);
+        let ways = match &state.way {
+            Way::Known(route) => &route.ways,
+            Way::Sought(sought) => &sought.before,
+            Way::Unknown => return false,
+        };
+        ways.iter().any(|way| queues.iter().any(|ready| Arc::ptr_eq(way, ready)))
     }
 
     /// The ready queues that this one feeds, unless they have to be looked for.
@@ -185,6 +238,10 @@ pub(super) fn offer(outbound: &Arc<Outbound>, queue: &Arc<ScheduledQueue>, entry
     let mut state = lock(&queue.state);
     let now = Instant::now();
     state.used = now;
+    if state.hold.is_some() {
+        drop(state);
+        return outbound.postpone(entry, Duration::ZERO);
+    }
     match &mut state.way {
         Way::Known(route) if now < route.until => {
             let ready = route.next();
@@ -207,6 +264,15 @@ pub(super) fn stir(outbound: &Arc<Outbound>, queue: &Arc<ScheduledQueue>) {
     let mut state = lock(&queue.state);
     let now = Instant::now();
     state.used = now;
+    match &state.hold {
+        // It waits in the store.
+        Some(Hold::Suspended) => return,
+        Some(Hold::Bounced(bounce)) => {
+            tokio::spawn(give_up_due(Arc::clone(outbound), Arc::clone(queue), Arc::clone(bounce)));
+            return;
+        }
+        None => {}
+    }
     match &mut state.way {
         Way::Known(route) if now < route.until => {
             drop(state);
@@ -269,7 +335,7 @@ async fn seek(outbound: Arc<Outbound>, queue: Arc<ScheduledQueue>) {
                 }
             }
             for entry in sought.waiting {
-                push(&outbound, &queue, &queue.next_way().unwrap_or_else(|| Arc::clone(&ways[0])), entry);
+                offer(&outbound, &queue, entry);
             }
             if sought.due || has_moved {
                 fill(outbound, queue).await;
@@ -303,7 +369,9 @@ async fn fill(outbound: Arc<Outbound>, queue: Arc<ScheduledQueue>) {
 
 async fn fill_one(outbound: &Arc<Outbound>, queue: &Arc<ScheduledQueue>, ready: &Arc<ReadyQueue>) {
     while !outbound.parts.shutdown.is_stopping() {
-        let Some(ways) = queue.ways() else { return stir(outbound, queue) };
+        let Some(ways) = queue.ways().filter(|_| !queue.is_held()) else {
+            return stir(outbound, queue);
+        };
         if !ways.iter().any(|way| Arc::ptr_eq(way, ready)) {
             return;
         }
@@ -327,8 +395,11 @@ async fn fill_one(outbound: &Arc<Outbound>, queue: &Arc<ScheduledQueue>, ready: 
     }
 }
 
-/// Brings a message from the store to the way whose turn it is, or to `ready`, where a place was found for it.
+/// Brings a message from the store to the way whose turn it is, or to `ready`, where a place was found for it; back, if an order has come.
 fn place(outbound: &Arc<Outbound>, queue: &Arc<ScheduledQueue>, ready: &Arc<ReadyQueue>, entry: Entry) {
+    if queue.is_held() {
+        return outbound.postpone(entry, Duration::ZERO);
+    }
     let entry = match queue.next_way().filter(|next| !Arc::ptr_eq(next, ready)) {
         Some(next) => match ready::place_if_room(outbound, &next, queue, entry) {
             Ok(()) => return,
@@ -337,6 +408,20 @@ fn place(outbound: &Arc<Outbound>, queue: &Arc<ScheduledQueue>, ready: &Arc<Read
         None => entry,
     };
     ready::place(outbound, ready, queue, entry);
+}
+
+/// Gives up by order everything that is due.
+async fn give_up_due(outbound: Arc<Outbound>, queue: Arc<ScheduledQueue>, bounce: Arc<Bounce>) {
+    while !outbound.parts.shutdown.is_stopping() {
+        let claims = outbound.parts.store.claim_due(&queue.text, CLAIM_MAX).await;
+        let is_last = claims.len() < CLAIM_MAX;
+        for entry in outbound.readable(&queue.text, claims) {
+            outbound.give_up(&queue, entry, &bounce).await;
+        }
+        if is_last {
+            return;
+        }
+    }
 }
 
 /// Ends the attempt for everything that is due. A queue may be deep: when the process is stopping, what is left keeps its attempt.
