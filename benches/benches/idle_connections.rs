@@ -110,12 +110,9 @@ fn run(arguments: &Arguments) -> Result<bool> {
     kumod.stop()?;
     let command = format!("./scripts/bench idle_connections --connections {connections}");
     let machine = Machine::probe(scratch.path());
-    let heading = figures::heading(
-        "Memory of silent connections",
-        &machine,
-        &Software::probe(Path::new(".")),
-        &command,
-    );
+    let profile = Some(if cfg!(debug_assertions) { "dev" } else { "release" }.into());
+    let software = Software { profile, ..Software::probe(Path::new(".")) };
+    let heading = figures::heading("Memory of silent connections", &machine, &software, &command);
     println!("{heading}");
     if let Some(path) = &arguments.json {
         let text = serde_json::to_string_pretty(&figures).during(|| "write JSON".into())?;
