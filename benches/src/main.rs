@@ -95,15 +95,15 @@ struct LabArguments {
     tiers: TierFlags,
 
     /// Find out what this machine can do at most, too, about 15 seconds more; the full suite always does.
-    #[arg(long, conflicts_with = "crash_test")]
+    #[arg(long, conflicts_with_all = ["crash_test", "once", "compare"])]
     ceiling: bool,
 
     /// Count kumod's system calls in a short pass of its own for each body size, by perf where it works, else by strace.
-    #[arg(long, conflicts_with_all = ["crash_test", "floor"])]
+    #[arg(long, conflicts_with_all = ["crash_test", "floor", "once", "compare"])]
     count_syscalls: bool,
 
     /// Count kumod's allocations in a short pass of its own for each body size, by perf; as root.
-    #[arg(long, conflicts_with_all = ["crash_test", "floor"])]
+    #[arg(long, conflicts_with_all = ["crash_test", "floor", "once", "compare"])]
     count_allocations: bool,
 
     /// Kill kumod with SIGKILL in the middle of a run, restart it, drain, audit.
