@@ -25,7 +25,7 @@ use crate::queue::{NameError, QueueName};
 pub use trace::{header_prefix, is_in_a_loop};
 
 /// The queue that discards.
-const NULL_QUEUE: &str = "null";
+pub(crate) const NULL_QUEUE: &str = "null";
 /// The campaign of notifications: their queues are their own, `null-sender:@domain`, and a policy can tell them from other mail.
 const NOTICE_CAMPAIGN: &str = "null-sender";
 /// How a notification comes in, for the record.
@@ -303,7 +303,7 @@ fn storage_reply(error: &StoreError) -> Reply {
 }
 
 /// The scheduled queue: meta `queue` alone decides where it is set, else campaign, tenant, recipient's domain and `routing_domain`.
-fn queue_of(recipient: &str, meta: &Meta, hostname: &str) -> Result<String, NameError> {
+pub(crate) fn queue_of(recipient: &str, meta: &Meta, hostname: &str) -> Result<String, NameError> {
     let text = |name: &str| meta.get(name).and_then(|value| value.as_str()).filter(|text| !text.is_empty());
     if let Some(queue) = text("queue") {
         return Ok(queue.parse::<QueueName>()?.to_string());

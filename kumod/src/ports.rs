@@ -80,7 +80,7 @@ pub struct Wanted<'a> {
 /// What a look at a part of the messages that wait brought.
 #[derive(Debug, Default)]
 pub struct Withdrawn {
-    /// By scheduled queue.
+    /// By scheduled queue; the marks say when each was due.
     pub claims: Vec<(Arc<str>, Claims)>,
     /// Where to go on; `None` when everything has been looked at.
     pub next: Option<usize>,
@@ -170,6 +170,8 @@ pub trait MailStore: Send + Sync {
     fn renew(&self, lease: Lease) -> BoxFuture<'_, Result<Lease, Fenced>>;
     /// Gives a message back unattempted, due at `due`. Not an attempt; nothing is written.
     fn release(&self, envelope: &Arc<Envelope>, mark: Mark, lease: Lease, due: UnixMs);
+    /// Writes envelopes of messages that are leased to this node anew, under their ids. They are released afterwards.
+    fn rewrite(&self, envelopes: Vec<Arc<Envelope>>) -> BoxFuture<'_, Result<(), StoreError>>;
     /// Ends attempts: deletes what is done, marks what is to be tried again and schedules it. Called by `settle` alone, after the log.
     fn settle(&self, batch: Vec<Settled>) -> BoxFuture<'_, Result<(), Fenced>>;
     /// A body, verified.

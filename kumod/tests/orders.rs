@@ -189,6 +189,45 @@ async fn a_ready_queue_is_suspended_by_its_name() {
     assert_eq!(house.waiting(), 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn rebound_mail_goes_by_its_new_queue() {
+    let house = House::open(POLICY);
+    house.outbound.suspend(campaign("spring"), "a mistake", ORDER_DURATION).unwrap();
+    for number in 0..3 {
+        house.accept("spring@acme.test", &format!("b{number}@there.test")).await;
+    }
+    until("all in the store", || house.waiting() == 3);
+    let data = serde_json::json!({ "campaign": "autumn" });
+    let moved = house.outbound.rebind(campaign("spring"), data.as_object().unwrap(), "theirs", false).await;
+    assert_eq!(moved, Ok(3));
+    until("their deliveries", || house.records("Delivery").len() == 3);
+    for record in house.records("Delivery") {
+        assert_eq!(record["queue"], "autumn:acme.test@there.test");
+        assert_eq!(record["meta"]["campaign"], "autumn");
+    }
+    assert_eq!(house.outbound.orders().len(), 1, "only the suspension stands still");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_rebound_is_found_in_its_new_queue_after_a_restart() {
+    let house = House::open(POLICY);
+    house.outbound.suspend(Criteria::default(), "all is still", ORDER_DURATION).unwrap();
+    house.accept("spring@acme.test", "b@there.test").await;
+    let data = serde_json::json!({ "queue": "elsewhere.test" });
+    let data = data.as_object().unwrap();
+    assert_eq!(house.outbound.rebind(campaign("winter"), data, "none is meant", false).await, Ok(0));
+    assert_eq!(house.outbound.rebind(campaign("spring"), data, "moved", false).await, Ok(1));
+    let nonsense = serde_json::json!({ "queue": "a b@@c" });
+    let named = Criteria { queue_names: vec!["elsewhere.test".to_owned()], ..Criteria::default() };
+    assert_eq!(house.outbound.rebind(named, nonsense.as_object().unwrap(), "no queue", false).await, Ok(0));
+    house.store.close().unwrap();
+    let spool = SpoolSpec { dir: house.folder.path().join("spool"), ..SpoolSpec::default() };
+    let (store, found) = LocalStore::open(&spool, UnixMs::now(), &|_| ()).unwrap();
+    assert_eq!(found.messages, 1);
+    let queues = store.due_queues(UnixMs::now(), 10);
+    assert_eq!(queues.iter().map(|queue| &**queue).collect::<Vec<_>>(), ["elsewhere.test"]);
+}
+
 /// A rate that is used up after one message.
 const ONE_AN_HOUR: &str = "kumo.on('get_egress_path_config', function() return { max_message_rate = '1/h', prohibited_hosts = {} } end)\n";
 

@@ -1,4 +1,4 @@
-//! What operators, and kumod itself, order of the queues: suspend, bounce, cancel. HTTP calls these; so do the tests.
+//! What operators, and kumod itself, order of the queues: suspend, bounce, cancel; `rebind` has a file of its own. HTTP calls these; so do the tests.
 //!
 //! An order is heeded by every queue that it is about, and by those that come to be while it stands; when it ends, what it held is looked
 //! after at once. Nothing here waits for mail: what has to be taken out of the store is taken out by a task of its own.
@@ -90,7 +90,7 @@ impl Outbound {
         }
     }
 
-    fn order(
+    pub(super) fn order(
         self: &Arc<Self>,
         what: What,
         reason: &str,
@@ -184,7 +184,7 @@ impl Outbound {
 
 impl Criteria {
     /// Whether a queue of this name is meant.
-    fn mean(&self, text: &str) -> bool {
+    pub(super) fn mean(&self, text: &str) -> bool {
         text.parse::<QueueName>().is_ok_and(|name| self.hold_for(text, &name))
     }
 }

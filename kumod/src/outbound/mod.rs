@@ -10,6 +10,7 @@ mod dispatcher;
 mod expiry;
 mod orders;
 mod ready;
+mod rebind;
 mod route;
 mod scheduled;
 mod session;

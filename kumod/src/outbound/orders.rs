@@ -105,6 +105,8 @@ pub enum What {
     SuspendSource(String),
     /// What is in these scheduled queues, or comes into them, is given up.
     Bounce(Criteria),
+    /// Nothing is sent of these scheduled queues while their messages are moved.
+    Rebind(Criteria),
 }
 
 impl What {
@@ -115,6 +117,7 @@ impl What {
             Self::SuspendReadyQueue(_) => "a ready queue is suspended",
             Self::SuspendSource(_) => "an egress source is suspended",
             Self::Bounce(_) => "scheduled queues are bounced",
+            Self::Rebind(_) => "scheduled queues are rebound",
         }
     }
 }
@@ -194,7 +197,7 @@ impl Orders {
         lock(&self.standing).iter().any(|standing| match &standing.what {
             What::SuspendSource(held) => held == source,
             What::SuspendReadyQueue(held) => held == name,
-            What::Suspend(_) | What::Bounce(_) => false,
+            What::Suspend(_) | What::Bounce(_) | What::Rebind(_) => false,
         })
     }
 
@@ -207,7 +210,7 @@ impl Orders {
         });
         let suspended = || {
             standing.iter().any(|standing| match &standing.what {
-                What::Suspend(criteria) => criteria.hold_for(text, name),
+                What::Suspend(criteria) | What::Rebind(criteria) => criteria.hold_for(text, name),
                 _ => false,
             })
         };

@@ -151,7 +151,7 @@ impl<T> Schedule<T> {
         from: usize,
         wanted: &mut Wanted<'_>,
         born: impl Fn(&T) -> UnixMs,
-        mut take: impl FnMut(&Arc<str>, T),
+        mut take: impl FnMut(&Arc<str>, UnixMs, T),
     ) -> Option<usize> {
         let nodes = self.slab.chunk(from)?;
         let looked_at = nodes.filter(|(_, node)| !wanted.due_only || node.home == IN_LINE);
@@ -167,13 +167,13 @@ impl<T> Schedule<T> {
                 self.wheel.unplace(&mut self.slab, node);
             }
             queue.messages -= 1;
-            let name = Arc::clone(&queue.name);
+            let (name, due) = (Arc::clone(&queue.name), UnixMs(self.slab.node(node).due_ms));
             if queue.messages == 0 {
                 queue.news = News::None;
             }
             self.forget_if_empty(owner);
             if let Some(item) = self.slab.remove(node) {
-                take(&name, item);
+                take(&name, due, item);
             }
         }
         Some(from + 1)
@@ -301,7 +301,7 @@ mod tests {
             while let Some(from) = at {
                 let mut born_before = |queue: &str| (queue == "b").then_some(UnixMs(5000));
                 let mut wanted = Wanted { due_only, born_before: &mut born_before };
-                at = schedule.pick(from, &mut wanted, |item| UnixMs(*item), |_, item| taken.push(item));
+                at = schedule.pick(from, &mut wanted, |item| UnixMs(*item), |_, _, item| taken.push(item));
             }
             taken.sort_unstable();
             taken
@@ -346,7 +346,7 @@ mod tests {
                         let mut born_before = |name: &str| (name == queue.to_string()).then_some(UnixMs(amount));
                         let mut wanted = Wanted { due_only: amount % 2 == 0, born_before: &mut born_before };
                         let mut out = Vec::new();
-                        schedule.pick(0, &mut wanted, |item| UnixMs(*item), |_, item| out.push(item));
+                        schedule.pick(0, &mut wanted, |item| UnixMs(*item), |_, _, item| out.push(item));
                         for item in out {
                             prop_assert!(item < amount && model.remove(&item).unwrap().0 == queue);
                         }

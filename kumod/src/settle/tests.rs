@@ -54,6 +54,9 @@ impl MailStore for FakeStore {
         Box::pin(std::future::ready(Ok(lease)))
     }
     fn release(&self, _: &Arc<Envelope>, _: Mark, _: Lease, _: UnixMs) {}
+    fn rewrite(&self, _: Vec<Arc<Envelope>>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
     fn settle(&self, batch: Vec<Settled>) -> BoxFuture<'_, Result<(), Fenced>> {
         self.settled.lock().unwrap().extend(batch);
         Box::pin(std::future::ready(Ok(())))

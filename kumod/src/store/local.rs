@@ -3,7 +3,7 @@
 //! Leases never end here, because nobody else can take a message from this spool. What was accepted is on disk before
 //! [`accept`](LocalStore::accept) returns; the schedule is in memory and is built again from envelopes and marks at start.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -266,9 +266,10 @@ impl MailStore for LocalStore {
     }
 
     fn withdraw(&self, from: usize, mut wanted: Wanted<'_>) -> BoxFuture<'_, Withdrawn> {
-        let mut taken: BTreeMap<Arc<str>, Vec<Waiting>> = BTreeMap::new();
+        let (mut taken, mut dues): (BTreeMap<Arc<str>, Vec<Waiting>>, HashMap<_, _>) = Default::default();
         let mut state = self.state();
-        let next = state.schedule.pick(from, &mut wanted, Waiting::created, |queue, one| {
+        let next = state.schedule.pick(from, &mut wanted, Waiting::created, |queue, due, one| {
+            dues.insert(one.id(), due);
             taken.entry(Arc::clone(queue)).or_default().push(one);
         });
         state.kept -= taken.values().flatten().filter(|one| one.is_kept()).count();
@@ -276,7 +277,10 @@ impl MailStore for LocalStore {
         Box::pin(async move {
             let mut claims = Vec::with_capacity(taken.len());
             for (queue, waiting) in taken {
-                let restored = self.restore(&queue, waiting).await;
+                let mut restored = self.restore(&queue, waiting).await;
+                for claimed in &mut restored.messages {
+                    claimed.mark.due = dues.get(&claimed.envelope.id).copied().unwrap_or_default();
+                }
                 claims.push((queue, restored));
             }
             Withdrawn { claims, next }
@@ -314,6 +318,16 @@ impl MailStore for LocalStore {
 
     fn release(&self, envelope: &Arc<Envelope>, mark: Mark, _lease: Lease, due: UnixMs) {
         self.schedule_at(due, envelope, mark);
+    }
+
+    fn rewrite(&self, envelopes: Vec<Arc<Envelope>>) -> BoxFuture<'_, Result<(), StoreError>> {
+        let changes = envelopes.iter().map(|envelope| spool::Change::Rewrite {
+            id: spool::Id(envelope.id.0),
+            body: spool::Id(envelope.body.0),
+            bytes: envelope.encode(),
+        });
+        let changes: Vec<_> = changes.collect();
+        Box::pin(async move { self.spool.settle(changes).await.map_err(store_error) })
     }
 
     fn settle(&self, batch: Vec<Settled>) -> BoxFuture<'_, Result<(), Fenced>> {

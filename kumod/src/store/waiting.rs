@@ -47,6 +47,11 @@ impl Waiting {
         Self { id, attempts: NonZeroU32::MIN.saturating_add(mark.attempts), envelope: None, done }
     }
 
+    /// The message.
+    pub(super) fn id(&self) -> MessageId {
+        self.id
+    }
+
     /// When the message was accepted.
     pub(super) fn created(&self) -> UnixMs {
         self.id.created()
