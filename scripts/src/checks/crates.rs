@@ -23,7 +23,7 @@ const fn arrows_of(
     Arrows { name, uses, tests_use }
 }
 
-const ARROWS: [Arrows; 11] = [
+const ARROWS: [Arrows; 12] = [
     arrows_of("smtp", &[], &[]),
     arrows_of("message", &[], &[]),
     arrows_of("spool", &[], &[]),
@@ -37,6 +37,7 @@ const ARROWS: [Arrows; 11] = [
         &["smtp", "message", "spool", "reports", "sink", "traffic-gen", "tuner", "kumod"],
         &[],
     ),
+    arrows_of("kumo-proxy", &[], &[]),
     arrows_of("packaging", &[], &[]),
     arrows_of("scripts", &[], &[]),
 ];
