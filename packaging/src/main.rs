@@ -24,7 +24,7 @@ Exit codes: 0 made, 1 failed, 2 usage.";
 #[derive(Parser, Debug)]
 #[command(name = "package", version, after_help = EXAMPLES)]
 struct Args {
-    /// The folder with kumod, traffic-gen, sink, tuner, reports and lab
+    /// The folder with kumod, kumo-proxy, traffic-gen, sink, tuner, reports and lab
     #[arg(long, value_name = "DIR")]
     binaries: PathBuf,
     /// The checkout that unit, policies and documents are taken from

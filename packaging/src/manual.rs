@@ -184,7 +184,7 @@ Exit codes: 0 all sent, 1 failed.
         let audit = "Compares\n\nUsage: traffic-gen audit\n\nOptions:\n      --sink <URL>  Where\n  -q, --quiet  No\n";
         page.subcommands.push(read("traffic-gen audit", audit).unwrap());
         let head = Head { name: "traffic-gen", section: 1, date: "2026-11-22", version: "1" };
-        let text = of(&PROGRAMS[1], &page, head);
+        let text = of(&PROGRAMS[2], &page, head);
         let order = [
             ".SH \"NAME\"\ntraffic\\-gen \\- Sends mail\n",
             ".SH \"SYNOPSIS\"\n.PP\n\\fBtraffic\\-gen\\fR [OPTIONS]\n",

@@ -192,6 +192,8 @@ fn install_service(order: &Order, staging: &Staging) -> Result<()> {
     let source = &order.source;
     let files = [
         ("packaging/systemd/kumod.service", "usr/lib/systemd/system/kumod.service"),
+        ("packaging/systemd/kumo-proxy.service", "usr/lib/systemd/system/kumo-proxy.service"),
+        ("packaging/debian/kumo-proxy.default", "etc/default/kumo-proxy"),
         ("packaging/debian/kumod.sysusers", "usr/lib/sysusers.d/kumod.conf"),
         ("packaging/debian/kumod.tmpfiles", "usr/lib/tmpfiles.d/kumod.conf"),
     ];

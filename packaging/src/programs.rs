@@ -17,8 +17,9 @@ pub struct Program {
 }
 
 /// All of them, in the order in which the package tells of them.
-pub const PROGRAMS: [Program; 6] = [
+pub const PROGRAMS: [Program; 7] = [
     Program { name: "kumod", section: 8, more: include_str!("../man/kumod.8.part") },
+    Program { name: "kumo-proxy", section: 8, more: "" },
     Program { name: "traffic-gen", section: 1, more: "" },
     Program { name: "sink", section: 8, more: "" },
     Program { name: "tuner", section: 8, more: "" },

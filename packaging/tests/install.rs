@@ -31,6 +31,7 @@ fn it_holds_what_it_should_and_needs_what_its_programs_link_to() {
     assert!(list.lines().all(|line| line.contains(" root/root ")), "{list}");
     for file in [
         "-rwxr-xr-x|./usr/bin/kumod",
+        "-rwxr-xr-x|./usr/bin/kumo-proxy",
         "-rwxr-xr-x|./usr/bin/traffic-gen",
         "-rw-r--r--|./etc/kumod/init.lua",
         "-rw-r--r--|./usr/lib/systemd/system/kumod.service",
@@ -45,7 +46,10 @@ fn it_holds_what_it_should_and_needs_what_its_programs_link_to() {
         let line = list.lines().find(|line| line.ends_with(&format!(" {path}")));
         assert!(line.is_some_and(|line| line.starts_with(mode)), "{file} is missing: {list}");
     }
-    assert_eq!(said(&run("dpkg-deb", &["--info", path, "conffiles"])), "/etc/kumod/init.lua\n");
+    assert_eq!(
+        said(&run("dpkg-deb", &["--info", path, "conffiles"])),
+        "/etc/default/kumo-proxy\n/etc/kumod/init.lua\n"
+    );
     if have(&["lintian"]) {
         let found = run("lintian", &["--fail-on", "error", path]);
         assert!(found.status.success(), "{}", said(&found));

@@ -29,13 +29,22 @@ fn there_is_a_page_for_each_program_and_for_the_policy() {
     let Some(binaries) = binaries() else { return };
     let (_folder, pages) = manuals(binaries);
     let names: Vec<&str> = pages.iter().map(|page| page.file_name().unwrap().to_str().unwrap()).collect();
-    let expected = ["lab.1", "reports.1", "traffic-gen.1", "kumod.lua.5", "kumod.8", "sink.8", "tuner.8"];
+    let expected = [
+        "lab.1",
+        "reports.1",
+        "traffic-gen.1",
+        "kumod.lua.5",
+        "kumo-proxy.8",
+        "kumod.8",
+        "sink.8",
+        "tuner.8",
+    ];
     assert_eq!(names, expected);
     for page in &pages {
         let text = fs::read_to_string(page).unwrap();
         assert!(text.starts_with(".TH ") && text.contains("\n.SH \"NAME\"\n"), "{}", page.display());
     }
-    let kumod = fs::read_to_string(&pages[4]).unwrap();
+    let kumod = fs::read_to_string(&pages[5]).unwrap();
     for part in ["\\-\\-policy", "kumod spool inspect", "EXIT STATUS", "SIGNALS", "/etc/kumod/init.lua"] {
         assert!(kumod.contains(part), "{part} is missing in kumod(8)");
     }
@@ -78,7 +87,7 @@ fn a_page_says_what_the_help_says() {
     let (_folder, pages) = manuals(binaries);
     let mut man = Command::new("man");
     man.args(["--warnings", "-E", "UTF-8", "-l"])
-        .arg(&pages[4])
+        .arg(&pages[5])
         .env("MANWIDTH", "20000")
         .env("LC_ALL", "C.UTF-8");
     let output = man.output().unwrap();

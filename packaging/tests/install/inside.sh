@@ -51,6 +51,7 @@ dpkg_quietly -i /mnt/kumod.deb
 [ "$(stat -c '%U:%G %a' /var/spool/kumod)" = "kumod:kumod 750" ] || fail "the spool is not kumod's"
 [ -L /etc/systemd/system/multi-user.target.wants/kumod.service ] || fail "the service is not enabled"
 [ "$(id -un kumod)" = kumod ]
+[ ! -L /etc/systemd/system/multi-user.target.wants/kumo-proxy.service ] || fail "the proxy is enabled, and nobody asked for it"
 
 step "relays a message"
 sink --listen 127.0.0.1:25 --max-messages 1 --json sink.json 2>sink.log &
@@ -66,6 +67,7 @@ grep -q '"type":"Delivery"' /var/log/kumod/* || fail "no delivery in the log"
 step "is installed again over itself, and the changed policy stays"
 dpkg_quietly -i /mnt/kumod.deb
 grep -q 'sink.localhost' /etc/kumod/init.lua || fail "the operator's policy was overwritten"
+[ ! -L /etc/systemd/system/multi-user.target.wants/kumo-proxy.service ] || fail "the proxy is enabled by a new version"
 
 step "is removed: state and policy stay"
 mkdir -p /var/lib/kumod/tuner
@@ -85,7 +87,7 @@ done
 id kumod >/dev/null || fail "the user went"
 [ -e /var/lib/kumod/tuner/000001-test.json ] || fail "what tuner needs to put the host back went"
 [ "$(stat -c '%U' /var/lib/kumod)" = root ] || fail "tuner's folder lies in one that is not root's"
-! find /etc/systemd /var/lib/systemd -name 'kumod*' | grep . || fail "traces of the service stay"
+! find /etc/systemd /var/lib/systemd /etc/default -name 'kumo*' | grep . || fail "traces of the service stay"
 
 step "holds mail: it stays when the package is purged"
 dpkg_quietly -i /mnt/kumod.deb
