@@ -15,6 +15,7 @@ pub mod traffic;
 pub mod gate;
 pub mod micro;
 pub mod pair;
+pub mod queues;
 pub mod writers;
 
 pub mod floor;
