@@ -5,6 +5,7 @@
 
 mod trace;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::client::Client;
 use crate::clock::UnixMs;
+use crate::config::BatchHandling;
 use crate::envelope::{Envelope, IdSource, Mark, MessageId, Meta, Requests};
 use crate::maillog::{MailLog, Reception};
 use crate::metrics::Metrics;
@@ -26,6 +28,8 @@ pub use trace::{header_prefix, is_in_a_loop};
 
 /// The queue that discards.
 pub(crate) const NULL_QUEUE: &str = "null";
+/// Recipients of one message at most: so many every server takes in one transaction (RFC 5321 4.5.3.1.8).
+const BATCH_RECIPIENTS_MAX: usize = 100;
 /// The campaign of notifications: their queues are their own, `null-sender:@domain`, and a policy can tell them from other mail.
 const NOTICE_CAMPAIGN: &str = "null-sender";
 /// How a notification comes in, for the record.
@@ -137,7 +141,7 @@ impl Intake {
         self.store.refusal().or_else(|| self.pressure.refusal()).or_else(full)
     }
 
-    /// Takes a transaction: one message per recipient, sharing the body, all or none.
+    /// Takes a transaction: one message per recipient, or per domain where the listener says so, sharing the body, all or none.
     ///
     /// # Errors
     /// The reply for the client: 4xx when the host is to blame, what policy said otherwise.
@@ -212,8 +216,10 @@ impl Intake {
         self.metrics.total_messages_received.inc_by(addressed.len() as u64);
         self.metrics.message_count.inc_by(i64::try_from(entries.len()).unwrap_or(0));
         self.metrics.message_save_latency.observe(UnixMs::now().since(began));
-        for message in &addressed {
-            self.log.note(&Reception { envelope: &message.envelope, protocol });
+        for Addressed { envelope, .. } in &addressed {
+            for recipient in &envelope.recipients {
+                self.log.note(&Reception { envelope, recipient, protocol });
+            }
         }
         for entry in entries {
             self.dispatch.offer(entry);
@@ -223,34 +229,40 @@ impl Intake {
 
     /// Makes the envelopes: policy has its say, then each message gets its queue and its `Received`.
     fn address(&self, incoming: &Incoming, body: MessageId, now: UnixMs) -> Result<Vec<Addressed>, Reply> {
-        let recipients = incoming.recipients.iter().enumerate();
-        recipients
-            .map(|(index, recipient)| self.address_one(incoming, (index, recipient), body, now))
-            .collect()
+        match incoming.client.listener.batch_handling {
+            BatchHandling::BifurcateAlways => (0..incoming.recipients.len())
+                .map(|index| self.address_some(incoming, &[index], body, now))
+                .collect(),
+            BatchHandling::BatchByDomain => by_domain(&incoming.recipients)
+                .iter()
+                .map(|indexes| self.address_some(incoming, indexes, body, now))
+                .collect(),
+        }
     }
 
-    fn address_one(
+    /// Makes one message for these recipients, of which there is at least one; the first names its queue.
+    fn address_some(
         &self,
         incoming: &Incoming,
-        (index, recipient): (usize, &str),
+        indexes: &[usize],
         body: MessageId,
         now: UnixMs,
     ) -> Result<Addressed, Reply> {
         let id = self.ids.next(now);
-        let PolicyMessage { sender, mut recipients, meta, scheduling, .. } =
-            self.ask_policy(incoming, recipient, id)?;
-        let recipient = recipients.pop().unwrap_or_else(|| recipient.to_owned());
-        let queue = queue_of(&recipient, &meta, &incoming.client.hostname).map_err(|error| {
+        let PolicyMessage { sender, recipients, meta, scheduling, .. } =
+            self.ask_policy(incoming, indexes, id)?;
+        let first = recipients.first().map_or("", String::as_str);
+        let queue = queue_of(first, &meta, &incoming.client.hostname).map_err(|error| {
             tracing::error!(%error, %id, "the policy gave a message a queue that is not one");
             Reply::new(451, (4, 3, 5), "The server's policy named a queue that is not valid")
         })?;
-        let header_prefix = header_prefix(&incoming.client, id, &recipient, &meta, now);
+        let header_prefix = header_prefix(&incoming.client, id, &recipients, &meta, now);
         let envelope = Envelope {
             id,
             body,
             body_bytes: incoming.body.len() as u64,
             sender,
-            recipients: vec![recipient],
+            recipients,
             queue,
             created: now,
             received_from: Some(incoming.client.received_from),
@@ -258,7 +270,7 @@ impl Intake {
             smtputf8: incoming.smtputf8,
             header_prefix,
             meta,
-            requests: incoming.requests.as_ref().and_then(|requests| requests.of_recipient(index)),
+            requests: incoming.requests.as_ref().and_then(|requests| requests.of_recipients(indexes)),
             scheduling,
         };
         let discard = envelope.queue == NULL_QUEUE;
@@ -268,13 +280,13 @@ impl Intake {
     fn ask_policy(
         &self,
         incoming: &Incoming,
-        recipient: &str,
+        indexes: &[usize],
         id: MessageId,
     ) -> Result<PolicyMessage, Reply> {
         let mut message = PolicyMessage {
             id,
             sender: incoming.sender.clone(),
-            recipients: vec![recipient.to_owned()],
+            recipients: indexes.iter().filter_map(|index| incoming.recipients.get(*index).cloned()).collect(),
             meta: Meta::new(),
             body: incoming.body.clone(),
             client: Some(Arc::clone(&incoming.client)),
@@ -288,6 +300,25 @@ impl Intake {
             Verdict::Reject(reply) => Err(reply),
         }
     }
+}
+
+/// The places of the recipients of each domain, in the order in which the domains came, and no more than
+/// [`BATCH_RECIPIENTS_MAX`] together.
+fn by_domain(recipients: &[String]) -> Vec<Vec<usize>> {
+    let mut batches: Vec<Vec<usize>> = Vec::new();
+    let mut open: HashMap<String, usize> = HashMap::new();
+    for (index, recipient) in recipients.iter().enumerate() {
+        let domain = recipient.rsplit_once('@').map_or("", |(_, domain)| domain).to_ascii_lowercase();
+        let batch = open.get(&domain).copied().filter(|at| batches[*at].len() < BATCH_RECIPIENTS_MAX);
+        match batch {
+            Some(at) => batches[at].push(index),
+            None => {
+                open.insert(domain, batches.len());
+                batches.push(vec![index]);
+            }
+        }
+    }
+    batches
 }
 
 fn entry(envelope: Arc<Envelope>, lease: Lease, body: Option<ResidentBody>) -> Entry {
@@ -388,5 +419,19 @@ impl Residency {
 
     fn is_moving(&self) -> bool {
         UnixMs::now().since(UnixMs(self.released.load(Ordering::Relaxed))) < self.delay_max
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recipients_of_a_domain_go_together_up_to_the_limit() {
+        let recipients = ["a@one.test", "b@two.test", "c@ONE.test", "postmaster"].map(str::to_owned);
+        assert_eq!(by_domain(&recipients), [vec![0, 2], vec![1], vec![3]]);
+        let many: Vec<String> = (0..2 * BATCH_RECIPIENTS_MAX + 1).map(|n| format!("{n}@one.test")).collect();
+        let sizes: Vec<usize> = by_domain(&many).iter().map(Vec::len).collect();
+        assert_eq!(sizes, [BATCH_RECIPIENTS_MAX, BATCH_RECIPIENTS_MAX, 1]);
     }
 }

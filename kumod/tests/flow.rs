@@ -13,7 +13,7 @@ use serde_json::Value;
 use support::client::{Client, transaction};
 use support::home::{Home, Kumod};
 use support::scripted::{Answer, At, MODERN, Scripted};
-use support::{audit, until};
+use support::{audit, policy, until};
 use traffic_gen::{Plan, Report};
 
 const MESSAGES: u64 = 2000;
@@ -218,8 +218,8 @@ fn deferred_mail_that_goes_at_once_never_touches_the_disk() {
 fn deferred_mail_that_has_to_wait_is_written() {
     let (home, next_hop) = (Home::new(), Scripted::good());
     let unused = TcpListener::bind("127.0.0.7:0").unwrap().local_addr().unwrap();
-    let listeners = support::policy::LISTENERS.replace("hostname =", "deferred_spool = true, hostname =");
-    let deferred = |address| support::policy::hops_behind(&listeners, &[("later.test", address)]);
+    let listeners = policy::LISTENERS.replace("hostname =", "deferred_spool = true, hostname =");
+    let deferred = |address| policy::hops_behind(&listeners, &[("later.test", address)]);
     let kumod = home.start_policy(&deferred(unused));
     let mut client = Client::greeted(kumod.smtp());
     assert!(client.send(&["b@later.test"], b"Subject: slow\r\n\r\n").starts_with("250 "));
@@ -344,4 +344,39 @@ fn a_delivery_in_progress_is_finished_before_the_stop() {
     again.drained();
     again.stop();
     assert_eq!(next_hop.arrivals().len(), 1, "it was sent a second time");
+}
+
+/// A message for each domain, once on the wire, asked about once, and an end for each recipient of its own.
+#[test]
+fn recipients_of_one_domain_may_share_a_message() {
+    let one = Scripted::good();
+    let refusing = Scripted::start(MODERN, |_, at| {
+        if at == At::Rcpt { Answer::Say("550 5.1.1 nobody\r\n") } else { Answer::Accept }
+    });
+    let listeners = "local kumo = require 'kumo'
+kumo.on('init', function()
+  kumo.start_http_listener { listen = '127.0.0.1:0' }
+  kumo.start_esmtp_listener { listen = '127.0.0.1:0', hostname = 'mx.test', batch_handling = 'BatchByDomain' }
+end)
+";
+    let hops = [("one.test", one.address), ("two.test", refusing.address)];
+    let home = Home::new();
+    let kumod = home.start_policy(&policy::hops_behind(listeners, &hops));
+    let mut client = Client::greeted(kumod.smtp());
+    let recipients = ["a@one.test", "b@two.test", "c@one.test", "d@two.test", "e@one.test"];
+    let reply = client.send(&recipients, b"Subject: 1\r\n\r\n");
+    assert_eq!(reply.matches(',').count(), 1, "two messages: {reply}");
+    client.quit();
+    kumod.drained();
+    kumod.stop();
+    let arrivals = one.accepted();
+    assert_eq!(arrivals.len(), 1);
+    assert_eq!(arrivals[0].recipients, ["a@one.test", "c@one.test", "e@one.test"]);
+    let received = String::from_utf8_lossy(&arrivals[0].raw).into_owned();
+    assert!(!received.contains("\tfor ") && !received.contains(" for "), "{received}");
+    for recipient in recipients {
+        assert_eq!(home.records_of("Reception", recipient).len(), 1, "{recipient}");
+        let end = if recipient.ends_with("one.test") { "Delivery" } else { "Bounce" };
+        assert_eq!(home.records_of(end, recipient).len(), 1, "{recipient}");
+    }
 }

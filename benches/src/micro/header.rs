@@ -72,7 +72,7 @@ impl Headers {
         self.envelope.id = self.ids.next(now);
         self.envelope.created = now;
         let Envelope { id, meta, .. } = &self.envelope;
-        self.envelope.header_prefix = header_prefix(&self.client, *id, black_box(RECIPIENT), meta, now);
+        self.envelope.header_prefix = header_prefix(&self.client, *id, &[black_box(RECIPIENT)], meta, now);
         self.envelope.encode()
     }
 }

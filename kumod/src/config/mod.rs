@@ -27,8 +27,8 @@ pub use duration::parse_duration;
 pub use egress::{Ceiling, PoolConfig, PoolEntry, SourceConfig, SuspendRule, Trigger, UNSPECIFIED, WarmUp};
 pub use key_source::KeySource;
 pub use listener::{
-    Change, ClientOverrides, Constants, HttpListener, LineEndings, ListenerTls, SmtpListener, SmtpOverride,
-    TraceHeaders,
+    BatchHandling, Change, ClientOverrides, Constants, HttpListener, LineEndings, ListenerTls, SmtpListener,
+    SmtpOverride, TraceHeaders,
 };
 pub(crate) use listener::{check_name, not_zero, parse_network};
 pub use listener_domain::ListenerDomain;

@@ -45,9 +45,10 @@ impl Requests {
             && self.recipients.iter().all(|recipient| *recipient == RecipientRequests::default())
     }
 
-    /// Those of one recipient alone; `None` where that is nothing.
-    pub fn of_recipient(&self, index: usize) -> Option<Box<Self>> {
-        let recipients = vec![self.recipients.get(index).cloned().unwrap_or_default()];
+    /// Those of some recipients alone, in this order; `None` where that is nothing.
+    pub fn of_recipients(&self, indexes: &[usize]) -> Option<Box<Self>> {
+        let of = |index: &usize| self.recipients.get(*index).cloned().unwrap_or_default();
+        let recipients = indexes.iter().map(of).collect();
         let requests = Self { ret: self.ret, envid: self.envid.clone(), binary: self.binary, recipients };
         (!requests.is_empty()).then(|| Box::new(requests))
     }
@@ -137,8 +138,9 @@ mod tests {
     #[test]
     fn each_recipient_has_its_own_and_who_asks_for_nothing_has_none() {
         let all = all_there_is();
-        assert_eq!(all.of_recipient(1).unwrap().recipients, all.recipients[1..2]);
+        assert_eq!(all.of_recipients(&[1]).unwrap().recipients, all.recipients[1..2]);
+        assert_eq!(all.of_recipients(&[1, 2]).unwrap().recipients, all.recipients[1..]);
         let only_one = Requests { ret: None, envid: None, binary: false, ..all };
-        assert!(only_one.of_recipient(0).is_some() && only_one.of_recipient(2).is_none());
+        assert!(only_one.of_recipients(&[0]).is_some() && only_one.of_recipients(&[2]).is_none());
     }
 }

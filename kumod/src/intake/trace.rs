@@ -42,20 +42,28 @@ pub fn is_in_a_loop(message: &[u8]) -> bool {
 }
 
 /// All that stands in front of the body.
-pub fn header_prefix(client: &Client, id: MessageId, recipient: &str, meta: &Meta, now: UnixMs) -> Bytes {
+pub fn header_prefix<R: AsRef<str>>(
+    client: &Client,
+    id: MessageId,
+    recipients: &[R],
+    meta: &Meta,
+    now: UnixMs,
+) -> Bytes {
     let trace = &client.listener.trace_headers;
     let mut out = Vec::with_capacity(256);
     if trace.received_header {
-        received(client, id, recipient, now, &mut out);
+        // RFC 5321 4.4: no recipient learns of another.
+        let only_one = if let [recipient] = recipients { Some(recipient.as_ref()) } else { None };
+        received(client, id, only_one, now, &mut out);
     }
     if trace.supplemental_header {
-        supplemental(trace, recipient, meta, &mut out);
+        supplemental(trace, recipients, meta, &mut out);
     }
     Bytes::from(out)
 }
 
 /// The trace header (RFC 5321 4.4).
-fn received(client: &Client, id: MessageId, recipient: &str, now: UnixMs, out: &mut Vec<u8>) {
+fn received(client: &Client, id: MessageId, recipient: Option<&str>, now: UnixMs, out: &mut Vec<u8>) {
     let id = id.to_string();
     DATES.with_borrow_mut(|dates| {
         let header = Received {
@@ -64,18 +72,20 @@ fn received(client: &Client, id: MessageId, recipient: &str, now: UnixMs, out: &
             by: &client.hostname,
             protocol: client.protocol(),
             id: &id,
-            recipient: Some(recipient),
+            recipient,
             date: dates.rfc5322(now.seconds()),
         };
         header.write(out);
     });
 }
 
-/// A JSON object in base64: recipient and chosen metadata, and the mark by which KumoMTA knows such a header.
-fn supplemental(trace: &TraceHeaders, recipient: &str, meta: &Meta, out: &mut Vec<u8>) {
+/// A JSON object in base64: the recipient, where it is only one, and chosen metadata, and the mark by which KumoMTA knows such a header.
+fn supplemental<R: AsRef<str>>(trace: &TraceHeaders, recipients: &[R], meta: &Meta, out: &mut Vec<u8>) {
     let mut object = Meta::new();
     object.insert("_@_".to_owned(), "\\_/".into());
-    object.insert("recipient".to_owned(), recipient.into());
+    if let [recipient] = recipients {
+        object.insert("recipient".to_owned(), recipient.as_ref().into());
+    }
     for name in &trace.include_meta_names {
         if let Some(value) = meta.get(name) {
             object.insert(name.clone(), value.clone());

@@ -109,15 +109,18 @@ pub struct Record<'a> {
 pub struct Reception<'a> {
     /// The message.
     pub envelope: &'a Envelope,
+    /// One of its recipients; each has a record of its own.
+    pub recipient: &'a str,
     /// How the client handed it over (RFC 3848).
     pub protocol: &'a str,
 }
 
 impl<'a> From<&Reception<'a>> for Record<'a> {
     fn from(reception: &Reception<'a>) -> Self {
-        let Reception { envelope, protocol } = *reception;
+        let Reception { envelope, recipient, protocol } = *reception;
         let mut record = Record::of(Kind::Reception, envelope, envelope.created);
         record.peer = envelope.received_from.map(|peer| Peer { name: "", addr: peer.ip() });
+        record.recipient = recipient;
         record.reception_protocol = Some(protocol);
         record
     }
@@ -421,7 +424,12 @@ mod tests {
     fn a_reception_shows_every_field_under_its_name() {
         let envelope = envelope();
         let mut out = Vec::new();
-        Record::from(&Reception { envelope: &envelope, protocol: "ESMTP" }).render(&mut out);
+        Record::from(&Reception {
+            envelope: &envelope,
+            recipient: &envelope.recipients[0],
+            protocol: "ESMTP",
+        })
+        .render(&mut out);
         let wanted = json!({
             "type": "Reception", "id": envelope.id.to_string(), "sender": "from@a.example",
             "recipient": "\"odd\nname\"@b.example", "queue": "acme@b.example", "site": "", "size": 1013,

@@ -84,6 +84,10 @@ listener_options! {
     relay_hosts: CidrSet = CidrSet::parse(&["127.0.0.1", "::1"]).unwrap_or_default();
     /// Bytes of one message, announced as SIZE (RFC 1870).
     max_message_size: u64 = 20 << 20;
+    /// How the recipients of one transaction become messages.
+    batch_handling: BatchHandling = BatchHandling::BifurcateAlways;
+    /// A 250 before it is known where the message goes. Not available: only `false` is taken.
+    deferred_queue: bool = false;
     /// Recipients of one transaction; over it 452 4.5.3.
     max_recipients_per_message: usize = 1024;
     /// Messages of one connection; over it 421 4.5.3.
@@ -190,6 +194,11 @@ impl SmtpListener {
 
     fn check_values(&self) -> Result<(), String> {
         check_name("hostname", self.hostname.as_deref())?;
+        if self.deferred_queue {
+            return Err("option 'deferred_queue' = true is not available: where a message goes is known before its 250, so that a 250 is \
+                        never taken back; leave the option out. To spare the disk where the first attempt succeeds, set 'deferred_spool'"
+                .to_owned());
+        }
         if self.banner.chars().any(char::is_control) {
             return Err("option 'banner' has a control character".to_owned());
         }
@@ -236,6 +245,15 @@ pub enum LineEndings {
     Allow,
     /// Make CRLF of each.
     Fix,
+}
+
+/// How the recipients of one transaction become messages.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+pub enum BatchHandling {
+    /// One for each recipient.
+    BifurcateAlways,
+    /// One for all recipients of a domain, up to a named number; policy is asked once for each, and the next hop gets it once.
+    BatchByDomain,
 }
 
 /// How a listener does TLS.
@@ -366,6 +384,10 @@ mod tests {
         let header = TraceHeaders { header_name: "X Ref".to_owned(), ..TraceHeaders::default() };
         for (listener, part) in [
             (SmtpListener { trace_headers: header, ..SmtpListener::default() }, "'header_name' = \"X Ref\""),
+            (
+                SmtpListener { deferred_queue: true, ..SmtpListener::default() },
+                "'deferred_queue' = true is not available",
+            ),
             (SmtpListener { data_buffer_size: 5, ..SmtpListener::default() }, "'data_buffer_size' = 5"),
             (SmtpListener { hostname: Some("a b".to_owned()), ..SmtpListener::default() }, "'hostname'"),
         ] {

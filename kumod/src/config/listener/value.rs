@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer};
 
-use super::{Constants, LineEndings, ListenerTls, TraceHeaders};
+use super::{BatchHandling, Constants, LineEndings, ListenerTls, TraceHeaders};
 use crate::config::{CidrSet, KeySource, duration};
 
 /// A type that an option can have.
@@ -61,6 +61,7 @@ as_serde_reads!(
     String,
     Option<String>,
     CidrSet,
+    BatchHandling,
     LineEndings,
     ListenerTls,
     Option<KeySource>,

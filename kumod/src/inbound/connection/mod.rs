@@ -429,7 +429,7 @@ mod tests {
         transaction.request(request("rfc822;third@there.test"));
         transaction.recipients.push("third@there.test".to_owned());
         let requests = transaction.requests.unwrap();
-        assert!(requests.of_recipient(0).is_none() && requests.of_recipient(1).is_none());
-        assert_eq!(requests.of_recipient(2).unwrap().recipients, [request("rfc822;third@there.test")]);
+        assert!(requests.of_recipients(&[0]).is_none() && requests.of_recipients(&[1]).is_none());
+        assert_eq!(requests.of_recipients(&[2]).unwrap().recipients, [request("rfc822;third@there.test")]);
     }
 }

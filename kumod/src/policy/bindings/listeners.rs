@@ -13,8 +13,6 @@ pub(super) use crate::config::{check_name, not_zero};
 const SMTP: &str = "kumo.start_esmtp_listener";
 const HTTP: &str = "kumo.start_http_listener";
 
-/// KumoMTA's other options of an SMTP listener.
-const SMTP_UNSERVED: [&str; 2] = ["batch_handling", "deferred_queue"];
 /// Options of a listener that cannot differ by client.
 const SMTP_WHOLE: [&str; 3] = ["listen", "max_connections", "deferred_spool"];
 /// KumoMTA's other options of an HTTP listener.
@@ -29,7 +27,7 @@ fn start_esmtp_listener(lua: &Lua, given: Value) -> mlua::Result<()> {
     if let Some(table) = given.as_table() {
         check_overrides(table).map_err(|reason| fail(lua, SMTP, reason))?;
     }
-    let listener: SmtpListener = options::read(lua, SMTP, &given, &SMTP_UNSERVED)?;
+    let listener: SmtpListener = options::read(lua, SMTP, &given, &[])?;
     listener.check().map_err(|reason| fail(lua, SMTP, reason))?;
     record(lua, SMTP, |recorded| {
         only_one(recorded.smtp_listeners.iter().map(|other| other.listen), listener.listen)?;
@@ -67,7 +65,7 @@ fn check_override(changes: &Table) -> Result<(), String> {
         }
     }
     check_overrides(changes)?;
-    options::read_table::<SmtpOverride>(changes, &SMTP_UNSERVED).map(drop)
+    options::read_table::<SmtpOverride>(changes, &[]).map(drop)
 }
 
 fn start_http_listener(lua: &Lua, given: Value) -> mlua::Result<()> {
