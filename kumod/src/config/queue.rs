@@ -47,7 +47,7 @@ impl Default for QueueConfig {
             max_retry_interval: None,
             max_age: Duration::from_secs(7 * 86_400),
             priority: 1,
-            dsn: Dsn::Requested,
+            dsn: Dsn::default(),
             dsn_delay: Duration::from_secs(4 * 3600),
             max_message_rate: None,
             overall_max_message_rate: None,
@@ -60,9 +60,9 @@ impl Default for QueueConfig {
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 pub enum Dsn {
     /// When it asked for one with NOTIFY; a message that asks for nothing ends in the log alone, as with KumoMTA.
-    #[default]
     Requested,
     /// As RFC 3461 4.1 has it: a message that asks for nothing is treated as one that asked to be told of failures.
+    #[default]
     Failure,
     /// Never: all is left to whoever reads the log.
     Never,
