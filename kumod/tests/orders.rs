@@ -25,7 +25,7 @@ use kumod::ports::{MailStore, Shutdown};
 use kumod::pressure::Pressure;
 use kumod::queue::LocalPermits;
 use kumod::settle::{self, Settling};
-use kumod::store::LocalStore;
+use kumod::store::{Allowances, LocalStore};
 use serde_json::Value;
 use support::scripted::Scripted;
 use support::until;
@@ -67,6 +67,7 @@ impl House {
             dns: Dns::new(DnsOptions::default()).unwrap(),
             policy: policy.clone(),
             permits: Arc::new(LocalPermits::default()),
+            allowances: Allowances::open(folder.path(), UnixMs::now()),
             metrics: Arc::clone(&metrics),
             spec: OutboundSpec { relay_to: Some(hop.address.to_string().parse().unwrap()), smtp_port: None },
             hostname: "mx.test".to_owned(),

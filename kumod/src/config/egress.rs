@@ -163,20 +163,6 @@ pub struct Ceiling {
     pub ends_ms: u64,
 }
 
-impl Ceiling {
-    /// The name under which the messages of a source are counted on this day.
-    pub fn key(&self, source: &str) -> String {
-        format!("warm-up:{source}:{}", self.day)
-    }
-
-    /// As a rate that gives so many permits and then none within the day: each takes a whole day to come back.
-    pub fn as_rate(&self) -> ThrottleSpec {
-        let count = u64::from(self.messages.max(1));
-        let period = Duration::from_millis(DAY_MS).saturating_mul(self.messages.max(1));
-        ThrottleSpec { count, period, burst: count, local: false }
-    }
-}
-
 fn date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Date, D::Error> {
     let text = String::deserialize(deserializer)?;
     text.parse()

@@ -34,7 +34,7 @@ use crate::pressure::{self, Pressure};
 use crate::queue::LocalPermits;
 use crate::recover;
 use crate::settle::{self, Notifier, Settling};
-use crate::store::{LocalStore, Restored};
+use crate::store::{Allowances, LocalStore, Restored};
 
 use service_manager::{Condition, ServiceManager};
 
@@ -230,7 +230,8 @@ impl Node {
         let (settle, settling, notices) =
             settle::start(Arc::clone(&store), self.log.clone(), Arc::clone(&self.metrics))
                 .map_err(host_error("the settling thread cannot start"))?;
-        let outbound = self.outbound(Arc::clone(&store), settle, shutdown.clone())?;
+        let allowances = Allowances::open(&self.config.spool.dir, UnixMs::now());
+        let outbound = self.outbound(Arc::clone(&store), settle, allowances.clone(), shutdown.clone())?;
         let residency =
             Residency::new(self.config.limits.resident_body_bytes_max, self.config.limits.inflow_delay_max);
         let pressure = Arc::new(Pressure::new(self.config.limits.memory_bytes_max));
@@ -285,6 +286,9 @@ impl Node {
                 "deliveries were still under way after the grace of {grace:?}; they are cut, and tried again after the next start"
             );
         }
+        if let Err(error) = allowances.close().await {
+            tracing::warn!(%error, "a hundredth of what warming sources may send today is forfeited: the counts could not be written");
+        }
         Ok(settling)
     }
 
@@ -292,6 +296,7 @@ impl Node {
         &self,
         store: Arc<dyn MailStore>,
         settle: settle::Settle,
+        allowances: Allowances,
         shutdown: Shutdown,
     ) -> Result<Arc<Outbound>, StartError> {
         Ok(Outbound::new(Parts {
@@ -300,6 +305,7 @@ impl Node {
             dns: Dns::new(DnsOptions::default())?,
             policy: self.policy.clone(),
             permits: Arc::new(LocalPermits::default()) as Arc<dyn PermitSource>,
+            allowances,
             metrics: Arc::clone(&self.metrics),
             spec: self.config.outbound.clone(),
             hostname: self.config.hostname.clone(),

@@ -17,12 +17,16 @@ use crate::config::{Ceiling, SourceConfig, UNSPECIFIED};
 use crate::envelope::{Envelope, Outcome};
 use crate::ports::{Rate, Shutdown, StoreError};
 use crate::settle::{Attempt, Hop, Manner};
+use crate::store::Untaken;
 
 /// Pause before a dispatcher without a free slot gives up its place.
 const SLOT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// A message is older than its `max_age` so long after it was exactly as old.
 const EXPIRY_TICK: Duration = Duration::from_millis(1);
+
+/// How long a warming source pauses when its count could not be written.
+const COUNT_RETRY_DELAY: Duration = Duration::from_secs(10);
 
 /// How long a message waits whose body could not be read for a reason that will pass.
 const READ_RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -191,20 +195,22 @@ impl Dispatcher {
         ceiling: Option<Ceiling>,
         now: UnixMs,
     ) -> Option<(UnixMs, By)> {
-        let day = ceiling.map(|ceiling| (ceiling.key(&path.source.name), ceiling.as_rate()));
-        let of_day = day.iter().map(|(key, spec)| Rate { key, spec });
-        let rates: Vec<Rate<'_>> =
-            rules.rates.rates().chain(path.message_rates.rates()).chain(of_day).collect();
-        if let Some(none) = ceiling.filter(|ceiling| ceiling.messages == 0) {
-            return Some((UnixMs(none.ends_ms), By::Day(none)));
-        }
+        let rates: Vec<Rate<'_>> = rules.rates.rates().chain(path.message_rates.rates()).collect();
         let grant = self.outbound.parts.permits.take(&rates, 1, now).await;
-        let by = match ceiling {
-            Some(used_up) if grant.limited_by == rates.len() - 1 => By::Day(used_up),
-            _ if grant.limited_by < rules.rates.len() => By::Queue,
-            _ => By::Path,
-        };
-        grant.until.map(|until| (until, by))
+        if let Some(until) = grant.until {
+            let by = if grant.limited_by < rules.rates.len() { By::Queue } else { By::Path };
+            return Some((until, by));
+        }
+        // Last, because what it takes cannot be given back.
+        let ceiling = ceiling?;
+        match self.outbound.parts.allowances.take(&path.source.name, &ceiling).await {
+            Ok(()) => None,
+            Err(Untaken::UsedUp) => Some((UnixMs(ceiling.ends_ms), By::Day(ceiling))),
+            Err(Untaken::Unwritten(error)) => {
+                tracing::error!(%error, source = path.source.name, "what a warming source sends cannot be counted; its mail waits");
+                Some((now.after(COUNT_RETRY_DELAY), By::Path))
+            }
+        }
     }
 
     /// Waits for a permit, or for news of orders; a connection that would be idle for too long meanwhile is closed. `false`: the process

@@ -31,6 +31,7 @@ use crate::metrics::Metrics;
 use crate::policy::Policy;
 use crate::ports::{BoxFuture, Claims, Dispatch, Entry, MailStore, PermitSource, Shutdown, StoreError};
 use crate::settle::{Attempt, Hop, Manner, Settle};
+use crate::store::Allowances;
 
 use orders::Orders;
 pub use orders::{Criteria, ORDER_DURATION, Order, OrderId, TooManyOrders, What};
@@ -60,6 +61,8 @@ pub struct Parts {
     pub policy: Policy,
     /// Rates and connection slots.
     pub permits: Arc<dyn PermitSource>,
+    /// What warming sources may still send today.
+    pub allowances: Allowances,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Next hop and port where nothing more exact is set.
