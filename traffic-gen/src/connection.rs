@@ -181,7 +181,7 @@ impl Connection {
                 Next::Closed => return Err(self.closing()),
                 Next::StartTls => {
                     self.start_tls().await?;
-                    self.session.tls_started(&mut self.out)
+                    self.session.tls_started(self.worker.run.plan.transport.secured(), &mut self.out)
                 }
                 _ => self.exchange().await?,
             };
@@ -283,6 +283,7 @@ impl Connection {
             eight_bit: self.message.eight_bit(),
             smtputf8: false,
             binary: false,
+            require_tls: false,
         };
         self.session.begin(&transaction, &mut self.out).map_err(|error| {
             // Nothing was written, so this is a refusal; the next message would fare no better.

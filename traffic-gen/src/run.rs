@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use message::date::DateCache;
 use reports::latency::new_histogram;
-use smtp::client::{Config, Credentials, Mechanism};
+use smtp::client::{Config, Credentials, Mechanism, StartTls};
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 
@@ -131,7 +131,7 @@ impl Shared {
             pipelining: transport.pipelining,
             chunking: transport.chunking,
             lmtp: transport.lmtp,
-            starttls: transport.tls == Tls::StartTls,
+            starttls: if transport.tls == Tls::StartTls { StartTls::Required } else { StartTls::Off },
             auth: transport.auth.as_ref().map(credentials),
         }
     }

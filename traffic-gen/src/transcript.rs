@@ -69,6 +69,7 @@ async fn converse(shared: &Shared, say: &mut dyn FnMut(&str)) -> Result<bool, St
         eight_bit: message.eight_bit(),
         smtputf8: false,
         binary: false,
+        require_tls: false,
     };
     let next = talk.session.begin(&transaction, &mut talk.out).map_err(|error| error.to_string())?;
     talk.until_ready(next, Some(&message)).await?;
@@ -98,7 +99,7 @@ impl Talk<'_> {
                 Next::Closed => return Err("the server ended the conversation".to_owned()),
                 Next::StartTls => {
                     self.start_tls().await?;
-                    self.session.tls_started(&mut self.out)
+                    self.session.tls_started(self.shared.plan.transport.secured(), &mut self.out)
                 }
                 Next::WriteBody(form) => {
                     self.write_body(form, message).await?;

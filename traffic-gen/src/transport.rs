@@ -9,6 +9,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use smtp::client::Secured;
 
 use crate::parse;
 
@@ -50,6 +51,13 @@ impl Default for Transport {
             chunking: true,
             messages_per_connection: Reuse::default(),
         }
+    }
+}
+
+impl Transport {
+    /// What TLS, once it is up, says of the server.
+    pub(crate) fn secured(&self) -> Secured {
+        Secured { verified: self.verify != Verify::Nothing }
     }
 }
 

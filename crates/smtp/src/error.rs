@@ -177,7 +177,7 @@ pub enum PeerError {
     /// comes through it (RFC 3207 6).
     #[error("peer misbehaved: more than a reply came before TLS began; somebody may be tampering")]
     InputBehindStartTls,
-    /// `Config::starttls` is set and the peer lacks it.
+    /// `Config::starttls` is `Required` and the peer lacks it.
     #[error("peer does not offer STARTTLS, which was asked for; do without, or use another server")]
     StartTlsNotOffered,
     /// `Config::auth` is set and the peer lacks AUTH, or the mechanism.
@@ -217,6 +217,9 @@ pub enum BeginError {
     /// An address or header needs SMTPUTF8 (RFC 6531) and the peer lacks it, or `smtputf8` was not asked for.
     #[error("message needs SMTPUTF8 and the peer does not offer it")]
     Utf8Unsupported,
+    /// The message may travel through TLS only (RFC 8689 4.2.1), and there is none, or the peer lacks REQUIRETLS.
+    #[error("message must travel through TLS to its end and the peer does not offer REQUIRETLS through TLS")]
+    RequireTlsUnsupported,
     /// An address does not parse, or there is no recipient.
     #[error("an address is malformed, or there is no recipient; write local@domain without angle brackets")]
     BadAddress,
@@ -231,7 +234,9 @@ impl BeginError {
     pub fn blame(self) -> Blame {
         match self {
             Self::SizeExceeded { .. } | Self::EightBitUnsupported => Blame::PeerIncapable,
-            Self::BinaryUnsupported | Self::Utf8Unsupported => Blame::PeerIncapable,
+            Self::BinaryUnsupported | Self::Utf8Unsupported | Self::RequireTlsUnsupported => {
+                Blame::PeerIncapable
+            }
             Self::BadAddress | Self::NotReady => Blame::ApiMisuse,
         }
     }

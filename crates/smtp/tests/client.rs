@@ -21,6 +21,7 @@ const ONE: Transaction<'static> = Transaction {
     eight_bit: false,
     smtputf8: false,
     binary: false,
+    require_tls: false,
 };
 const TWO: Transaction<'static> = Transaction { recipients: &["b@mx.test", "c@mx.test"], ..ONE };
 

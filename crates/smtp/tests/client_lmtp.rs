@@ -14,6 +14,7 @@ const THREE: Transaction<'static> = Transaction {
     eight_bit: false,
     smtputf8: false,
     binary: false,
+    require_tls: false,
 };
 
 struct Client {

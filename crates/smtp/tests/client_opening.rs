@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
-use smtp::client::{Config, Credentials, Mechanism, Next, PeerError, Phase, Session, Transaction};
+use smtp::client::{
+    BeginError, BodyForm, Config, Credentials, Mechanism, Next, PeerError, Phase, Secured, Session, StartTls,
+    Transaction,
+};
 use smtp::error::Blame;
 
 const ONE: Transaction<'static> = Transaction {
@@ -12,8 +15,10 @@ const ONE: Transaction<'static> = Transaction {
     eight_bit: false,
     smtputf8: false,
     binary: false,
+    require_tls: false,
 };
 const WITH_TLS: &str = "250-mx\r\n250-PIPELINING\r\n250-CHUNKING\r\n250-AUTH PLAIN\r\n250 STARTTLS\r\n";
+const VERIFIED: Secured = Secured { verified: true };
 const USER: &str = "user-1";
 const PASSWORD: &str = "secret-1";
 /// `\0user-1\0secret-1`.
@@ -53,7 +58,7 @@ fn plain() -> Config {
 }
 
 fn tls() -> Config {
-    Config { starttls: true, ..plain() }
+    Config { starttls: StartTls::Required, ..plain() }
 }
 
 fn auth(mechanism: Option<Mechanism>) -> Config {
@@ -74,7 +79,7 @@ fn tls_comes_first_and_everything_is_asked_again() {
     assert_eq!(client.session.phase(), Phase::StartTls);
     // Asked once more before the handshake, the answer is the same.
     assert_eq!(client.hear(""), Ok(Next::StartTls));
-    assert_eq!(client.session.tls_started(&mut client.out), Next::Read);
+    assert_eq!(client.session.tls_started(VERIFIED, &mut client.out), Next::Read);
     assert_eq!((client.said().as_str(), client.session.phase()), ("EHLO client.test\r\n", Phase::Ehlo));
     // What was announced in the clear is forgotten.
     assert!(!client.session.capabilities().pipelining);
@@ -99,6 +104,63 @@ fn no_falling_back_to_the_clear() {
     client.hear(WITH_TLS).unwrap();
     assert_eq!(client.hear("454 4.7.0 not now\r\n"), Ok(Next::Closed));
     assert_eq!((client.said().as_str(), client.closing()), ("STARTTLS\r\nQUIT\r\n", 454));
+}
+
+#[test]
+fn tls_that_was_only_wished_for() {
+    let wished = |auth| Config { starttls: StartTls::IfOffered, auth, ..plain() };
+    // Not offered, or by a server that knows HELO only: in the clear.
+    for ehlo in ["250-mx\r\n250 PIPELINING\r\n", "502 what\r\n250 mx\r\n"] {
+        let mut client = Client::new(wished(None));
+        assert_eq!(client.hear(ehlo), Ok(Next::Ready), "{ehlo}");
+        assert!(!client.said().contains("STARTTLS"));
+        assert_eq!((client.session.secured(), client.session.starttls_refusal()), (None, None));
+    }
+    // Offered: as if it had been insisted on.
+    let mut client = Client::new(wished(None));
+    client.hear(WITH_TLS).unwrap();
+    assert_eq!((client.said().as_str(), client.hear("220 go\r\n")), ("STARTTLS\r\n", Ok(Next::StartTls)));
+    client.session.tls_started(Secured { verified: false }, &mut client.out);
+    assert_eq!(client.hear("250 mx\r\n"), Ok(Next::Ready));
+    assert_eq!(client.session.secured(), Some(Secured { verified: false }));
+    // Offered and refused: in the clear, with what was announced there.
+    for refusal in ["454 4.7.0 not now\r\n", "554 5.7.3 never\r\n", "501 5.5.4 what\r\n"] {
+        let mut client = Client::new(wished(auth(None).auth));
+        client.hear(WITH_TLS).unwrap();
+        client.said();
+        assert_eq!(client.hear(refusal), Ok(Next::Read), "{refusal}");
+        assert_eq!(client.said(), format!("AUTH PLAIN {PLAIN}\r\n"));
+        assert_eq!(client.hear("235 2.7.0 welcome\r\n"), Ok(Next::Ready));
+        assert_eq!(client.session.starttls_refusal().unwrap().code.to_string(), refusal[..3]);
+        assert!(client.session.secured().is_none() && client.session.capabilities().pipelining);
+        assert_eq!(client.session.begin(&ONE, &mut client.out), Ok(Next::WriteBody(BodyForm::Verbatim)));
+    }
+    // Going down is not a refusal of TLS.
+    let mut client = Client::new(wished(None));
+    client.hear(WITH_TLS).unwrap();
+    assert_eq!((client.hear("421 4.3.2 bye\r\n"), client.closing()), (Ok(Next::Closed), 421));
+}
+
+#[test]
+fn mail_that_needs_tls_to_its_end() {
+    let needs = Transaction { require_tls: true, ..ONE };
+    let unsupported = Err(BeginError::RequireTlsUnsupported);
+    // Announced in the clear, where it means nothing (RFC 8689 2).
+    let mut client = Client::new(plain());
+    client.hear("250-mx\r\n250 REQUIRETLS\r\n").unwrap();
+    assert_eq!(client.session.begin(&needs, &mut client.out), unsupported);
+    for (ehlo, begun) in [("250-mx\r\n250 REQUIRETLS\r\n", Ok(Next::Read)), ("250 mx\r\n", unsupported)] {
+        let mut client = Client::new(tls());
+        client.hear(WITH_TLS).unwrap();
+        client.hear("220 go\r\n").unwrap();
+        client.session.tls_started(VERIFIED, &mut client.out);
+        client.hear(ehlo).unwrap();
+        client.said();
+        assert_eq!(client.session.begin(&needs, &mut client.out), begun);
+        let said = if begun.is_ok() { "MAIL FROM:<a@client.test> REQUIRETLS\r\n" } else { "" };
+        assert_eq!(client.said(), said);
+    }
+    assert_eq!(BeginError::RequireTlsUnsupported.blame(), Blame::PeerIncapable);
 }
 
 #[test]
@@ -214,16 +276,16 @@ fn replies_that_fit_no_exchange() {
 
 #[test]
 fn auth_goes_through_tls_only() {
-    let mut client = Client::new(Config { starttls: true, ..auth(None) });
+    let mut client = Client::new(Config { starttls: StartTls::Required, ..auth(None) });
     client.hear(WITH_TLS).unwrap();
     assert_eq!(client.said(), "STARTTLS\r\n");
     client.hear("220 go\r\n").unwrap();
-    client.session.tls_started(&mut client.out);
+    client.session.tls_started(VERIFIED, &mut client.out);
     // Offered in the clear, and not through TLS: it counts for nothing.
-    let mut other = Client::new(Config { starttls: true, ..auth(None) });
+    let mut other = Client::new(Config { starttls: StartTls::Required, ..auth(None) });
     other.hear(WITH_TLS).unwrap();
     other.hear("220 go\r\n").unwrap();
-    other.session.tls_started(&mut other.out);
+    other.session.tls_started(VERIFIED, &mut other.out);
     assert_eq!(other.hear("250 mx\r\n"), Err(PeerError::AuthNotOffered { mechanism: None }));
 
     client.said();

@@ -7,12 +7,14 @@ mod support;
 
 use proptest::prelude::*;
 use smtp::client::{
-    BodyForm, Config, Credentials, Mechanism, Next, PeerError, Session, Transaction, TransactionResult,
+    BodyForm, Config, Credentials, Mechanism, Next, PeerError, Secured, Session, StartTls, Transaction,
+    TransactionResult,
 };
 use smtp::data;
 use smtp::server;
 use support::Caller;
 
+const VERIFIED: Secured = Secured { verified: true };
 const RECIPIENTS: [&str; 3] = ["one@mx", "refuse@mx", "defer@mx"];
 
 /// What a client wrote, asked for and made of the replies, until it was closed or the replies ran out.
@@ -47,7 +49,7 @@ impl Driver {
             driver.hear();
         }
         if driver.awaits_tls && driver.story.error.is_none() {
-            assert_eq!(driver.session.tls_started(&mut driver.story.wrote), Next::Read);
+            assert_eq!(driver.session.tls_started(VERIFIED, &mut driver.story.wrote), Next::Read);
             driver.awaits_tls = false;
             assert!(driver.input.is_empty(), "something of before TLS is left");
         }
@@ -109,6 +111,7 @@ impl Driver {
                     eight_bit: false,
                     smtputf8: false,
                     binary: false,
+                    require_tls: false,
                 };
                 let next = self.session.begin(&transaction, &mut self.story.wrote).unwrap();
                 // Replies that came too early are still in the input.
@@ -131,6 +134,7 @@ fn replies() -> impl Strategy<Value = Vec<u8>> {
         "334 x\r\n",
         "235 in\r\n",
         "421 bye\r\n",
+        "454 4.7.0 no TLS now\r\n",
         "221 bye\r\n",
         "250 bare\n",
         "250-",
@@ -158,7 +162,8 @@ fn configs() -> impl Strategy<Value = Config> {
         user: "user".into(),
         password: "password".into(),
     });
-    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), any::<bool>());
+    let starttls = prop::sample::select(vec![StartTls::Off, StartTls::IfOffered, StartTls::Required]);
+    let flags = (any::<bool>(), any::<bool>(), any::<bool>(), starttls);
     (flags, prop::option::of(credentials)).prop_map(|((pipelining, chunking, lmtp, starttls), auth)| Config {
         ehlo_domain: "client".into(),
         pipelining,
@@ -269,11 +274,11 @@ proptest! {
         let mut client = Session::new(config.clone());
         let (mut wrote, mut heard) = (Vec::new(), 0);
         let mut next = exchange(&mut client, &mut server, &mut wrote, &mut heard, read_bytes);
-        if config.starttls {
+        if config.starttls != StartTls::Off {
             prop_assert_eq!(next, Next::StartTls);
             prop_assert!(server.awaits_tls);
             server.tls();
-            client.tls_started(&mut wrote);
+            client.tls_started(VERIFIED, &mut wrote);
             next = exchange(&mut client, &mut server, &mut wrote, &mut heard, read_bytes);
         }
         prop_assert_eq!(next, Next::Ready);
@@ -286,6 +291,7 @@ proptest! {
                 eight_bit: false,
                 smtputf8: false,
                 binary: false,
+                require_tls: false,
             };
             let mut next = match client.begin(&transaction, &mut wrote) {
                 Ok(next) => next,

@@ -116,6 +116,7 @@ impl Connection {
             eight_bit: envelope.eight_bit,
             smtputf8: envelope.smtputf8,
             binary: envelope.requests.as_ref().is_some_and(|requests| requests.binary),
+            require_tls: false,
         };
         let (requests, of_each) = (envelope.requests.as_deref(), envelope.asked_of(open));
         let asked = Asked {

@@ -145,6 +145,7 @@ impl Round {
             eight_bit: !notice.is_ascii(),
             smtputf8: !to.is_ascii(),
             binary: false,
+            require_tls: false,
         };
         let next = self.session.begin(&transaction, &mut self.out).map_err(io::Error::other)?;
         self.until_ready(next, notice).await?;

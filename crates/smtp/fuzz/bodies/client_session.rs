@@ -1,6 +1,6 @@
 //! A client session under arbitrary replies: no panic, bounded output, and the same commands whatever the reads.
 
-use smtp::client::{Config, Credentials, Next, Session, Transaction};
+use smtp::client::{Config, Credentials, Next, Secured, Session, StartTls, Transaction};
 
 /// The first byte of `data` chooses what the caller insists on and the size of the reads. What the peer sends follows:
 /// up to the first 0 in the clear, then through TLS, if that was begun.
@@ -22,14 +22,18 @@ fn commands(choice: u8, replies: &[u8], read_bytes: usize) -> String {
         pipelining: chosen(0),
         chunking: chosen(1),
         lmtp: chosen(2),
-        starttls: chosen(3),
+        starttls: match (chosen(3), chosen(5)) {
+            (false, _) => StartTls::Off,
+            (true, false) => StartTls::Required,
+            (true, true) => StartTls::IfOffered,
+        },
         auth: chosen(4).then(credentials),
     });
     let mut out = Vec::new();
     let mut parts = replies.splitn(2, |byte| *byte == 0);
     let clear = parts.next().unwrap_or_default();
     if talk(&mut session, clear, read_bytes, &mut out) == Some(Next::StartTls) {
-        session.tls_started(&mut out);
+        session.tls_started(Secured { verified: chosen(6) }, &mut out);
         talk(&mut session, parts.next().unwrap_or_default(), read_bytes, &mut out);
     }
     let result = session.result();
@@ -46,6 +50,7 @@ fn talk(session: &mut Session, replies: &[u8], read_bytes: usize, out: &mut Vec<
         eight_bit: false,
         smtputf8: false,
         binary: false,
+        require_tls: false,
     };
     let (mut start, mut end) = (0, 0);
     loop {

@@ -13,8 +13,9 @@
 //! consumed bytes. After [`Next::WriteBody`] call [`Session::body_written`], then [`Session::handle`]
 //! with what input is left, before reading on.
 //!
-//! TLS is the caller's business: [`Next::StartTls`] says when. What the peer announced before TLS is forgotten
-//! then, and anything that it sent behind its consent is an error, never taken for what comes through TLS.
+//! TLS is the caller's business: [`Next::StartTls`] says when, [`Session::tls_started`] what came of it. What the
+//! peer announced before TLS is forgotten then, and anything that it sent behind its consent is an error, never
+//! taken for what comes through TLS.
 
 mod session;
 
@@ -43,12 +44,32 @@ pub struct Config {
     pub chunking: bool,
     /// Speak LMTP (RFC 2033): LHLO, and after the body one reply for each recipient that was accepted.
     pub lmtp: bool,
-    /// Insist on STARTTLS (RFC 3207): a peer that does not offer it is [`PeerError::StartTlsNotOffered`].
-    pub starttls: bool,
+    /// Whether STARTTLS (RFC 3207) is used.
+    pub starttls: StartTls,
     /// Insist on AUTH (RFC 4954), after TLS where that is asked for: a peer that does not offer it is
     /// [`PeerError::AuthNotOffered`], one that refuses is [`Next::Closed`] with its reply in
     /// [`TransactionResult::closing`].
     pub auth: Option<Credentials>,
+}
+
+/// Whether a session uses STARTTLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum StartTls {
+    /// Not even where it is offered.
+    #[default]
+    Off,
+    /// Where it is offered. A peer that offers it and then refuses is spoken to in the clear;
+    /// [`Session::starttls_refusal`] has its reply.
+    IfOffered,
+    /// In any case: a peer that does not offer it is [`PeerError::StartTlsNotOffered`], one that refuses is [`Next::Closed`].
+    Required,
+}
+
+/// TLS is up; what the caller knows of the peer behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Secured {
+    /// Its certificate is for the name that was asked for, from somebody who may say so.
+    pub verified: bool,
 }
 
 impl Default for Config {
@@ -58,7 +79,7 @@ impl Default for Config {
             pipelining: true,
             chunking: true,
             lmtp: false,
-            starttls: false,
+            starttls: StartTls::Off,
             auth: None,
         }
     }
@@ -79,6 +100,9 @@ pub struct Transaction<'a> {
     pub smtputf8: bool,
     /// The body has no lines (BODY=BINARYMIME): only BDAT can carry it.
     pub binary: bool,
+    /// It may travel through TLS only, here and from the peer on (RFC 8689): only a peer that announces REQUIRETLS
+    /// through TLS can take it. That its certificate was verified is for the caller to see to (4.2.1).
+    pub require_tls: bool,
 }
 
 /// What the caller does next.
@@ -87,7 +111,7 @@ pub enum Next {
     /// Write `out`, then read from the peer, within the deadline of [`Session::phase`].
     Read,
     /// The peer consented to STARTTLS, and nothing is to be written: do the handshake on the connection, call
-    /// [`Session::tls_started`], then go on with what that says.
+    /// [`Session::tls_started`], then go on with what that says. A connection whose handshake failed is of no more use.
     StartTls,
     /// Write `out` and behind it the body in this form, call [`Session::body_written`], then read.
     WriteBody(BodyForm),

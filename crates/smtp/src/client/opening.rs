@@ -2,10 +2,11 @@
 //!
 //! Owns their order (RFC 3207 4, RFC 4954 4): AUTH comes after TLS, and only what the peer announces through TLS
 //! counts then. What the caller insists on and the peer lacks ends the session; there is no going on without it.
+//! Where TLS was only wished for, the session goes on in the clear.
 //! A refusal of the peer is its closing reply. Credentials are written when they are due and kept nowhere else.
 
 use super::state::{Advance, Context, State};
-use super::{Mechanism, Next, PeerError};
+use super::{Mechanism, Next, PeerError, Secured, StartTls};
 use crate::command;
 use crate::extension::Capabilities;
 use crate::reply::Reply;
@@ -62,13 +63,20 @@ impl Context {
 
     /// Asks for what the caller insists on, in its order.
     fn secured_and_known(&self, out: &mut Vec<u8>) -> Result<Advance, PeerError> {
-        if self.config.starttls && !self.secure {
-            if !self.capabilities.starttls {
+        if self.config.starttls != StartTls::Off && self.secured.is_none() {
+            if self.capabilities.starttls {
+                out.extend_from_slice(b"STARTTLS\r\n");
+                return Ok(Advance::on(State::StartTls));
+            }
+            if self.config.starttls == StartTls::Required {
                 return Err(PeerError::StartTlsNotOffered);
             }
-            out.extend_from_slice(b"STARTTLS\r\n");
-            return Ok(Advance::on(State::StartTls));
         }
+        self.known(out)
+    }
+
+    /// Asks for AUTH, if the caller insists on it; else the session is ready.
+    fn known(&self, out: &mut Vec<u8>) -> Result<Advance, PeerError> {
         let Some(credentials) = &self.config.auth else {
             return Ok(Advance::ready(false));
         };
@@ -88,18 +96,22 @@ impl Context {
             .ok_or(PeerError::AuthNotOffered { mechanism: wanted })
     }
 
-    /// The reply to STARTTLS.
-    pub(super) fn consented(&mut self, reply: Reply, out: &mut Vec<u8>) -> Advance {
-        if !reply.is_positive() {
-            return self.turn_away(reply, out);
+    /// The reply to STARTTLS. A refusal leaves the connection as it was (RFC 3207 4).
+    pub(super) fn consented(&mut self, reply: Reply, out: &mut Vec<u8>) -> Result<Advance, PeerError> {
+        if reply.is_positive() {
+            self.result.discard(reply);
+            return Ok(Advance { state: State::Handshake, next: Some(Next::StartTls) });
         }
-        self.result.discard(reply);
-        Advance { state: State::Handshake, next: Some(Next::StartTls) }
+        if self.config.starttls == StartTls::Required {
+            return Ok(self.turn_away(reply, out));
+        }
+        self.starttls_refusal = Some(reply);
+        self.known(out)
     }
 
     /// What was announced in the clear may be anybody's (RFC 3207 4.2).
-    pub(super) fn tls_started(&mut self, out: &mut Vec<u8>) -> State {
-        self.secure = true;
+    pub(super) fn tls_started(&mut self, secured: Secured, out: &mut Vec<u8>) -> State {
+        self.secured = Some(secured);
         self.capabilities = Capabilities::default();
         self.introduce(out)
     }

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use super::state::{Context, ExpectMail, ExpectRset, Idle, Plan, State};
 use super::{
-    BeginError, BodyForm, Config, DEADLINES, Next, PeerError, Phase, Transaction, TransactionResult,
+    BeginError, BodyForm, Config, DEADLINES, Next, PeerError, Phase, Secured, Transaction, TransactionResult,
 };
 use crate::address::{AddressError, Path};
 use crate::command::{self, BodyKind};
 use crate::dsn::Asked;
 use crate::extension::Capabilities;
-use crate::reply::ReplyParser;
+use crate::reply::{Reply, ReplyParser};
 
 /// One connection to a server, seen from the client.
 #[derive(Debug)]
@@ -121,12 +121,12 @@ impl Session {
 
     /// The handshake that [`Next::StartTls`] asked for is done, and all that is read from now on came through it.
     /// Writes EHLO (or LHLO) again; what the peer announced before is forgotten (RFC 3207 4.2).
-    pub fn tls_started(&mut self, out: &mut Vec<u8>) -> Next {
+    pub fn tls_started(&mut self, secured: Secured, out: &mut Vec<u8>) -> Next {
         if !matches!(self.state, State::Handshake) {
             debug_assert!(false, "tls_started without Next::StartTls");
             return Next::Closed;
         }
-        self.state = self.context.tls_started(out);
+        self.state = self.context.tls_started(secured, out);
         Next::Read
     }
 
@@ -143,6 +143,18 @@ impl Session {
     #[must_use]
     pub fn result(&self) -> &TransactionResult {
         &self.context.result
+    }
+
+    /// Whether TLS is up, as [`Self::tls_started`] was told.
+    #[must_use]
+    pub fn secured(&self) -> Option<Secured> {
+        self.context.secured
+    }
+
+    /// With what the peer refused STARTTLS, having offered it; only with [`StartTls::IfOffered`](super::StartTls::IfOffered).
+    #[must_use]
+    pub fn starttls_refusal(&self) -> Option<&Reply> {
+        self.context.starttls_refusal.as_ref()
     }
 
     /// What the peer announced; nothing where it knows only HELO.
@@ -217,6 +229,9 @@ impl Session {
         if transaction.smtputf8 && !capabilities.smtputf8 {
             return Err(BeginError::Utf8Unsupported);
         }
+        if transaction.require_tls && !(capabilities.require_tls && self.context.secured.is_some()) {
+            return Err(BeginError::RequireTlsUnsupported);
+        }
         if transaction.recipients.is_empty() {
             return Err(BeginError::BadAddress);
         }
@@ -256,6 +271,9 @@ fn write_commands(
         _ => BodyKind::SevenBit,
     };
     command::write_mail(transaction.from, size, body, transaction.smtputf8, out);
+    if transaction.require_tls {
+        out.extend_from_slice(b" REQUIRETLS");
+    }
     asked.write_mail(out);
     out.extend_from_slice(b"\r\n");
     for (index, to) in transaction.recipients.iter().enumerate() {

@@ -5,7 +5,7 @@
 //! each reply releases the next line. So both ways share their states.
 
 use super::opening::ExpectAuth;
-use super::{BodyForm, Config, Next, Phase, TransactionResult};
+use super::{BodyForm, Config, Next, Phase, Secured, TransactionResult};
 use crate::error::PeerError;
 use crate::extension::Capabilities;
 use crate::reply::Reply;
@@ -95,7 +95,9 @@ pub(super) struct Context {
     /// So much of `script` is written.
     pub(super) script_at: usize,
     /// TLS was begun by STARTTLS.
-    pub(super) secure: bool,
+    pub(super) secured: Option<Secured>,
+    /// The peer offered STARTTLS and refused it.
+    pub(super) starttls_refusal: Option<Reply>,
     /// The caller was told to write the body and has not said that it did.
     pub(super) body_due: Option<BodyForm>,
 }
@@ -142,7 +144,7 @@ impl State {
             Self::Banner => context.greeted(reply, out),
             Self::Ehlo => return context.introduced(reply, out),
             Self::Helo => return context.introduced_plainly(reply, out),
-            Self::StartTls => context.consented(reply, out),
+            Self::StartTls => return context.consented(reply, out),
             Self::Auth(state) => return state.handle(context, reply, out),
             Self::Rset(state) => state.handle(context, reply, out),
             Self::Mail(state) => state.handle(context, reply, out),
@@ -309,7 +311,8 @@ impl Context {
             result: TransactionResult::default(),
             script: Vec::new(),
             script_at: 0,
-            secure: false,
+            secured: None,
+            starttls_refusal: None,
             body_due: None,
         }
     }
