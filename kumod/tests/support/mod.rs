@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 
 pub(crate) mod audit;
+pub(crate) mod authority;
 pub(crate) mod client;
 pub(crate) mod home;
 pub(crate) mod policy;
