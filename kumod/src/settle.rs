@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::clock::UnixMs;
 use crate::config::{QueueConfig, SourceConfig, UNSPECIFIED};
 use crate::envelope::{Mark, Outcome, Response};
-use crate::maillog::{Attempted, Egress, Kind, MailLog, Note};
+use crate::maillog::{Attempted, Egress, Kind, MailLog, Note, Timings};
 use crate::metrics::Metrics;
 use crate::ports::{Change, Claimed, MailStore, Settled};
 use crate::queue::next_attempt;
@@ -49,6 +49,8 @@ pub struct Attempt {
     pub hop: Hop,
     /// When the attempt ended.
     pub at: UnixMs,
+    /// How long its parts took.
+    pub timings: Timings,
     /// What the log says of it.
     pub manner: Manner,
 }
@@ -242,6 +244,7 @@ impl Room {
                 egress: attempt.egress(),
                 peer: attempt.hop.peer.as_ref().map(|(name, address)| (name.as_ref(), *address)),
                 at: attempt.at,
+                timings: attempt.timings,
             };
             match attempt.manner {
                 Manner::Attempt => record.render(outcome, &mut self.lines),

@@ -69,6 +69,27 @@ fn all_mail_goes_to_the_relay_over_few_connections() {
     }
 }
 
+/// What a record says of the time that the parts of its attempt took.
+#[test]
+fn a_record_has_the_durations_of_what_there_was_to_measure() {
+    let (home, next_hop) = (Home::new(), Scripted::good());
+    let kumod = home.start(&["--relay-to", &next_hop.address.to_string()]);
+    let mut client = Client::greeted(kumod.smtp());
+    let durations = |record: &Value| {
+        ["queued_ms", "connect_ms", "tls_ms", "data_ms"]
+            .map(|name| record.get(name).is_some_and(Value::is_u64))
+    };
+    for (number, recipient) in ["first@there.test", "second@there.test"].into_iter().enumerate() {
+        client.send(&[recipient], b"Subject: timed\r\n\r\n");
+        let record = home.record("Delivery", recipient);
+        // Only who waited for the connection is told how long it took to open.
+        let is_opened = next_hop.connections() > number;
+        assert_eq!(durations(&record), [true, is_opened, false, true], "{recipient}");
+        assert_eq!(durations(&home.record("Reception", recipient)), [false; 4], "{recipient}");
+    }
+    kumod.stop();
+}
+
 #[test]
 fn localhost_domains_are_found_without_dns() {
     let (home, sink) = (Home::new(), support::sink());

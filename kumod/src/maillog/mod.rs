@@ -7,9 +7,11 @@
 mod note;
 mod record;
 mod segment;
+mod timings;
 mod writer;
 
 pub use note::Note;
 pub use record::{Attempted, Egress, Kind, Peer, Reception, Record};
 pub use segment::segments;
+pub use timings::Timings;
 pub use writer::{LogError, LogLimits, MailLog};

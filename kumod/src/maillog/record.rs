@@ -1,7 +1,11 @@
 //! What a log line looks like: KumoMTA's field names, one JSON object, one line feed at its end.
 //!
 //! A [`Record`] borrows everything that it shows and is written into memory that the caller uses again, so that a line costs
-//! no allocation. Fields that have no value are `null` or empty, never left out: a reader may rely on each of them.
+//! no allocation. Fields that have no value are `null` or empty, never left out: a reader may rely on each of them. Only durations are there
+//! where there was something to measure, and in records of attempts alone.
+
+#[cfg(test)]
+mod tests;
 
 use std::cell::Cell;
 use std::fmt;
@@ -10,6 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::ser::{SerializeMap, SerializeStruct};
 use serde::{Serialize, Serializer};
 
+use super::timings::Timings;
 use crate::clock::UnixMs;
 use crate::config::UNSPECIFIED;
 use crate::envelope::{Envelope, MessageId, Meta, Outcome, Response};
@@ -102,6 +107,8 @@ pub struct Record<'a> {
     pub delivery_protocol: Option<&'a str>,
     /// `ESMTP` or `SMTP`, where mail came in.
     pub reception_protocol: Option<&'a str>,
+    /// How long the parts of an attempt took.
+    pub timings: Option<Timings>,
 }
 
 /// A message that a client has handed over.
@@ -143,6 +150,8 @@ pub struct Attempted<'a> {
     pub peer: Option<(&'a str, SocketAddr)>,
     /// When the attempt ended.
     pub at: UnixMs,
+    /// How long its parts took.
+    pub timings: Timings,
 }
 
 impl<'a> Attempted<'a> {
@@ -173,6 +182,7 @@ impl<'a> Attempted<'a> {
             peer: self.peer.map(|(name, address)| Peer { name, addr: address.ip() }),
             num_attempts: self.attempts,
             delivery_protocol: Some("ESMTP"),
+            timings: Some(self.timings),
             ..Record::of(kind, self.envelope, self.at)
         }
     }
@@ -197,6 +207,7 @@ impl<'a> Record<'a> {
             meta: None,
             delivery_protocol: None,
             reception_protocol: None,
+            timings: None,
         }
     }
 
@@ -229,7 +240,7 @@ impl<'a> Record<'a> {
 impl Serialize for Record<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let created = self.id.created();
-        let mut line = serializer.serialize_struct("Record", 29)?;
+        let mut line = serializer.serialize_struct("Record", 33)?;
         line.serialize_field("type", &self.kind)?;
         line.serialize_field("id", &Hexadecimal::of(&self.id.0))?;
         line.serialize_field("sender", self.sender)?;
@@ -259,6 +270,9 @@ impl Serialize for Record<'_> {
         line.serialize_field("created_time", &CREATED_TIME.with(|cache| TimeText::of(created, cache)))?;
         line.serialize_field("provider_name", &None::<()>)?;
         line.serialize_field("session_id", &None::<()>)?;
+        if let Some(timings) = &self.timings {
+            timings.serialize_into(created, self.at, &mut line)?;
+        }
         line.end()
     }
 }
@@ -380,118 +394,5 @@ impl Serialize for TimeText {
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use crate::envelope::{IdSource, NodeId};
-    use bytes::Bytes;
-    use serde_json::{Value, json};
-
-    const CREATED: UnixMs = UnixMs(1_700_000_000_250);
-
-    fn envelope() -> Envelope {
-        let ids = IdSource::new(NodeId(7), 1);
-        let mut meta = Meta::new();
-        meta.insert("tenant".to_owned(), "acme".into());
-        Envelope {
-            id: ids.next(CREATED),
-            body: ids.next(CREATED),
-            body_bytes: 1000,
-            sender: "from@a.example".to_owned(),
-            recipients: vec!["\"odd\nname\"@b.example".to_owned()],
-            queue: "acme@b.example".to_owned(),
-            created: CREATED,
-            received_from: Some("192.0.2.7:4321".parse().unwrap()),
-            eight_bit: false,
-            smtputf8: false,
-            header_prefix: Bytes::from_static(b"Received: x\r\n"),
-            requests: None,
-            scheduling: None,
-            meta,
-        }
-    }
-
-    fn read(out: &[u8]) -> Value {
-        assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1, "one record is one line");
-        serde_json::from_slice(out).unwrap()
-    }
-
-    #[test]
-    fn a_reception_shows_every_field_under_its_name() {
-        let envelope = envelope();
-        let mut out = Vec::new();
-        Record::from(&Reception {
-            envelope: &envelope,
-            recipient: &envelope.recipients[0],
-            protocol: "ESMTP",
-        })
-        .render(&mut out);
-        let wanted = json!({
-            "type": "Reception", "id": envelope.id.to_string(), "sender": "from@a.example",
-            "recipient": "\"odd\nname\"@b.example", "queue": "acme@b.example", "site": "", "size": 1013,
-            "response": {"code": 250, "enhanced_code": null, "content": "", "command": null},
-            "peer_address": {"name": "", "addr": "192.0.2.7"}, "timestamp": 1_700_000_000, "created": 1_700_000_000,
-            "num_attempts": 0, "bounce_classification": "Uncategorized", "egress_pool": "unspecified",
-            "egress_source": "unspecified", "source_address": null, "feedback_report": null,
-            "meta": {"tenant": "acme"}, "headers": {}, "delivery_protocol": null, "reception_protocol": "ESMTP",
-            "nodeid": "00000007", "tls_cipher": null, "tls_protocol_version": null, "tls_peer_subject_name": null,
-            "event_time": "2023-11-14T22:13:20.250Z", "created_time": "2023-11-14T22:13:20.250Z",
-            "provider_name": null, "session_id": null,
-        });
-        assert_eq!(read(&out), wanted);
-    }
-
-    #[test]
-    fn an_attempt_shows_the_reply_the_server_and_both_times() {
-        let envelope = envelope();
-        let attempted = Attempted {
-            envelope: &envelope,
-            recipient: "b@b.example",
-            attempts: 3,
-            site: "mx.b.example",
-            egress: Egress { pool: "p", source: "s", address: Some("10.0.0.1:4711".parse().unwrap()) },
-            peer: Some(("mx.b.example", "[2001:db8::1]:25".parse().unwrap())),
-            at: UnixMs(CREATED.0 + 61_007),
-        };
-        let response = Response::internal(550, (5, 1, 1), "no \"such\" user");
-        for (outcome, kind) in [
-            (Outcome::Delivered(response.clone()), "Delivery"),
-            (Outcome::Retry(response.clone()), "TransientFailure"),
-            (Outcome::Failed(response.clone()), "Bounce"),
-        ] {
-            let mut out = Vec::new();
-            attempted.render(&outcome, &mut out);
-            assert_eq!(read(&out)["type"], kind);
-        }
-        let mut out = Vec::new();
-        attempted.render_expiration(&response, &mut out);
-        let line = read(&out);
-        assert_eq!(
-            (&line["type"], &line["num_attempts"], &line["site"]),
-            (&json!("Expiration"), &json!(3), &json!("mx.b.example"))
-        );
-        let enhanced = json!({"class": 5, "subject": 1, "detail": 1});
-        let said =
-            json!({"code": 550, "enhanced_code": enhanced, "content": "no \"such\" user", "command": null});
-        assert_eq!(line["response"], said);
-        assert_eq!((&line["egress_pool"], &line["egress_source"]), (&json!("p"), &json!("s")));
-        let address = json!({"address": "10.0.0.1:4711", "protocol": null, "server": null});
-        assert_eq!(line["source_address"], address);
-        assert_eq!(line["peer_address"], json!({"name": "mx.b.example", "addr": "2001:db8::1"}));
-        assert_eq!(line["event_time"], "2023-11-14T22:14:21.257Z");
-        assert_eq!(line["created_time"], "2023-11-14T22:13:20.250Z");
-    }
-
-    #[test]
-    fn times_agree_with_the_clock_across_seconds() {
-        for at in [0, 999, 1000, 1_700_000_000_009, 1_700_000_000_999, 1_700_000_001_000, 951_782_400_000] {
-            let text = EVENT_TIME.with(|cache| TimeText::of(UnixMs(at), cache));
-            assert_eq!(std::str::from_utf8(&text.0).unwrap(), UnixMs(at).rfc3339());
-        }
-        assert_eq!(&EVENT_TIME.with(|cache| TimeText::of(UnixMs(u64::MAX), cache)).0[..4], b"1970");
     }
 }

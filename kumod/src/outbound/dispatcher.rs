@@ -15,6 +15,7 @@ use super::{Outbound, classify, dial, ready, scheduled};
 use crate::clock::UnixMs;
 use crate::config::{Ceiling, SourceConfig, UNSPECIFIED};
 use crate::envelope::{Envelope, Outcome};
+use crate::maillog::Timings;
 use crate::ports::{Rate, Shutdown, StoreError};
 use crate::settle::{Attempt, Hop, Manner};
 use crate::store::Untaken;
@@ -35,8 +36,13 @@ const READ_RETRY_DELAY: Duration = Duration::from_secs(1);
 pub(super) fn open(outbound: &Arc<Outbound>, ready: &Arc<ReadyQueue>) {
     outbound.dispatchers.send_modify(|count| *count += 1);
     let source = Some(Arc::clone(&ready.path().source)).filter(|source| source.name != UNSPECIFIED);
-    let dispatcher =
-        Dispatcher { outbound: Arc::clone(outbound), ready: Arc::clone(ready), source, connection: None };
+    let dispatcher = Dispatcher {
+        outbound: Arc::clone(outbound),
+        ready: Arc::clone(ready),
+        source,
+        connection: None,
+        timings: Timings::default(),
+    };
     tokio::spawn(dispatcher.run());
 }
 
@@ -49,7 +55,8 @@ impl Drop for Dispatcher {
 
 /// What the rates say about a message.
 enum Permitted {
-    Now,
+    /// It may go; the time at which that was said.
+    Since(UnixMs),
     /// Its own queue's rate is used up until then.
     NotBefore(UnixMs),
     /// It waited longer than its queue allows.
@@ -77,6 +84,8 @@ struct Dispatcher {
     /// For the record, where it has a name of its own.
     source: Option<Arc<SourceConfig>>,
     connection: Option<Connection>,
+    /// Of the attempt at hand.
+    timings: Timings,
 }
 
 impl Dispatcher {
@@ -115,9 +124,13 @@ impl Dispatcher {
 
     async fn take(&mut self, item: Item) {
         let (path, rules) = (self.ready.path(), item.queue.rules());
+        self.timings = Timings::default();
         let permitted = self.permitted(&item, &rules, &path).await;
         let item = match permitted {
-            Permitted::Now => item,
+            Permitted::Since(now) => {
+                self.timings.began = Some(now);
+                item
+            }
             Permitted::NotBefore(until) => {
                 self.outbound.parts.metrics.delayed_due_to_message_rate_throttle.inc();
                 return ready::pause(&self.outbound, &self.ready, item, until);
@@ -134,7 +147,9 @@ impl Dispatcher {
                 return scheduled::offer(&self.outbound, &item.queue, item.entry);
             }
             Permitted::Stopping => return self.outbound.postpone(item.entry, Duration::ZERO),
-            Permitted::TooOld => return self.settle(item, vec![classify::too_old()], None).await,
+            Permitted::TooOld => {
+                return self.settle(item, vec![classify::too_old()], None, UnixMs::now()).await;
+            }
         };
         let body = match self.body(&item).await {
             Ok(body) => body,
@@ -170,10 +185,10 @@ impl Dispatcher {
             }
             let ceiling = path.source.warm_up.as_ref().and_then(|plan| plan.today(now.0));
             if rules.rates.is_empty() && path.message_rates.is_empty() && ceiling.is_none() {
-                return Permitted::Now;
+                return Permitted::Since(now);
             }
             let Some((until, by)) = self.refusal(rules, path, ceiling, now).await else {
-                return Permitted::Now;
+                return Permitted::Since(now);
             };
             match by {
                 By::Day(ceiling) => return Permitted::DayIsOver(ceiling),
@@ -249,13 +264,15 @@ impl Dispatcher {
                     Err(DialError::Site(outcome)) => return self.connect_failed(item, outcome, path).await,
                     Err(DialError::Unplumbed(outcome)) => {
                         self.outbound.source_unplumbed(&path.source);
-                        return self.settle(item, vec![outcome], None).await;
+                        return self.settle(item, vec![outcome], None, UnixMs::now()).await;
                     }
                 },
             };
             let claimed = &item.entry.claimed;
             let open = open_recipients(&claimed.envelope, &claimed.mark.done);
             let sent = connection.deliver(&claimed.envelope, &open, body, &claimed.lease).await;
+            let at = UnixMs::now();
+            self.timings.data = connection.began.map(|began| at.since(began));
             let hop = connection.hop(&self.ready.site().name);
             match sent {
                 Sent::Done(outcomes) => {
@@ -265,11 +282,11 @@ impl Dispatcher {
                         connection.quit().await;
                         self.outbound.parts.metrics.connection_count.smtp_client.dec();
                     }
-                    return self.settle(item, outcomes, Some(hop)).await;
+                    return self.settle(item, outcomes, Some(hop), at).await;
                 }
                 Sent::Last(outcomes) => {
                     self.outbound.parts.metrics.connection_count.smtp_client.dec();
-                    return self.settle(item, outcomes, Some(hop)).await;
+                    return self.settle(item, outcomes, Some(hop), at).await;
                 }
                 Sent::Stale => {
                     self.outbound.parts.metrics.connection_count.smtp_client.dec();
@@ -283,9 +300,13 @@ impl Dispatcher {
         }
     }
 
-    async fn connect(&self, path: &Path) -> Result<Connection, DialError> {
+    async fn connect(&mut self, path: &Path) -> Result<Connection, DialError> {
         let (site, config) = (self.ready.site(), &path.config);
-        let dialed = dial::dial(&self.outbound, &site, path).await?;
+        let began = UnixMs::now();
+        let dialed = dial::dial(&self.outbound, &site, path).await;
+        self.timings.began = Some(began);
+        self.timings.connect = Some(UnixMs::now().since(began));
+        let dialed = dialed?;
         let ehlo = config.ehlo_domain.as_deref().or(path.source.ehlo_domain.as_deref());
         let ehlo = ehlo.unwrap_or(&self.outbound.parts.hostname);
         let connection = Connection::open(dialed, ehlo).await.map_err(DialError::Site)?;
@@ -320,36 +341,38 @@ impl Dispatcher {
     }
 
     /// There was no permit for a connection.
-    async fn not_connected(&self, item: Item) {
+    async fn not_connected(&mut self, item: Item) {
         if self.outbound.parts.shutdown.is_stopping() {
             self.outbound.postpone(item.entry, Duration::ZERO);
         } else if self.is_held(&item) {
             scheduled::offer(&self.outbound, &item.queue, item.entry);
         } else {
-            self.settle(item, vec![classify::too_old()], None).await;
+            self.settle(item, vec![classify::too_old()], None, UnixMs::now()).await;
         }
     }
 
     /// The message waits for its retry; when the site has been failing for long, so does everything that waits with it.
-    async fn connect_failed(&self, item: Item, outcome: Outcome, path: &Path) {
+    async fn connect_failed(&mut self, item: Item, outcome: Outcome, path: &Path) {
         let failures = self.ready.connect_failed();
         let mut items = vec![item];
         if failures >= path.config.consecutive_connection_failures_before_delay {
             items.extend(self.ready.drain(&self.outbound));
         }
         for item in items {
-            self.settle(item, vec![outcome.clone()], None).await;
+            self.settle(item, vec![outcome.clone()], None, UnixMs::now()).await;
         }
     }
 
-    async fn settle(&self, item: Item, outcomes: Vec<Outcome>, hop: Option<Hop>) {
+    /// Hands the attempt in that ended `at`.
+    async fn settle(&mut self, item: Item, outcomes: Vec<Outcome>, hop: Option<Hop>, at: UnixMs) {
         let hop = hop.unwrap_or_else(|| Hop { site: Arc::clone(&self.ready.site().name), ..Hop::default() });
         let attempt = Attempt {
             queue_config: item.queue.rules_for(&item.entry.claimed.envelope),
             claimed: item.entry.claimed,
             outcomes,
             hop: Hop { source: self.source.clone(), ..hop },
-            at: UnixMs::now(),
+            at,
+            timings: std::mem::take(&mut self.timings),
             manner: Manner::Attempt,
         };
         self.outbound.parts.settle.submit(attempt).await;

@@ -27,6 +27,7 @@ use crate::clock::UnixMs;
 use crate::config::OutboundSpec;
 use crate::dns::Dns;
 use crate::envelope::{MessageId, Outcome};
+use crate::maillog::Timings;
 use crate::metrics::Metrics;
 use crate::policy::Policy;
 use crate::ports::{BoxFuture, Claims, Dispatch, Entry, MailStore, PermitSource, Shutdown, StoreError};
@@ -201,6 +202,7 @@ impl Outbound {
             outcomes: vec![outcome],
             hop: Hop { site: site.into(), ..Hop::default() },
             at: UnixMs::now(),
+            timings: Timings::default(),
             manner,
         };
         self.parts.settle.submit(attempt).await;

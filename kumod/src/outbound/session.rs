@@ -36,6 +36,8 @@ pub(super) struct Connection {
     input: Vec<u8>,
     /// Messages sent over it.
     pub(super) deliveries: u32,
+    /// When the last message was begun with, where one was.
+    pub(super) began: Option<UnixMs>,
 }
 
 /// How an attempt over a connection went.
@@ -85,8 +87,8 @@ impl Connection {
     pub(super) async fn open(dialed: Dialed, ehlo_domain: &str) -> Result<Self, Outcome> {
         let config = Config { ehlo_domain: ehlo_domain.to_owned(), ..Config::default() };
         let session = Session::new(config);
-        let mut connection =
-            Self { dialed, session, out: Vec::new(), input: Vec::with_capacity(INPUT_BYTES), deliveries: 0 };
+        let (out, input) = (Vec::new(), Vec::with_capacity(INPUT_BYTES));
+        let mut connection = Self { dialed, session, out, input, deliveries: 0, began: None };
         match connection.until_ready().await {
             Ok(Next::Ready) => Ok(connection),
             Ok(_) => Err(connection.refusal()),
@@ -124,15 +126,18 @@ impl Connection {
             envid: requests.and_then(|requests| requests.envid.as_deref()),
             recipients: &of_each,
         };
+        self.began = None;
         let next = match self.session.begin_asking(&transaction, &asked, &mut self.out) {
             Ok(next) => next,
             Err(error) => return Sent::Done(vec![classify::unfit(&error); open.len()]),
         };
-        if !lease.valid_for(LEASE_MARGIN, UnixMs::now()) {
+        let now = UnixMs::now();
+        if !lease.valid_for(LEASE_MARGIN, now) {
             return Sent::LeaseLost;
         }
         let reused = self.deliveries > 0;
         self.deliveries += 1;
+        self.began = Some(now);
         let ended = self.transact(next, &envelope.header_prefix, body).await;
         // A server that closed while idle, with 421 or without a word, has not seen this message.
         if reused && !self.answered() && !matches!(ended, Ok(Next::Ready) | Err(Broken::Peer(_))) {

@@ -107,6 +107,7 @@ fn attempt(envelope: Envelope, outcomes: Vec<Outcome>, dsn: Dsn) -> Attempt {
         queue_config: Arc::new(config),
         hop: Hop::default(),
         at: CREATED.after(Duration::from_secs(1)),
+        timings: Timings::default(),
         manner: Manner::Attempt,
     }
 }
