@@ -13,8 +13,9 @@ use smtp::dsn::{Ret, decode_xtext};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::{Attempt, expired};
+use super::{Attempt, Manner, expired};
 use crate::clock::UnixMs;
+use crate::config::Dsn;
 use crate::envelope::{Envelope, Outcome, Response};
 use crate::intake::{Intake, Notice};
 use crate::ports::{MailStore, StoreError};
@@ -57,7 +58,12 @@ impl Told {
             return None;
         }
         let requests = envelope.requests.as_ref().and_then(|requests| requests.recipients.get(index));
-        let wish = attempt.queue_config.dsn.wish(requests.and_then(|recipient| recipient.notify));
+        let dsn = match (attempt.manner, attempt.queue_config.dsn) {
+            // One order may give up a million messages. Who asked to be told is told; to tell everybody else, too, is not what was ordered.
+            (Manner::AdminBounce | Manner::Unlogged, Dsn::Failure) => Dsn::Requested,
+            (_, dsn) => dsn,
+        };
+        let wish = dsn.wish(requests.and_then(|recipient| recipient.notify));
         let (fate, response) = match (outcome, next) {
             // RFC 3461 5.2.1, 5.2.2: a server that was asked tells of the delivery itself, and of one that was not, we tell.
             (Outcome::Delivered(response), _) if wish.success && !attempt.hop.dsn => {

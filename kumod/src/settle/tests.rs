@@ -187,6 +187,22 @@ async fn what_is_told_is_what_was_asked_for() {
 }
 
 #[tokio::test]
+async fn an_operator_who_gives_mail_up_tells_only_those_who_asked() {
+    let asked = Some(Notify { success: false, failure: true, delay: false });
+    for (manner, notify, told) in [
+        (Manner::Attempt, None, true),
+        (Manner::AdminBounce, None, false),
+        (Manner::Unlogged, None, false),
+        (Manner::AdminBounce, asked, true),
+    ] {
+        let mut attempt = attempt(envelope("a@here.test", notify), vec![refused()], Dsn::Failure);
+        attempt.manner = manner;
+        let (request, _) = settle(attempt, true).await;
+        assert_eq!(request.is_some(), told, "{manner:?} {notify:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_server_that_was_asked_tells_of_the_delivery_itself() {
     let notify = Some(Notify { success: true, failure: true, delay: false });
     let mut attempt = attempt(envelope("a@here.test", notify), vec![delivered(), refused()], Dsn::Requested);

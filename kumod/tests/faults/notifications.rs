@@ -94,13 +94,25 @@ fn the_sender_of_refused_mail_is_told_who_was_not_reached() {
     );
 }
 
-/// As with KumoMTA: who asks for nothing is told nothing.
+/// RFC 3461 4.1: who asks for nothing is told of failures.
 #[test]
-fn without_an_option_only_those_are_told_who_ask() {
-    for (rcpt, told) in [("", 0), (" NOTIFY=NEVER", 0), (" NOTIFY=SUCCESS", 0), (" NOTIFY=FAILURE,DELAY", 1)]
+fn without_an_option_all_are_told_of_failures_but_those_who_ask_for_something_else() {
+    for (rcpt, told) in [("", 1), (" NOTIFY=NEVER", 0), (" NOTIFY=SUCCESS", 0), (" NOTIFY=FAILURE,DELAY", 1)]
     {
         let (home, server) = (Home::new(), first_gets(NO_SUCH_USER));
         let kumod = home.start(&["--smtp-port", &server.address.port().to_string()]);
+        send(&kumod, "", rcpt);
+        home.record("Bounce", "b@there.localhost");
+        assert_eq!(arrived(kumod, &server).len(), told, "{rcpt:?}");
+    }
+}
+
+/// As with KumoMTA, for those who want it: who asks for nothing finds it in the log alone.
+#[test]
+fn a_queue_may_tell_only_those_who_ask() {
+    for (rcpt, told) in [("", 0), (" NOTIFY=FAILURE,DELAY", 1)] {
+        let (home, server) = (Home::new(), first_gets(NO_SUCH_USER));
+        let kumod = start(&home, "dsn = 'Requested'", &server);
         send(&kumod, "", rcpt);
         home.record("Bounce", "b@there.localhost");
         assert_eq!(arrived(kumod, &server).len(), told, "{rcpt:?}");
