@@ -125,6 +125,8 @@ impl Shared {
             }),
             user: auth.user.clone(),
             password: auth.password.clone(),
+            password_needs: None,
+            nonce: String::new(),
         };
         Config {
             ehlo_domain: self.plan.helo.clone(),

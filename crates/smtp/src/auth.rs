@@ -2,13 +2,14 @@
 //!
 //! Owns names, credentials and their coding in base64. Refuses what does not decode to what the mechanism
 //! asks for; who may log in is for the caller to say. These two mechanisms send the password as it is: on a
-//! connection without TLS whoever listens has it. No credential appears in `Debug` output or in an error.
+//! connection without TLS whoever listens has it, which is why credentials say what they need. No credential appears in `Debug` output or in an error.
 
 use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
+use crate::client::Secured;
 use crate::error::PeerMisbehaved;
 
 /// Longest line of an exchange after the command AUTH, line ending included (RFC 4954 4).
@@ -29,15 +30,18 @@ pub enum Mechanism {
     Plain,
     /// One after the other; never standardised, offered by nearly all.
     Login,
-    /// A proof in place of the password (RFC 7677). Our server knows it; our client does not.
+    /// A proof in place of the password (RFC 7677).
     ScramSha256,
 }
 
 impl Mechanism {
-    /// All mechanisms.
+    /// All mechanisms, the preferred one first.
     pub const ALL: [Self; 3] = [Self::ScramSha256, Self::Plain, Self::Login];
-    /// Those that send the password, the preferred one first.
-    pub const WITH_PASSWORD: [Self; 2] = [Self::Plain, Self::Login];
+    /// Whether the password itself is sent.
+    #[must_use]
+    pub fn sends_password(self) -> bool {
+        self != Self::ScramSha256
+    }
 
     /// As in EHLO and AUTH, in capitals.
     #[must_use]
@@ -65,12 +69,17 @@ impl fmt::Display for Mechanism {
 /// With what a client logs in.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
-    /// The only mechanism to use, of [`Mechanism::WITH_PASSWORD`]; `None`: the first of these that the server offers.
+    /// The only mechanism to use; `None`: the first of [`Mechanism::ALL`] that the server offers.
     pub mechanism: Option<Mechanism>,
     /// Without NUL, which PLAIN could not carry: the server would refuse it.
     pub user: String,
     /// Without NUL, for the same reason.
     pub password: String,
+    /// What the connection must be at least before the password itself is sent; `None`: it may be in the clear.
+    pub password_needs: Option<Secured>,
+    /// For SCRAM: 1 to [`NONCE_BYTES_MAX`](crate::scram::NONCE_BYTES_MAX) printable characters without a comma, never used before.
+    /// Empty: SCRAM is not used.
+    pub nonce: String,
 }
 
 /// Without user and password.
@@ -81,35 +90,34 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// Appends the AUTH command; returns how many responses have to follow, each after a 334.
-    pub(crate) fn write_command(&self, mechanism: Mechanism, out: &mut Vec<u8>) -> usize {
-        let start = out.len();
-        out.extend_from_slice(b"AUTH ");
-        out.extend_from_slice(mechanism.name().as_bytes());
-        if mechanism == Mechanism::Login {
-            out.extend_from_slice(b"\r\n");
-            return 2;
-        }
-        let bare = out.len();
-        out.push(b' ');
-        self.write_response(mechanism, 1, out);
-        if out.len() - start <= COMMAND_LINE_BYTES_MAX {
-            return 0;
-        }
-        out.truncate(bare);
-        out.extend_from_slice(b"\r\n");
-        1
+    /// The only response of PLAIN.
+    pub(crate) fn plain(&self) -> String {
+        format!("\0{}\0{}", self.user, self.password)
     }
+}
 
-    /// Appends one response, where `left` of them are due, this one included.
-    pub(crate) fn write_response(&self, mechanism: Mechanism, left: usize, out: &mut Vec<u8>) {
-        let encoded = match (mechanism, left) {
-            (Mechanism::Plain, _) => BASE64.encode(format!("\0{}\0{}", self.user, self.password)),
-            (_, 2) => BASE64.encode(&self.user),
-            _ => BASE64.encode(&self.password),
-        };
-        out.extend_from_slice(encoded.as_bytes());
-        out.extend_from_slice(b"\r\n");
+/// Appends the AUTH command, with the first response where it fits; says whether it does.
+pub(crate) fn write_command(mechanism: Mechanism, first: Option<&str>, out: &mut Vec<u8>) -> bool {
+    let start = out.len();
+    out.extend_from_slice(b"AUTH ");
+    out.extend_from_slice(mechanism.name().as_bytes());
+    let bare = out.len();
+    if let Some(first) = first {
+        out.push(b' ');
+        write_response(first, out);
+        if out.len() - start <= COMMAND_LINE_BYTES_MAX {
+            return true;
+        }
+    }
+    out.truncate(bare);
+    out.extend_from_slice(b"\r\n");
+    false
+}
+
+/// Appends one response, in base64.
+pub(crate) fn write_response(text: &str, out: &mut Vec<u8>) {
+    for part in [&BASE64.encode(text), "\r\n"] {
+        out.extend_from_slice(part.as_bytes());
     }
 }
 
@@ -188,13 +196,15 @@ mod tests {
     use super::*;
 
     fn credentials(user: &str, password: &str) -> Credentials {
-        Credentials { mechanism: None, user: user.into(), password: password.into() }
+        let (user, password) = (user.into(), password.into());
+        Credentials { mechanism: None, user, password, password_needs: None, nonce: String::new() }
     }
 
     #[test]
     fn plain_comes_apart_as_it_was_put_together() {
         let mut out = Vec::new();
-        assert_eq!(credentials("tim", "tanstaaftanstaaf").write_command(Mechanism::Plain, &mut out), 0);
+        let response = credentials("tim", "tanstaaftanstaaf").plain();
+        assert!(write_command(Mechanism::Plain, Some(&response), &mut out));
         // The example of RFC 4616 4, with the user as its own identity left out.
         assert_eq!(out, b"AUTH PLAIN AHRpbQB0YW5zdGFhZnRhbnN0YWFm\r\n");
         let login = Login::plain("AHRpbQB0YW5zdGFhZnRhbnN0YWFm").unwrap();
@@ -204,8 +214,9 @@ mod tests {
     #[test]
     fn a_long_first_response_waits_for_its_turn() {
         let mut out = Vec::new();
-        assert_eq!(credentials("u", &"p".repeat(600)).write_command(Mechanism::Plain, &mut out), 1);
-        assert_eq!(out, b"AUTH PLAIN\r\n");
+        assert!(!write_command(Mechanism::Plain, Some(&"p".repeat(600)), &mut out));
+        assert!(!write_command(Mechanism::Login, None, &mut out));
+        assert_eq!(out, b"AUTH PLAIN\r\nAUTH LOGIN\r\n");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use crate::address::AddressError;
 use crate::auth::Mechanism;
+use crate::client::Secured;
 use crate::reply::Reply;
 
 /// Who has to change something before the same exchange can succeed.
@@ -181,11 +182,27 @@ pub enum PeerError {
     #[error("peer does not offer STARTTLS, which was asked for; do without, or use another server")]
     StartTlsNotOffered,
     /// `Config::auth` is set and the peer lacks AUTH, or the mechanism.
-    #[error("peer does not offer AUTH {}, which was asked for", .mechanism.map_or("PLAIN or LOGIN", Mechanism::name))]
+    #[error("peer does not offer AUTH {}, which was asked for", .mechanism.map_or("SCRAM-SHA-256, PLAIN or LOGIN", Mechanism::name))]
     AuthNotOffered {
         /// The one that was asked for; `None` where any would have done.
         mechanism: Option<Mechanism>,
     },
+    /// The peer offers only mechanisms that send the password, and the connection is not what `Credentials::password_needs` asks for.
+    #[error("peer asks for the password itself, which is not sent {}", if .secured.is_some() { "to a peer whose certificate is not verified" } else { "without TLS" })]
+    AuthNeedsTls {
+        /// What the connection is.
+        secured: Option<Secured>,
+    },
+    /// A challenge of SCRAM that is malformed, does not repeat our nonce, or has iterations out of bounds (RFC 5802 5, RFC 7677 4).
+    #[error(
+        "peer misbehaved: its challenge in AUTH is malformed, not for this exchange, or asks for fewer than {} or more than {} iterations",
+        crate::scram::ITERATIONS_MIN,
+        crate::scram::ITERATIONS_MAX
+    )]
+    AuthChallengeUnusable,
+    /// The peer let us in by SCRAM, or tried to, without showing that it knows the password (RFC 5802 5).
+    #[error("peer misbehaved: it has not shown that it knows the password; somebody may be in its place")]
+    AuthServerUnproven,
 }
 
 impl PeerError {
@@ -193,7 +210,9 @@ impl PeerError {
     #[must_use]
     pub fn blame(self) -> Blame {
         match self {
-            Self::StartTlsNotOffered | Self::AuthNotOffered { .. } => Blame::PeerIncapable,
+            Self::StartTlsNotOffered | Self::AuthNotOffered { .. } | Self::AuthNeedsTls { .. } => {
+                Blame::PeerIncapable
+            }
             _ => Blame::PeerMisbehaved,
         }
     }

@@ -66,9 +66,23 @@ fn auth(mechanism: Option<Mechanism>) -> Config {
 }
 
 fn auth_with(mechanism: Option<Mechanism>, password: &str) -> Config {
-    let credentials = Credentials { mechanism, user: USER.into(), password: password.into() };
+    let (user, password) = (USER.into(), password.into());
+    let credentials = Credentials { mechanism, user, password, password_needs: None, nonce: String::new() };
     Config { auth: Some(credentials), ..plain() }
 }
+
+/// As in the exchange of RFC 7677 3.
+fn scram() -> Config {
+    let nonce = "rOprNGfwEbeRWgbNEkqO".to_owned();
+    let (user, password) = ("user".into(), "pencil".into());
+    let credentials = Credentials { mechanism: None, user, password, password_needs: None, nonce };
+    Config { auth: Some(credentials), ..plain() }
+}
+
+const FIRST: &str = "AUTH SCRAM-SHA-256 biwsbj11c2VyLHI9ck9wck5HZndFYmVSV2diTkVrcU8=\r\n";
+const CHALLENGE: &str = "334 cj1yT3ByTkdmd0ViZVJXZ2JORWtxTyVodllEcFdVYTJSYVRDQWZ1eEZJbGopaE5sRiRrMCxzPVcyMlphSjBTTlk3c29Fc1VFamI2Z1E9PSxpPTQwOTY=\r\n";
+const PROOF: &str = "Yz1iaXdzLHI9ck9wck5HZndFYmVSV2diTkVrcU8laHZZRHBXVWEyUmFUQ0FmdXhGSWxqKWhObEYkazAscD1kSHpiWmFwV0lrNGpVaE4rVXRlOXl0YWc5empmTUhnc3FtbWl6N0FuZFZRPQ==\r\n";
+const SIGNATURE: &str = "334 dj02cnJpVFJCaTIzV3BSUi93dHVwK21NaFVaVW4vZEI1bkxUSlJzamw5NUc0PQ==\r\n";
 
 #[test]
 fn tls_comes_first_and_everything_is_asked_again() {
@@ -224,6 +238,89 @@ fn login_word_by_word() {
 }
 
 #[test]
+fn a_proof_before_a_password() {
+    let mut client = Client::new(scram());
+    client.hear("250-mx\r\n250 AUTH PLAIN SCRAM-SHA-256-PLUS SCRAM-SHA-256 LOGIN\r\n").unwrap();
+    assert_eq!(client.said(), FIRST);
+    assert_eq!(client.hear(CHALLENGE), Ok(Next::Read));
+    assert_eq!(client.said(), PROOF);
+    assert_eq!(client.hear(SIGNATURE), Ok(Next::Read));
+    assert_eq!(client.said(), "\r\n");
+    assert_eq!(client.hear("235 2.7.0 welcome\r\n"), Ok(Next::Ready));
+
+    // A first message that is too long for a command.
+    let mut config = scram();
+    config.auth.as_mut().unwrap().user = "u".repeat(600);
+    let mut client = Client::new(config);
+    client.hear("250-mx\r\n250 AUTH SCRAM-SHA-256\r\n").unwrap();
+    assert_eq!(client.said(), "AUTH SCRAM-SHA-256\r\n");
+    assert_eq!(client.hear("334 \r\n"), Ok(Next::Read));
+    assert!(client.said().len() > 800);
+    assert_eq!(client.hear("535 5.7.8 no\r\n"), Ok(Next::Closed));
+}
+
+#[test]
+fn a_server_that_does_not_know_the_password_is_not_trusted() {
+    let unusable = Err(PeerError::AuthChallengeUnusable);
+    let unproven = Err(PeerError::AuthServerUnproven);
+    for (replies, error) in [
+        (vec!["334 \r\n"], unusable),
+        (vec!["334 %%%\r\n"], unusable),
+        // The challenge of another exchange: `r=x,s=AA==,i=4096`.
+        (vec!["334 cj14LHM9QUE9PSxpPTQwOTY=\r\n"], unusable),
+        // In without a word, with another signature, with the challenge once more.
+        (vec![CHALLENGE, "235 2.7.0 welcome\r\n"], unproven),
+        (vec![CHALLENGE, "334 dj1BQUFB\r\n"], unproven),
+        (vec![CHALLENGE, CHALLENGE], unproven),
+        (vec!["235 2.7.0 welcome\r\n"], Err(PeerError::UnexpectedReply { code: 235 })),
+        (vec![CHALLENGE, SIGNATURE, "334 \r\n"], Err(PeerError::UnexpectedReply { code: 334 })),
+    ] {
+        let mut client = Client::new(scram());
+        client.hear("250-mx\r\n250 AUTH SCRAM-SHA-256\r\n").unwrap();
+        let (last, before) = replies.split_last().unwrap();
+        before.iter().for_each(|reply| assert_eq!(client.hear(reply), Ok(Next::Read)));
+        assert_eq!(client.hear(last), error, "{replies:?}");
+        assert_eq!(client.hear(""), Ok(Next::Closed));
+    }
+}
+
+#[test]
+fn a_password_goes_only_where_it_is_safe() {
+    let offered = "250-mx\r\n250-STARTTLS\r\n250 AUTH PLAIN LOGIN\r\n";
+    let verified = Secured { verified: true };
+    let encrypted = Secured { verified: false };
+    for (needed, is, may) in [
+        (None, None, true),
+        (Some(encrypted), None, false),
+        (Some(encrypted), Some(encrypted), true),
+        (Some(verified), None, false),
+        (Some(verified), Some(encrypted), false),
+        (Some(verified), Some(verified), true),
+    ] {
+        let mut config = auth(None);
+        config.auth.as_mut().unwrap().password_needs = needed;
+        config.starttls = if is.is_some() { StartTls::Required } else { StartTls::Off };
+        let mut client = Client::new(config);
+        let mut heard = client.hear(offered);
+        if let Some(secured) = is {
+            client.hear("220 go\r\n").unwrap();
+            client.session.tls_started(secured, &mut client.out);
+            heard = client.hear(offered);
+        }
+        let error = PeerError::AuthNeedsTls { secured: is };
+        assert_eq!(heard, if may { Ok(Next::Read) } else { Err(error) }, "{needed:?} {is:?}");
+        assert_eq!(client.said().contains("AUTH"), may);
+        assert_eq!(error.blame(), Blame::PeerIncapable);
+    }
+    // A proof is safe anywhere.
+    let mut config = scram();
+    config.auth.as_mut().unwrap().password_needs = Some(verified);
+    let mut client = Client::new(config);
+    client.hear("250-mx\r\n250 AUTH PLAIN SCRAM-SHA-256\r\n").unwrap();
+    assert_eq!(client.said(), FIRST);
+}
+
+#[test]
 fn who_is_not_let_in_goes() {
     for replies in ["535 5.7.8 no\r\n", "454 4.7.0 later\r\n", "421 4.3.2 bye\r\n"] {
         let mut client = Client::new(auth(None));
@@ -236,11 +333,11 @@ fn who_is_not_let_in_goes() {
 #[test]
 fn auth_that_is_not_offered_is_an_error() {
     let table = [
-        ("250 mx\r\n", None, "peer does not offer AUTH PLAIN or LOGIN, which was asked for"),
+        ("250 mx\r\n", None, "peer does not offer AUTH SCRAM-SHA-256, PLAIN or LOGIN, which was asked for"),
         (
             "250-mx\r\n250 AUTH CRAM-MD5\r\n",
             None,
-            "peer does not offer AUTH PLAIN or LOGIN, which was asked for",
+            "peer does not offer AUTH SCRAM-SHA-256, PLAIN or LOGIN, which was asked for",
         ),
         (
             "250-mx\r\n250 AUTH PLAIN\r\n",

@@ -133,6 +133,8 @@ fn replies() -> impl Strategy<Value = Vec<u8>> {
         "220 go\r\n",
         "334 x\r\n",
         "235 in\r\n",
+        "334 cj1yT3ByTkdmd0ViZVJXZ2JORWtxTyVodllEcFdVYTJSYVRDQWZ1eEZJbGopaE5sRiRrMCxzPVcyMlphSjBTTlk3c29Fc1VFamI2Z1E9PSxpPTQwOTY=\r\n",
+        "334 dj02cnJpVFJCaTIzV3BSUi93dHVwK21NaFVaVW4vZEI1bkxUSlJzamw5NUc0PQ==\r\n",
         "421 bye\r\n",
         "454 4.7.0 no TLS now\r\n",
         "221 bye\r\n",
@@ -149,6 +151,7 @@ fn replies() -> impl Strategy<Value = Vec<u8>> {
         "502 what\r\n250 mx\r\n",
         "250-mx\r\n250-STARTTLS\r\n250-CHUNKING\r\n250-AUTH PLAIN LOGIN\r\n250 PIPELINING\r\n",
         "250-mx\r\n250-STARTTLS\r\n250 AUTH LOGIN\r\n",
+        "250-mx\r\n250 AUTH PLAIN SCRAM-SHA-256\r\n",
     ]);
     (ehlo, prop::collection::vec(line, 0..16))
         .prop_map(|(ehlo, lines)| format!("220 mx\r\n{ehlo}{}", lines.concat()).into_bytes())
@@ -157,10 +160,12 @@ fn replies() -> impl Strategy<Value = Vec<u8>> {
 /// With and without all that a caller may insist on.
 fn configs() -> impl Strategy<Value = Config> {
     let mechanism = prop::sample::select(vec![None, Some(Mechanism::Plain), Some(Mechanism::Login)]);
-    let credentials = mechanism.prop_map(|mechanism| Credentials {
+    let credentials = (mechanism, any::<bool>()).prop_map(|(mechanism, may_prove)| Credentials {
         mechanism,
         user: "user".into(),
-        password: "password".into(),
+        password: "pencil".into(),
+        password_needs: None,
+        nonce: if may_prove { "rOprNGfwEbeRWgbNEkqO".into() } else { String::new() },
     });
     let starttls = prop::sample::select(vec![StartTls::Off, StartTls::IfOffered, StartTls::Required]);
     let flags = (any::<bool>(), any::<bool>(), any::<bool>(), starttls);

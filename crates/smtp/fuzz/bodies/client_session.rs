@@ -16,7 +16,13 @@ pub(crate) fn run(data: &[u8]) {
 
 fn commands(choice: u8, replies: &[u8], read_bytes: usize) -> String {
     let chosen = |bit: u8| choice & (1 << bit) != 0;
-    let credentials = || Credentials { mechanism: None, user: "user".into(), password: "password".into() };
+    let credentials = || Credentials {
+        mechanism: None,
+        user: "user".into(),
+        password: "pencil".into(),
+        password_needs: chosen(6).then_some(Secured { verified: true }),
+        nonce: if chosen(7) { "rOprNGfwEbeRWgbNEkqO".into() } else { String::new() },
+    };
     let mut session = Session::new(Config {
         ehlo_domain: "client".into(),
         pipelining: chosen(0),

@@ -21,6 +21,8 @@ mod session;
 
 mod opening;
 
+mod authentication;
+
 mod state;
 
 mod result;

@@ -1,23 +1,15 @@
-//! From the banner to the first transaction: EHLO, STARTTLS, AUTH.
+//! From the banner to the first transaction: EHLO, STARTTLS, and the beginning of AUTH.
 //!
 //! Owns their order (RFC 3207 4, RFC 4954 4): AUTH comes after TLS, and only what the peer announces through TLS
 //! counts then. What the caller insists on and the peer lacks ends the session; there is no going on without it.
-//! Where TLS was only wished for, the session goes on in the clear.
-//! A refusal of the peer is its closing reply. Credentials are written when they are due and kept nowhere else.
+//! Where TLS was only wished for, the session goes on in the clear. A refusal of the peer is its closing reply.
 
+use super::authentication::ExpectAuth;
 use super::state::{Advance, Context, State};
-use super::{Mechanism, Next, PeerError, Secured, StartTls};
+use super::{Next, PeerError, Secured, StartTls};
 use crate::command;
 use crate::extension::Capabilities;
 use crate::reply::Reply;
-
-/// AUTH was written.
-#[derive(Debug)]
-pub(super) struct ExpectAuth {
-    mechanism: Mechanism,
-    /// So many responses are still to be written, each after a 334.
-    responses_left: usize,
-}
 
 impl Context {
     pub(super) fn greeted(&mut self, reply: Reply, out: &mut Vec<u8>) -> Advance {
@@ -80,20 +72,8 @@ impl Context {
         let Some(credentials) = &self.config.auth else {
             return Ok(Advance::ready(false));
         };
-        let mechanism = self.mechanism(credentials.mechanism)?;
-        let responses_left = credentials.write_command(mechanism, out);
-        Ok(Advance::on(State::Auth(ExpectAuth { mechanism, responses_left })))
-    }
-
-    fn mechanism(&self, wanted: Option<Mechanism>) -> Result<Mechanism, PeerError> {
-        let offered = |mechanism: &Mechanism| {
-            wanted.is_none_or(|wanted| wanted == *mechanism)
-                && self.capabilities.auth.iter().any(|name| name == mechanism.name())
-        };
-        Mechanism::WITH_PASSWORD
-            .into_iter()
-            .find(offered)
-            .ok_or(PeerError::AuthNotOffered { mechanism: wanted })
+        let exchange = ExpectAuth::begin(credentials, &self.capabilities.auth, self.secured, out)?;
+        Ok(Advance::on(State::Auth(exchange)))
     }
 
     /// The reply to STARTTLS. A refusal leaves the connection as it was (RFC 3207 4).
@@ -117,36 +97,9 @@ impl Context {
     }
 
     /// The peer will not talk to us: QUIT for politeness' sake.
-    fn turn_away(&mut self, reply: Reply, out: &mut Vec<u8>) -> Advance {
+    pub(super) fn turn_away(&mut self, reply: Reply, out: &mut Vec<u8>) -> Advance {
         out.extend_from_slice(b"QUIT\r\n");
         self.result.closing = Some(reply);
         Advance::closed()
-    }
-}
-
-impl ExpectAuth {
-    /// Success before the last response, or a challenge after it, answers no exchange of these mechanisms.
-    pub(super) fn handle(
-        self,
-        context: &mut Context,
-        reply: Reply,
-        out: &mut Vec<u8>,
-    ) -> Result<Advance, PeerError> {
-        let Self { mechanism, responses_left } = self;
-        let unexpected = Err(PeerError::UnexpectedReply { code: reply.code });
-        if reply.is_transient() || reply.is_permanent() {
-            return Ok(context.turn_away(reply, out));
-        }
-        if reply.is_positive() != (responses_left == 0) {
-            return unexpected;
-        }
-        context.result.discard(reply);
-        if responses_left == 0 {
-            return Ok(Advance::ready(false));
-        }
-        if let Some(credentials) = &context.config.auth {
-            credentials.write_response(mechanism, responses_left, out);
-        }
-        Ok(Advance::on(State::Auth(Self { mechanism, responses_left: responses_left - 1 })))
     }
 }

@@ -4,7 +4,7 @@
 //! transaction begins: with PIPELINING into the output, else into [`Context::script`], from which
 //! each reply releases the next line. So both ways share their states.
 
-use super::opening::ExpectAuth;
+use super::authentication::ExpectAuth;
 use super::{BodyForm, Config, Next, Phase, Secured, TransactionResult};
 use crate::error::PeerError;
 use crate::extension::Capabilities;

@@ -117,7 +117,7 @@ fn name(written: &str) -> Option<String> {
 }
 
 /// Printable ASCII without a comma (RFC 5802 7).
-fn is_nonce(nonce: &str) -> bool {
+pub(super) fn is_nonce(nonce: &str) -> bool {
     (1..=NONCE_BYTES_MAX).contains(&nonce.len())
         && nonce.bytes().all(|byte| byte.is_ascii_graphic() && byte != b',')
 }

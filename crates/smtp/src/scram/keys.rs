@@ -73,10 +73,7 @@ impl Keys {
     /// # Errors
     /// Iterations or salt out of bounds.
     pub fn derive(password: &str, salt: &[u8], iterations: u32) -> Result<Self, KeysError> {
-        check(salt, iterations)?;
-        let rounds = NonZeroU32::new(iterations).ok_or(KeysError::Iterations { given: iterations })?;
-        let mut salted: Hash = [0; HASH_BYTES];
-        pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, rounds, salt, password.as_bytes(), &mut salted);
+        let salted = salted(password, salt, iterations)?;
         let client = mac(&salted, b"Client Key");
         Ok(Self {
             salt: salt.to_vec(),
@@ -118,13 +115,8 @@ impl Keys {
 
     /// Whether `proof` was made with the password for this exchange (RFC 5802 3). Takes the same time for every proof.
     pub(super) fn hold(&self, auth_message: &[u8], proof: &Hash) -> bool {
-        let signature = mac(&self.stored, auth_message);
-        let mut client = *proof;
-        client.iter_mut().zip(signature).for_each(|(byte, mask)| *byte ^= mask);
-        // Both sides under a MAC: its comparison does not tell by its time how far they agree.
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.stored);
-        let expected = hmac::sign(&key, &self.stored);
-        hmac::verify(&key, &hash(&client), expected.as_ref()).is_ok()
+        let client = masked(proof, &mac(&self.stored, auth_message));
+        is_same(&hash(&client), &self.stored)
     }
 
     /// With what the server shows that it knows the keys.
@@ -140,6 +132,15 @@ pub fn salt_for(secret: &[u8], user: &str, salt_bytes: usize) -> Vec<u8> {
     mac(secret, user.as_bytes())[..salt_bytes.min(HASH_BYTES)].to_vec()
 }
 
+/// What both sides make of a password first (RFC 5802 3).
+pub(super) fn salted(password: &str, salt: &[u8], iterations: u32) -> Result<Hash, KeysError> {
+    check(salt, iterations)?;
+    let rounds = NonZeroU32::new(iterations).ok_or(KeysError::Iterations { given: iterations })?;
+    let mut salted: Hash = [0; HASH_BYTES];
+    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, rounds, salt, password.as_bytes(), &mut salted);
+    Ok(salted)
+}
+
 fn check(salt: &[u8], iterations: u32) -> Result<(), KeysError> {
     if !(ITERATIONS_MIN..=ITERATIONS_MAX).contains(&iterations) {
         return Err(KeysError::Iterations { given: iterations });
@@ -148,6 +149,19 @@ fn check(salt: &[u8], iterations: u32) -> Result<(), KeysError> {
         return Err(KeysError::Salt { given: salt.len() });
     }
     Ok(())
+}
+
+/// One under the other, bit by bit.
+pub(super) fn masked(hash: &Hash, mask: &Hash) -> Hash {
+    let mut masked = *hash;
+    masked.iter_mut().zip(mask).for_each(|(byte, mask)| *byte ^= mask);
+    masked
+}
+
+/// Compares under a MAC, which does not tell by its time how far the two agree.
+pub(super) fn is_same(given: &Hash, expected: &Hash) -> bool {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, expected);
+    hmac::verify(&key, given, hmac::sign(&key, expected).as_ref()).is_ok()
 }
 
 pub(super) fn mac(key: &[u8], text: &[u8]) -> Hash {

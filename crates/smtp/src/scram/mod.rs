@@ -1,7 +1,8 @@
-//! SCRAM-SHA-256 (RFC 5802, RFC 7677), seen from the server: a client shows that it knows a password without sending it.
+//! SCRAM-SHA-256 (RFC 5802, RFC 7677), both sides: a client shows that it knows a password without sending it, and a server that it
+//! knows it too.
 //!
-//! Owns the keys that a server keeps of a password, the messages of the exchange, and the judgement of the proof. Refuses a
-//! channel binding, which is not offered, and an iteration count out of bounds. Nonces come from the caller, because this crate
+//! Owns the keys that a server keeps of a password, the messages of the exchange, and the judgement of proof and signature. Refuses a
+//! channel binding, which is neither offered nor asked for, and an iteration count out of bounds. Nonces come from the caller, because this crate
 //! has no dice. A proof that is wrong is told as such after the same work as one that is right; no key, user or proof appears in
 //! `Debug` output or in an error.
 
@@ -9,8 +10,11 @@ mod exchange;
 
 mod keys;
 
+mod prover;
+
 pub(crate) use exchange::{Challenged, ClientFirst};
 pub use keys::{Keys, KeysError, salt_for};
+pub(crate) use prover::{Asked, Begun};
 
 /// Fewest iterations of a key (RFC 7677 4).
 pub const ITERATIONS_MIN: u32 = 4096;

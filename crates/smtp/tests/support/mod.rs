@@ -72,7 +72,7 @@ const FULL: Reply = Reply::new(552, (5, 2, 2), "mailbox full");
 
 /// A server without sockets: takes bytes in any pieces and answers by its policy. Local parts that
 /// begin with `refuse` get 550, with `defer` 451, with `full` 552 for the body in LMTP; a body is taken when
-/// `data::check` takes it. The user is `user`, the password `password`.
+/// `data::check` takes it. The user is `user`, the password `pencil`, or `password` where it is sent as it is.
 pub(crate) struct Caller {
     pub(crate) session: Session,
     pub(crate) trace: Trace,
@@ -180,7 +180,9 @@ impl Caller {
             }
             Event::AuthKeys => session.challenge(&PENCIL, SERVER_NONCE, out),
             Event::Auth { .. } => match (session.login(), session.proof()) {
-                (Some(("user", "password")), None) | (None, Some(("user", true))) => session.accept(out),
+                (Some(("user", "password" | "pencil")), None) | (None, Some(("user", true))) => {
+                    session.accept(out)
+                }
                 _ => session.reject(&Reply::new(535, (5, 7, 8), "wrong user or password"), out),
             },
             Event::StartTls => self.awaits_tls = true,
