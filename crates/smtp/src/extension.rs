@@ -33,7 +33,7 @@ pub struct Capabilities {
     pub binary_mime: bool,
     /// REQUIRETLS is known; offered through TLS only (RFC 8689 2).
     pub require_tls: bool,
-    /// Most messages of one connection and recipients of one message (RFC 9422).
+    /// Most transactions of one connection and recipients of one transaction (RFC 9422), each at least 1.
     pub limits: Option<(u32, usize)>,
     /// XCLIENT is known.
     pub xclient: bool,
@@ -113,6 +113,8 @@ impl Capabilities {
             words
                 .find(|(keyword, _)| keyword.eq_ignore_ascii_case(name))
                 .and_then(|(_, value)| value.parse::<u64>().ok())
+                // There is no limit of nothing (RFC 9422 4).
+                .filter(|value| *value > 0)
         };
         let messages = value("MAILMAX").and_then(|value| u32::try_from(value).ok());
         let recipients = value("RCPTMAX").and_then(|value| usize::try_from(value).ok());
@@ -186,6 +188,18 @@ mod tests {
     fn first_line_is_a_greeting() {
         assert_eq!(Capabilities::parse("PIPELINING"), Capabilities::default());
         assert_eq!(Capabilities::parse(""), Capabilities::default());
+    }
+
+    #[test]
+    fn limits_of_nothing_do_not_bind() {
+        for (line, limits) in [
+            ("LIMITS RCPTMAX=0 MAILMAX=0", None),
+            ("LIMITS RCPTMAX=20 MAILMAX=0", Some((u32::MAX, 20))),
+            ("LIMITS MAILMAX=3 RCPTDOMAINMAX=1", Some((3, usize::MAX))),
+            ("LIMITS RCPTMAX=many", None),
+        ] {
+            assert_eq!(Capabilities::parse(&format!("mx\n{line}")).limits, limits, "{line}");
+        }
     }
 
     #[test]

@@ -231,6 +231,13 @@ impl ReplyParser {
         Reply { code: self.code, enhanced: self.enhanced.take(), text }
     }
 
+    /// Gives its buffer back, between replies.
+    pub(crate) fn rest(&mut self) {
+        if self.lines == 0 {
+            self.text = String::new();
+        }
+    }
+
     fn push(&mut self, line: Line<'_>) -> Result<bool, PeerError> {
         self.lines += 1;
         if self.lines > REPLY_LINES_MAX {

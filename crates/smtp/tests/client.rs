@@ -416,3 +416,39 @@ fn every_phase_has_a_deadline() {
     }
     assert_eq!(Session::DEADLINES, DEADLINES);
 }
+
+#[test]
+fn limits_of_the_peer_are_told() {
+    let mut client = Client::ready("250-mx\r\n250-PIPELINING\r\n250 LIMITS MAILMAX=2 RCPTMAX=50\r\n");
+    assert_eq!(client.session.recipients_max(), 50);
+    for used_up in [false, true] {
+        assert!(!client.session.is_used_up());
+        client.begin(&ONE);
+        client.hear("250 OK\r\n250 OK\r\n354 go\r\n");
+        client.session.body_written();
+        assert_eq!(client.hear("250 OK\r\n"), Next::Ready);
+        assert_eq!(client.session.is_used_up(), used_up);
+    }
+    let client = Client::ready(FULL);
+    assert_eq!((client.session.recipients_max(), client.session.is_used_up()), (usize::MAX, false));
+}
+
+#[test]
+fn a_session_that_rests_goes_on_as_before() {
+    let mut client = Client::ready(PIPELINING);
+    for _ in 0..2 {
+        client.begin(&ONE);
+        assert_eq!(client.session.replies() % 4, 2);
+        client.session.rest();
+        assert_eq!(client.hear("250 OK\r\n250 OK\r\n550 no\r\n"), Next::Ready);
+        client.session.rest();
+        assert!(client.session.needs_rset() && client.session.result().mail.is_none());
+        client.said();
+        client.begin(&ONE);
+        assert!(client.said().starts_with("RSET"));
+        client.hear("250 OK\r\n250 OK\r\n250 OK\r\n354 go\r\n");
+        client.session.body_written();
+        assert_eq!((client.hear("250 OK\r\n"), client.codes(1)), (Next::Ready, vec![250]));
+        assert!(!client.session.needs_rset());
+    }
+}

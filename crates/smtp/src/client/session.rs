@@ -23,6 +23,7 @@ pub struct Session {
     context: Context,
     parser: ReplyParser,
     state: State,
+    replies: u64,
 }
 
 impl Session {
@@ -32,7 +33,7 @@ impl Session {
     /// A session that waits for the banner.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self { context: Context::new(config), parser: ReplyParser::new(), state: State::Banner }
+        Self { context: Context::new(config), parser: ReplyParser::new(), state: State::Banner, replies: 0 }
     }
 
     /// Begins a transaction, with RSET in front where the last one left remains.
@@ -64,6 +65,7 @@ impl Session {
             pipelined: context.config.pipelining && context.capabilities.pipelining,
             chunking: context.chunking(),
         };
+        context.transactions = context.transactions.saturating_add(1);
         context.result.reset(plan.recipients, context.config.lmtp);
         context.script.clear();
         context.script_at = 0;
@@ -105,6 +107,7 @@ impl Session {
             if !complete {
                 return Ok((consumed, self.context.body_due.map_or(Next::Read, Next::WriteBody)));
             }
+            self.replies = self.replies.wrapping_add(1);
             let reply = self.parser.take(self.context.result.buffer());
             // A failed step leaves the session closed.
             let advance =
@@ -161,6 +164,41 @@ impl Session {
     #[must_use]
     pub fn capabilities(&self) -> &Capabilities {
         &self.context.capabilities
+    }
+
+    /// Most recipients that the peer takes in one transaction (RFC 9422 4.2); `usize::MAX` where it named no limit. For the caller to
+    /// keep to: one that does not has recipients refused.
+    #[must_use]
+    pub fn recipients_max(&self) -> usize {
+        self.capabilities().limits.map_or(usize::MAX, |(_, recipients)| recipients)
+    }
+
+    /// Whether the peer takes no more transactions over this connection (RFC 9422 4.1): the next one needs another.
+    #[must_use]
+    pub fn is_used_up(&self) -> bool {
+        self.capabilities().limits.is_some_and(|(transactions, _)| self.context.transactions >= transactions)
+    }
+
+    /// Whether the next transaction would have RSET in front, because the last one left remains.
+    #[must_use]
+    pub fn needs_rset(&self) -> bool {
+        matches!(self.state, State::Idle(Idle { rset_needed: true }))
+    }
+
+    /// Complete replies so far, wrapping around. Whether a peer makes progress shows in this and in [`Self::phase`], not in single bytes.
+    #[must_use]
+    pub fn replies(&self) -> u64 {
+        self.replies
+    }
+
+    /// Gives back the memory that is kept for the next transaction; the result of the last one goes with it. For connections that wait.
+    pub fn rest(&mut self) {
+        if matches!(self.state, State::Idle(_)) {
+            self.context.result = TransactionResult::default();
+            self.context.script = Vec::new();
+            self.context.script_at = 0;
+            self.parser.rest();
+        }
     }
 
     /// Writes QUIT. In the middle of a transaction it is given up, and no 221 is waited for.

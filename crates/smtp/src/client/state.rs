@@ -98,6 +98,8 @@ pub(super) struct Context {
     pub(super) secured: Option<Secured>,
     /// The peer offered STARTTLS and refused it.
     pub(super) starttls_refusal: Option<Reply>,
+    /// Begun so far.
+    pub(super) transactions: u32,
     /// The caller was told to write the body and has not said that it did.
     pub(super) body_due: Option<BodyForm>,
 }
@@ -313,6 +315,7 @@ impl Context {
             script_at: 0,
             secured: None,
             starttls_refusal: None,
+            transactions: 0,
             body_due: None,
         }
     }
