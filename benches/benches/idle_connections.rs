@@ -6,13 +6,12 @@
 
 #![expect(clippy::print_stdout, reason = "a command-line tool answers on standard output")]
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use benches::arguments;
+use benches::client::Client;
 use benches::error::{During, Error, Result};
 use benches::figures;
 use benches::processes::{Launch, Process, Programs};
@@ -27,12 +26,10 @@ use reports::software::Software;
 const KIBIBYTES_MAX: f64 = 12.0;
 /// Connections that come and go before anything is measured, so that what the first ones cost once is not counted.
 const WARM_UP: u32 = 200;
-/// How long a reply may take.
-const REPLY_WAIT_MAX: Duration = Duration::from_secs(30);
-/// Longest line of a reply (RFC 5321 4.5.3.1.5).
-const LINE_BYTES: usize = 512;
 /// Bytes of the body that each client sends.
 const BODY_BYTES: usize = 4 << 10;
+/// To whom each client sends; the policy throws it away.
+const RECIPIENT: &[&str] = &["b@there.test"];
 /// Open files beside the connections.
 const FILES_RESERVED: usize = 64;
 /// Bytes of disk for kumod's spool and log.
@@ -159,13 +156,13 @@ impl Figures {
     fn measure(kumod: &mut Process, connections: u32) -> Result<Self> {
         let address = kumod.smtp()?;
         let mut early = greeted(address, WARM_UP)?;
-        early.iter_mut().try_for_each(Client::send_a_message)?;
+        early.iter_mut().try_for_each(send)?;
         drop(early);
         let empty_bytes = kumod.sample().rss_bytes;
         let each = |bytes: u64| bytes.saturating_sub(empty_bytes) as f64 / 1024.0 / f64::from(connections);
         let mut clients = greeted(address, connections)?;
         let after_ehlo = kumod.sample().rss_bytes;
-        clients.iter_mut().try_for_each(Client::send_a_message)?;
+        clients.iter_mut().try_for_each(send)?;
         let after_a_message = kumod.sample().rss_bytes;
         Ok(Self {
             connections,
@@ -198,52 +195,6 @@ fn greeted(address: SocketAddr, connections: u32) -> Result<Vec<Client>> {
     (0..connections).map(|_| Client::greeted(address)).collect()
 }
 
-/// A client that does one thing after the other.
-struct Client(TcpStream);
-
-impl Client {
-    fn greeted(address: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect(address).during(|| format!("connect to {address}"))?;
-        stream.set_read_timeout(Some(REPLY_WAIT_MAX)).during(|| "set a time limit".into())?;
-        stream.set_nodelay(true).during(|| "set TCP_NODELAY".into())?;
-        let mut client = Self(stream);
-        client.expect("220")?;
-        client.say(b"EHLO client.test\r\n")?;
-        client.expect("250")?;
-        Ok(client)
-    }
-
-    fn send_a_message(&mut self) -> Result<()> {
-        let mut bytes = b"MAIL FROM:<a@client.test>\r\nRCPT TO:<b@there.test>\r\n".to_vec();
-        bytes.extend_from_slice(format!("BDAT {BODY_BYTES} LAST\r\n").as_bytes());
-        let line = b"a line of a message, as long as such lines are, or a little shorter\r\n";
-        let text = line.iter().copied().cycle();
-        // The last line has to end as the others do.
-        bytes.extend(text.take(BODY_BYTES - BODY_BYTES % line.len()));
-        bytes.resize(bytes.len() + BODY_BYTES % line.len(), b'.');
-        self.say(&bytes)?;
-        (0..3).try_for_each(|_| self.expect("250"))
-    }
-
-    fn say(&mut self, bytes: &[u8]) -> Result<()> {
-        self.0.write_all(bytes).during(|| "write to kumod".into())
-    }
-
-    /// Reads a reply byte by byte, so that nothing of the next one is lost: a client keeps no buffer between two replies.
-    fn expect(&mut self, code: &str) -> Result<()> {
-        loop {
-            let mut line = String::with_capacity(LINE_BYTES);
-            let read = BufReader::with_capacity(1, &self.0).read_line(&mut line);
-            read.during(|| "read from kumod".into())?;
-            if !line.starts_with(code) {
-                return Err(Error::Peer(format!(
-                    "kumod said {:?} where {code} was expected",
-                    line.trim_end()
-                )));
-            }
-            if line.as_bytes().get(3) != Some(&b'-') {
-                return Ok(());
-            }
-        }
-    }
+fn send(client: &mut Client) -> Result<()> {
+    client.send(RECIPIENT, BODY_BYTES)
 }

@@ -57,6 +57,11 @@ pub(crate) fn metric(document: &Value, name: &str) -> Option<f64> {
     document.get(name)?.get("value")?.as_f64()
 }
 
+/// The metric called `name` for one value of its only label.
+pub(crate) fn metric_of(document: &Value, name: &str, label: &str, value: &str) -> Option<f64> {
+    document.get(name)?.get("value")?.get(label)?.get(value)?.as_f64()
+}
+
 /// The value of a label of the metric called `name`; of the first sample where there are several.
 pub(crate) fn metric_label(document: &Value, name: &str, label: &str) -> Option<String> {
     let label = document.get(name)?.get("value")?.get(0)?.get(label)?;
@@ -71,11 +76,14 @@ mod tests {
     fn metrics_and_labels_are_found() {
         let document = serde_json::json!({
             "plain": {"help": "h", "type": "counter", "value": 2},
+            "of_each": {"help": "h", "type": "gauge", "value": {"service": {"smtp_client": 7}}},
             "labelled": {"help": "h", "type": "gauge", "value": [{"backend": "uring", "mode": "direct", "@": 1}]},
         });
         assert_eq!(metric(&document, "plain"), Some(2.0));
         assert_eq!(metric(&document, "labelled"), None);
         assert_eq!(metric(&document, "absent"), None);
+        assert_eq!(metric_of(&document, "of_each", "service", "smtp_client"), Some(7.0));
+        assert_eq!(metric_of(&document, "of_each", "service", "absent"), None);
         assert_eq!(metric_label(&document, "labelled", "backend").as_deref(), Some("uring"));
         assert_eq!(metric_label(&document, "plain", "backend"), None);
     }

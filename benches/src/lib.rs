@@ -12,6 +12,8 @@ pub mod once;
 pub mod suite;
 pub mod traffic;
 
+pub mod client;
+pub mod destinations;
 pub mod gate;
 pub mod micro;
 pub mod pair;
