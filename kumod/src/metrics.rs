@@ -45,6 +45,12 @@ pub struct Metrics {
     pub delayed_due_to_ready_queue_full: Counter,
     /// Messages put back because a rate was used up.
     pub delayed_due_to_message_rate_throttle: Counter,
+    /// TLS handshakes with servers that succeeded.
+    pub tls_handshakes: Counter,
+    /// Those of them that took up a session from before.
+    pub tls_handshakes_resumed: Counter,
+    /// Those that did not succeed.
+    pub tls_handshakes_failed: Counter,
     /// Messages taken out of the queue because the spool cannot give their body back.
     pub spool_messages_set_aside: Counter,
     /// Time from the last byte of a body to its being as safe as the durability in force says.
@@ -142,6 +148,7 @@ impl Metrics {
     fn own_samples(&self) -> Vec<Sample> {
         let mut samples = self.message_samples();
         samples.extend(self.connection_samples());
+        samples.extend(self.tls_samples());
         for (reason, counter) in self.rejections.read().unwrap_or_else(PoisonError::into_inner).iter() {
             let help = "Refusals given to SMTP clients, by reason";
             samples.push(
@@ -215,6 +222,23 @@ impl Metrics {
                 .label("service", service)
         });
         open.chain(opened).chain(denied).collect()
+    }
+}
+
+impl Metrics {
+    fn tls_samples(&self) -> [Sample; 3] {
+        let client = |name, help, value: &Counter| {
+            Sample::counter(name, help, value.get()).label("service", "smtp_client")
+        };
+        [
+            client("tls_handshakes", "TLS handshakes that succeeded", &self.tls_handshakes),
+            client(
+                "tls_handshakes_resumed",
+                "TLS handshakes that took up a session from before",
+                &self.tls_handshakes_resumed,
+            ),
+            client("tls_handshakes_failed", "TLS handshakes that failed", &self.tls_handshakes_failed),
+        ]
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::clock::UnixMs;
 use crate::config::{QueueConfig, SourceConfig, UNSPECIFIED};
 use crate::envelope::{Mark, Outcome, Response};
-use crate::maillog::{Attempted, Egress, Kind, MailLog, Note, Timings};
+use crate::maillog::{Attempted, Egress, Kind, MailLog, Note, Timings, TlsFacts};
 use crate::metrics::Metrics;
 use crate::ports::{Change, Claimed, MailStore, Settled};
 use crate::queue::next_attempt;
@@ -81,6 +81,8 @@ pub struct Hop {
     pub site: Arc<str>,
     /// Name and address of the server, where one answered.
     pub peer: Option<(Arc<str>, std::net::SocketAddr)>,
+    /// What the handshake with it agreed on, where there was one.
+    pub tls: Option<Arc<TlsFacts>>,
     /// Whether the server was asked for the notifications that the sender asked for, and answers for them.
     pub dsn: bool,
     /// The source that it left from, where the queue's pool names one.
@@ -243,6 +245,7 @@ impl Room {
                 site: &attempt.hop.site,
                 egress: attempt.egress(),
                 peer: attempt.hop.peer.as_ref().map(|(name, address)| (name.as_ref(), *address)),
+                tls: attempt.hop.tls.as_deref(),
                 at: attempt.at,
                 timings: attempt.timings,
             };

@@ -4,12 +4,13 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Deserializer};
 
 /// Where to read it: `'/etc/kumod/tls.pem'` or `{ key_data = '-----BEGIN ...' }`.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub enum KeySource {
     /// A file, read again when it has changed.
     File(PathBuf),
@@ -18,6 +19,14 @@ pub enum KeySource {
 }
 
 impl KeySource {
+    /// How the file is now; `None` for content that cannot change, and for a file that is not there.
+    pub fn state(&self) -> Option<FileState> {
+        match self {
+            Self::File(path) => FileState::of(path),
+            Self::Inline(_) => None,
+        }
+    }
+
     /// Reads the content.
     ///
     /// # Errors
@@ -32,6 +41,23 @@ impl KeySource {
                 std::fs::read(path)
             }
         }
+    }
+}
+
+/// By what a file that was replaced or written to is told from what it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileState {
+    modified: SystemTime,
+    bytes: u64,
+    inode: u64,
+}
+
+impl FileState {
+    /// As the file is now; `None` where there is none that can be seen.
+    pub fn of(path: &Path) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt as _;
+        let metadata = std::fs::metadata(path).ok()?;
+        Some(Self { modified: metadata.modified().ok()?, bytes: metadata.len(), inode: metadata.ino() })
     }
 }
 

@@ -25,14 +25,14 @@ use serde::{Deserialize, Deserializer};
 
 pub use duration::parse_duration;
 pub use egress::{Ceiling, PoolConfig, PoolEntry, SourceConfig, SuspendRule, Trigger, UNSPECIFIED, WarmUp};
-pub use key_source::KeySource;
+pub use key_source::{FileState, KeySource};
 pub use listener::{
     BatchHandling, Change, ClientOverrides, Constants, HttpListener, LineEndings, ListenerTls, SmtpListener,
     SmtpOverride, TraceHeaders,
 };
 pub(crate) use listener::{check_name, not_zero, parse_network};
 pub use listener_domain::ListenerDomain;
-pub use path::{EnableTls, PathConfig};
+pub use path::{CipherSuites, EnableTls, PathConfig};
 pub use queue::{Dsn, QueueConfig};
 pub use throttle::{CountLimit, ThrottleSpec};
 

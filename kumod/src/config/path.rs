@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde::Deserialize;
+use rustls::crypto::ring::ALL_CIPHER_SUITES;
+use rustls::{CipherSuite, SupportedCipherSuite};
+use serde::{Deserialize, Deserializer};
 
-use super::{CidrSet, CountLimit, ThrottleSpec, duration, named};
+use super::{CidrSet, CountLimit, KeySource, ThrottleSpec, duration, named};
 
 /// How mail to one site travels.
 #[derive(Clone, Debug, Deserialize)]
@@ -33,6 +35,20 @@ pub struct PathConfig {
     pub prohibited_hosts: Option<CidrSet>,
     /// Whether and how STARTTLS is used.
     pub enable_tls: EnableTls,
+    /// Where the handshake fails with a host that need not do TLS: whether to connect to it again, without.
+    pub opportunistic_tls_reconnect_on_failed_handshake: bool,
+    /// For how long a host whose handshake failed is not asked for TLS again, where it need not do TLS.
+    #[serde(deserialize_with = "duration::deserialize_option")]
+    pub remember_broken_tls: Option<Duration>,
+    /// The certificate to show to a server that asks for one, with those that vouch for it.
+    pub tls_certificate: Option<KeySource>,
+    /// The key to it.
+    pub tls_private_key: Option<KeySource>,
+    /// The cipher suites to offer; empty: all that are known.
+    pub rustls_cipher_suites: CipherSuites,
+    /// Time for the reply to STARTTLS and for the handshake, each.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub starttls_timeout: Duration,
     /// The port of hosts found by DNS.
     pub smtp_port: Option<u16>,
     /// The name given in EHLO; the host's own unless set.
@@ -57,7 +73,13 @@ impl Default for PathConfig {
             max_ready: 1024,
             max_deliveries_per_connection: 1024,
             prohibited_hosts: None,
-            enable_tls: EnableTls::Disabled,
+            enable_tls: EnableTls::Opportunistic,
+            opportunistic_tls_reconnect_on_failed_handshake: false,
+            remember_broken_tls: None,
+            tls_certificate: None,
+            tls_private_key: None,
+            rustls_cipher_suites: CipherSuites::default(),
+            starttls_timeout: Duration::from_secs(5),
             smtp_port: None,
             ehlo_domain: None,
             connect_timeout: Duration::from_secs(60),
@@ -66,21 +88,46 @@ impl Default for PathConfig {
     }
 }
 
-/// Whether STARTTLS is used. Delivery is in clear text, so any value that promises more is refused when it is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whether and how STARTTLS is used, with KumoMTA's names. docs/outbound-tls.md says what each does when a server does not play along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 pub enum EnableTls {
-    /// Mail travels in clear text.
+    /// Where it is offered; the certificate must then be a valid one for the host.
+    Opportunistic,
+    /// Where it is offered, whatever the certificate.
+    OpportunisticInsecure,
+    /// Always, with a valid certificate for the host.
+    Required,
+    /// Always, whatever the certificate.
+    RequiredInsecure,
+    /// Never.
     Disabled,
 }
 
-impl<'de> Deserialize<'de> for EnableTls {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        match text.as_str() {
-            "Disabled" => Ok(Self::Disabled),
-            other => Err(serde::de::Error::custom(format!(
-                "enable_tls = {other:?} is not available: mail is delivered in clear text; write 'Disabled'"
-            ))),
+/// Cipher suites by their numbers, in the order in which they are offered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct CipherSuites(Vec<u16>);
+
+impl CipherSuites {
+    /// What is offered: those that are named, or all that are known.
+    pub fn chosen(&self) -> Vec<SupportedCipherSuite> {
+        if self.0.is_empty() {
+            return ALL_CIPHER_SUITES.to_vec();
         }
+        let known = |number: &u16| ALL_CIPHER_SUITES.iter().find(|suite| u16::from(suite.suite()) == *number);
+        self.0.iter().filter_map(known).copied().collect()
+    }
+}
+
+impl<'de> Deserialize<'de> for CipherSuites {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let known = || ALL_CIPHER_SUITES.iter().map(|suite| suite.suite());
+        let named = |suite: CipherSuite| format!("{suite:?}");
+        let find = |name: String| {
+            known().find(|suite| named(*suite) == name).map(u16::from).ok_or_else(|| {
+                let known = known().map(named).collect::<Vec<_>>().join(", ");
+                serde::de::Error::custom(format!("there is no cipher suite {name:?}; known are: {known}"))
+            })
+        };
+        Vec::<String>::deserialize(deserializer)?.into_iter().map(find).collect::<Result<_, _>>().map(Self)
     }
 }

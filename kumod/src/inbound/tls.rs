@@ -5,9 +5,7 @@
 //! `tls_required_client_ca` a client without a certificate of that authority fails the handshake. The crypto provider is named here.
 
 use std::io;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
@@ -17,7 +15,7 @@ use rustls::{RootCertStore, ServerConfig, ServerConnection};
 use thiserror::Error;
 
 use crate::client::TlsFacts;
-use crate::config::{KeySource, SmtpListener};
+use crate::config::{FileState, KeySource, SmtpListener};
 
 /// Why there is no TLS. The operator is to blame, for what was given.
 #[derive(Debug, Error)]
@@ -76,22 +74,6 @@ struct Current {
     config: Arc<ServerConfig>,
 }
 
-/// By what a file that was replaced or written to is told from what it was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct FileState {
-    modified: SystemTime,
-    bytes: u64,
-    inode: u64,
-}
-
-impl FileState {
-    fn of(path: &Path) -> Option<Self> {
-        use std::os::unix::fs::MetadataExt as _;
-        let metadata = std::fs::metadata(path).ok()?;
-        Some(Self { modified: metadata.modified().ok()?, bytes: metadata.len(), inode: metadata.ino() })
-    }
-}
-
 impl Tls {
     pub(super) fn new(listener: &SmtpListener, hostname: &str) -> Self {
         Self {
@@ -108,10 +90,8 @@ impl Tls {
     /// # Errors
     /// Nothing that can be used was there yet. Where something was, it is used, and the error is logged.
     pub(super) fn config(&self) -> Result<Arc<ServerConfig>, TlsError> {
-        let seen = [&self.certificate, &self.key, &self.client_authority].map(|source| match source {
-            Some(KeySource::File(path)) => FileState::of(path),
-            _ => None,
-        });
+        let sources = [&self.certificate, &self.key, &self.client_authority];
+        let seen = sources.map(|source| source.as_ref().and_then(KeySource::state));
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(current) = current.as_ref().filter(|current| current.seen == seen) {
             return Ok(Arc::clone(&current.config));

@@ -11,7 +11,7 @@ mod timings;
 mod writer;
 
 pub use note::Note;
-pub use record::{Attempted, Egress, Kind, Peer, Reception, Record};
+pub use record::{Attempted, Egress, Kind, Peer, Reception, Record, TlsFacts};
 pub use segment::segments;
 pub use timings::Timings;
 pub use writer::{LogError, LogLimits, MailLog};

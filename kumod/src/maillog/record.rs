@@ -74,6 +74,17 @@ impl Egress<'_> {
     pub const UNSPECIFIED: Self = Self { pool: UNSPECIFIED, source: UNSPECIFIED, address: None };
 }
 
+/// What a TLS handshake with a server agreed on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFacts {
+    /// The cipher suite.
+    pub cipher: &'static str,
+    /// The version of the protocol.
+    pub version: &'static str,
+    /// The subject of the server's certificate, a text for each of its attributes.
+    pub subject: Vec<String>,
+}
+
 /// One line of the log.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
@@ -109,6 +120,8 @@ pub struct Record<'a> {
     pub reception_protocol: Option<&'a str>,
     /// How long the parts of an attempt took.
     pub timings: Option<Timings>,
+    /// What the handshake with the server agreed on.
+    pub tls: Option<&'a TlsFacts>,
 }
 
 /// A message that a client has handed over.
@@ -148,6 +161,8 @@ pub struct Attempted<'a> {
     pub egress: Egress<'a>,
     /// Name and address of the server, where one answered.
     pub peer: Option<(&'a str, SocketAddr)>,
+    /// What the handshake agreed on, where there was one.
+    pub tls: Option<&'a TlsFacts>,
     /// When the attempt ended.
     pub at: UnixMs,
     /// How long its parts took.
@@ -181,6 +196,7 @@ impl<'a> Attempted<'a> {
             egress: self.egress,
             peer: self.peer.map(|(name, address)| Peer { name, addr: address.ip() }),
             num_attempts: self.attempts,
+            tls: self.tls,
             delivery_protocol: Some("ESMTP"),
             timings: Some(self.timings),
             ..Record::of(kind, self.envelope, self.at)
@@ -208,6 +224,7 @@ impl<'a> Record<'a> {
             delivery_protocol: None,
             reception_protocol: None,
             timings: None,
+            tls: None,
         }
     }
 
@@ -263,9 +280,9 @@ impl Serialize for Record<'_> {
         line.serialize_field("delivery_protocol", &self.delivery_protocol)?;
         line.serialize_field("reception_protocol", &self.reception_protocol)?;
         line.serialize_field("nodeid", &Hexadecimal::of(&self.id.0[6..10]))?;
-        line.serialize_field("tls_cipher", &None::<()>)?;
-        line.serialize_field("tls_protocol_version", &None::<()>)?;
-        line.serialize_field("tls_peer_subject_name", &None::<()>)?;
+        line.serialize_field("tls_cipher", &self.tls.map(|tls| tls.cipher))?;
+        line.serialize_field("tls_protocol_version", &self.tls.map(|tls| tls.version))?;
+        line.serialize_field("tls_peer_subject_name", &self.tls.map(|tls| &tls.subject))?;
         line.serialize_field("event_time", &EVENT_TIME.with(|cache| TimeText::of(self.at, cache)))?;
         line.serialize_field("created_time", &CREATED_TIME.with(|cache| TimeText::of(created, cache)))?;
         line.serialize_field("provider_name", &None::<()>)?;

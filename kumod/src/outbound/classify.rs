@@ -77,8 +77,17 @@ pub(super) fn lost(doing: &str, error: &io::Error) -> Outcome {
     Outcome::Retry(Response::internal(451, (4, 4, 2), format!("connection lost while {doing}: {error}")))
 }
 
-/// The server broke the protocol.
+/// There is no TLS with a server, where there has to be.
+pub(super) fn no_tls(host: &str, reason: &str) -> Outcome {
+    Outcome::Retry(Response::internal(451, (4, 7, 5), format!("no TLS with {host}: {reason}")))
+}
+
+/// The server broke the protocol, or lacks what this host insists on.
 pub(super) fn misbehaved(error: &smtp::error::PeerError) -> Outcome {
+    if let smtp::error::PeerError::StartTlsNotOffered = error {
+        let content = "the server does not offer STARTTLS, and mail may go there through TLS only";
+        return Outcome::Retry(Response::internal(451, (4, 7, 4), content));
+    }
     Outcome::Retry(Response::internal(451, (4, 5, 0), format!("the server broke the protocol: {error}")))
 }
 

@@ -76,6 +76,25 @@ pub(super) async fn dial(outbound: &Outbound, site: &Site, path: &Path) -> Resul
     }))
 }
 
+/// Connects to a host once more.
+///
+/// # Errors
+/// As [`dial`].
+pub(super) async fn again(name: Arc<str>, address: SocketAddr, path: &Path) -> Result<Dialed, DialError> {
+    match connect(address, path).await {
+        Ok(stream) => {
+            let from = path.source.source_address.and_then(|_| stream.local_addr().ok());
+            Ok(Dialed { stream, name, address, from })
+        }
+        Err(ConnectError::Unplumbed(from)) => {
+            Err(DialError::Unplumbed(classify::unplumbed(&path.source.name, from)))
+        }
+        Err(ConnectError::Host(error)) => {
+            Err(DialError::Site(classify::unreachable(&name, &format!("{name}[{address}]: {error}"))))
+        }
+    }
+}
+
 enum ConnectError {
     Host(io::Error),
     Unplumbed(IpAddr),

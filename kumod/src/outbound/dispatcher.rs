@@ -10,7 +10,8 @@ use bytes::Bytes;
 use super::dial::DialError;
 use super::ready::{Item, Path, ReadyQueue};
 use super::scheduled::Rules;
-use super::session::{Connection, Sent};
+use super::security::Posture;
+use super::session::{Connection, NotOpen, Sent};
 use super::{Outbound, classify, dial, ready, scheduled};
 use crate::clock::UnixMs;
 use crate::config::{Ceiling, SourceConfig, UNSPECIFIED};
@@ -309,7 +310,21 @@ impl Dispatcher {
         let dialed = dialed?;
         let ehlo = config.ehlo_domain.as_deref().or(path.source.ehlo_domain.as_deref());
         let ehlo = ehlo.unwrap_or(&self.outbound.parts.hostname);
-        let connection = Connection::open(dialed, ehlo).await.map_err(DialError::Site)?;
+        let security = &self.outbound.security;
+        let posture = security.posture(&dialed.name, config);
+        let again = posture.clear_after_failure.then(|| (Arc::clone(&dialed.name), dialed.address));
+        let connection = match (Connection::open(dialed, posture, ehlo, security, config).await, again) {
+            (Err(NotOpen { tls_took: Some(_), .. }), Some((name, address))) => {
+                let dialed = dial::again(name, address, path).await?;
+                Connection::open(dialed, Posture::CLEAR, ehlo, security, config).await
+            }
+            (opened, _) => opened,
+        };
+        self.timings.tls = match &connection {
+            Ok(connection) => connection.tls_took,
+            Err(error) => error.tls_took,
+        };
+        let connection = connection.map_err(|error| DialError::Site(error.outcome))?;
         self.ready.connected();
         let metrics = &self.outbound.parts.metrics;
         metrics.total_connection_count.smtp_client.inc();

@@ -13,8 +13,10 @@ mod ready;
 mod rebind;
 mod route;
 mod scheduled;
+mod security;
 mod session;
 mod sources;
+mod stream;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -38,6 +40,7 @@ use orders::Orders;
 pub use orders::{Criteria, ORDER_DURATION, Order, OrderId, TooManyOrders, What};
 use ready::ReadyQueue;
 use scheduled::ScheduledQueue;
+use security::Security;
 use sources::Sources;
 
 /// Messages of one queue taken from the store at once when its mail cannot go anywhere.
@@ -82,6 +85,7 @@ pub struct Outbound {
     scheduled: Shards<ScheduledQueue>,
     ready: Shards<ReadyQueue>,
     sources: Sources,
+    security: Security,
     orders: Orders,
     /// Dispatchers at work; a stop waits for them.
     dispatchers: watch::Sender<usize>,
@@ -90,8 +94,10 @@ pub struct Outbound {
 impl Outbound {
     /// Nothing runs until [`run`](Self::run) is called; what is offered before then waits.
     pub fn new(parts: Parts) -> Arc<Self> {
+        let security = Security::new(Arc::clone(&parts.metrics));
         Arc::new(Self {
             parts,
+            security,
             scheduled: Shards::new(),
             ready: Shards::new(),
             sources: Sources::default(),

@@ -4,11 +4,12 @@
 //! one read. Every wait has the deadline of its phase; a server that is late loses the connection, not the message.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use smtp::client::{BodyForm, Config, Next, Session, Transaction};
+use smtp::client::{BodyForm, Config, Next, Secured, Session, Transaction};
 use smtp::dsn::Asked;
 use smtp::error::PeerError;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,8 +17,12 @@ use tokio::time::timeout;
 
 use super::classify;
 use super::dial::Dialed;
+use super::security::{Posture, Security, Target};
+use super::stream::Stream;
 use crate::clock::UnixMs;
+use crate::config::PathConfig;
 use crate::envelope::{Envelope, Outcome};
+use crate::maillog::TlsFacts;
 use crate::ports::Lease;
 use crate::settle::Hop;
 
@@ -30,8 +35,17 @@ const QUIT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// An open connection.
 pub(super) struct Connection {
-    dialed: Dialed,
+    stream: Stream,
+    name: Arc<str>,
+    address: SocketAddr,
+    from: Option<SocketAddr>,
+    /// What it has to be.
+    posture: Posture,
     session: Session,
+    /// What the handshake agreed on, where there was one.
+    tls: Option<Arc<TlsFacts>>,
+    /// How long that took, with EHLO behind it.
+    pub(super) tls_took: Option<Duration>,
     out: Vec<u8>,
     input: Vec<u8>,
     /// Messages sent over it.
@@ -50,6 +64,14 @@ pub(super) enum Sent {
     Stale,
     /// The lease ran out; the message is another node's.
     LeaseLost,
+}
+
+/// Why a connection cannot be used.
+pub(super) struct NotOpen {
+    /// For the message that wanted it.
+    pub(super) outcome: Outcome,
+    /// STARTTLS was agreed on, and nothing came of it within this time.
+    pub(super) tls_took: Option<Duration>,
 }
 
 /// Why a conversation stopped.
@@ -80,27 +102,72 @@ impl Broken {
 }
 
 impl Connection {
-    /// Reads the greeting and says EHLO.
+    /// Reads the greeting and says EHLO, through TLS if that is what the connection has to be, and is offered.
     ///
     /// # Errors
     /// The outcome for the message that wanted the connection.
-    pub(super) async fn open(dialed: Dialed, ehlo_domain: &str) -> Result<Self, Outcome> {
-        let config = Config { ehlo_domain: ehlo_domain.to_owned(), ..Config::default() };
-        let session = Session::new(config);
+    pub(super) async fn open(
+        dialed: Dialed,
+        posture: Posture,
+        ehlo_domain: &str,
+        security: &Security,
+        path: &PathConfig,
+    ) -> Result<Self, NotOpen> {
+        let Dialed { stream, name, address, from } = dialed;
+        let starttls = posture.starttls;
+        let config = Config { ehlo_domain: ehlo_domain.to_owned(), starttls, ..Config::default() };
         let (out, input) = (Vec::new(), Vec::with_capacity(INPUT_BYTES));
-        let mut connection = Self { dialed, session, out, input, deliveries: 0, began: None };
+        let session = Session::new(config);
+        let mut connection = Self {
+            stream: Stream::Plain(stream),
+            name,
+            address,
+            from,
+            posture,
+            session,
+            tls: None,
+            tls_took: None,
+            out,
+            input,
+            deliveries: 0,
+            began: None,
+        };
+        let plainly = |outcome| NotOpen { outcome, tls_took: None };
         match connection.until_ready().await {
             Ok(Next::Ready) => Ok(connection),
-            Ok(_) => Err(connection.refusal()),
-            Err(broken) => Err(broken.outcome("waiting for the greeting and EHLO")),
+            Ok(Next::StartTls) => {
+                let began = UnixMs::now();
+                let secured = connection.secure(security, path).await;
+                let tls_took = Some(UnixMs::now().since(began));
+                let failed = |outcome| NotOpen { outcome, tls_took };
+                secured.map(|()| Self { tls_took, ..connection }).map_err(failed)
+            }
+            Ok(_) => Err(plainly(connection.refusal())),
+            Err(broken) => Err(plainly(broken.outcome("waiting for the greeting and EHLO"))),
+        }
+    }
+
+    /// The handshake, and EHLO once more behind it.
+    async fn secure(&mut self, security: &Security, path: &PathConfig) -> Result<(), Outcome> {
+        let Self { stream, posture, name, address, .. } = self;
+        let target = Target { name, address: address.ip() };
+        let shaken = security.handshake(stream, target, posture, path).await;
+        self.tls = Some(shaken.map_err(|reason| classify::no_tls(name, &reason))?);
+        let secured = Secured { verified: posture.peer.is_verified() };
+        self.session.tls_started(secured, &mut self.out);
+        match self.until_ready().await {
+            Ok(Next::Ready) => Ok(()),
+            Ok(_) => Err(self.refusal()),
+            Err(broken) => Err(broken.outcome("waiting for the reply to EHLO through TLS")),
         }
     }
 
     /// Who is at the other end, for the record.
     pub(super) fn hop(&self, site: &Arc<str>) -> Hop {
-        let peer = Some((Arc::clone(&self.dialed.name), self.dialed.address));
+        let peer = Some((Arc::clone(&self.name), self.address));
         let dsn = self.session.capabilities().dsn;
-        Hop { site: Arc::clone(site), peer, dsn, source: None, source_address: self.dialed.from }
+        let (tls, source_address) = (self.tls.clone(), self.from);
+        Hop { site: Arc::clone(site), peer, tls, dsn, source: None, source_address }
     }
 
     /// Sends one message to those of its recipients that are still open.
@@ -175,7 +242,7 @@ impl Connection {
                         Err(error) => self.read().await.map_err(|_| Broken::Io(error))?,
                     };
                 }
-                // Deliveries do not ask for STARTTLS, so the session never gets there.
+                // STARTTLS is over before the first transaction, so the session never gets there.
                 Next::Ready | Next::Closed | Next::StartTls => return Ok(next),
             }
         }
@@ -198,7 +265,13 @@ impl Connection {
         }
         let deadline = self.session.phase().deadline();
         let mut parts = Buf::chain(Buf::chain(self.out.as_slice(), prefix), body);
-        let written = timeout(deadline, self.dialed.stream.write_all_buf(&mut parts)).await;
+        let stream = &mut self.stream;
+        let writing = async {
+            stream.write_all_buf(&mut parts).await?;
+            // The library may hold back what the socket did not take.
+            if stream.is_tls() { stream.flush().await } else { Ok(()) }
+        };
+        let written = timeout(deadline, writing).await;
         self.out.clear();
         written.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)))
     }
@@ -218,7 +291,7 @@ impl Connection {
                 self.input.reserve(INPUT_BYTES);
             }
             let deadline = self.session.phase().deadline();
-            let read = timeout(deadline, self.dialed.stream.read_buf(&mut self.input)).await;
+            let read = timeout(deadline, self.stream.read_buf(&mut self.input)).await;
             let count = read.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)))?;
             if count == 0 {
                 return Err(Broken::Io(io::Error::from(io::ErrorKind::UnexpectedEof)));

@@ -7,12 +7,14 @@
 
 pub(crate) mod audit;
 pub(crate) mod authority;
+pub(crate) mod authority_of_certificates;
 pub(crate) mod client;
 pub(crate) mod home;
 pub(crate) mod policy;
 pub(crate) mod scripted;
 pub(crate) mod spares;
 pub(crate) mod strace;
+pub(crate) mod tls_hop;
 pub(crate) mod trust;
 
 use std::thread;

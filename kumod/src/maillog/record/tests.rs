@@ -61,6 +61,8 @@ fn a_reception_shows_every_field_under_its_name() {
 #[test]
 fn an_attempt_shows_the_reply_the_server_and_both_times() {
     let envelope = envelope();
+    let subject = vec!["C=DE".to_owned(), "CN=mx.b.example".to_owned()];
+    let tls = TlsFacts { cipher: "TLS13_AES_256_GCM_SHA384", version: "TLSv1_3", subject };
     let attempted = Attempted {
         envelope: &envelope,
         recipient: "b@b.example",
@@ -68,6 +70,7 @@ fn an_attempt_shows_the_reply_the_server_and_both_times() {
         site: "mx.b.example",
         egress: Egress { pool: "p", source: "s", address: Some("10.0.0.1:4711".parse().unwrap()) },
         peer: Some(("mx.b.example", "[2001:db8::1]:25".parse().unwrap())),
+        tls: Some(&tls),
         at: UnixMs(CREATED.0 + 61_007),
         timings: Timings::default(),
     };
@@ -95,6 +98,9 @@ fn an_attempt_shows_the_reply_the_server_and_both_times() {
     assert_eq!((&line["egress_pool"], &line["egress_source"]), (&json!("p"), &json!("s")));
     let address = json!({"address": "10.0.0.1:4711", "protocol": null, "server": null});
     assert_eq!(line["source_address"], address);
+    assert_eq!(line["tls_cipher"], "TLS13_AES_256_GCM_SHA384");
+    assert_eq!(line["tls_protocol_version"], "TLSv1_3");
+    assert_eq!(line["tls_peer_subject_name"], json!(["C=DE", "CN=mx.b.example"]));
     assert_eq!(line["peer_address"], json!({"name": "mx.b.example", "addr": "2001:db8::1"}));
     assert_eq!(line["event_time"], "2023-11-14T22:14:21.257Z");
     assert_eq!(line["created_time"], "2023-11-14T22:13:20.250Z");
@@ -111,6 +117,7 @@ fn an_attempt_shows_the_parts_that_it_had_and_no_others() {
             site: "mx.b.example",
             egress: Egress::UNSPECIFIED,
             peer: None,
+            tls: None,
             at: UnixMs(CREATED.0 + 900),
             timings,
         };

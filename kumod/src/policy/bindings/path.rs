@@ -11,7 +11,7 @@ use crate::config::PathConfig;
 const FUNCTION: &str = "kumo.make_egress_path";
 
 /// KumoMTA's other options.
-const UNSERVED: [&str; 46] = [
+const UNSERVED: [&str; 40] = [
     "additional_source_selection_rates",
     "aggressive_connection_opening",
     "allow_smtp_auth_plain_without_tls",
@@ -37,25 +37,19 @@ const UNSERVED: [&str; 46] = [
     "openssl_cipher_list",
     "openssl_cipher_suites",
     "openssl_options",
-    "opportunistic_tls_reconnect_on_failed_handshake",
     "provider_name",
     "rcpt_to_timeout",
     "readyq_pool_name",
     "reconnect_strategy",
     "refresh_interval",
     "refresh_strategy",
-    "remember_broken_tls",
     "rset_timeout",
-    "rustls_cipher_suites",
     "skip_hosts",
     "smtp_auth_plain_password",
     "smtp_auth_plain_username",
     "source_selection_rate",
-    "starttls_timeout",
     "system_shutdown_timeout",
-    "tls_certificate",
     "tls_prefer_openssl",
-    "tls_private_key",
     "try_next_host_on_transport_error",
     "use_lmtp",
 ];
@@ -90,6 +84,10 @@ fn read(lua: &Lua, given: &Value) -> mlua::Result<PathConfig> {
 
 fn check(config: &PathConfig) -> Result<(), String> {
     check_name("ehlo_domain", config.ehlo_domain.as_deref())?;
+    if config.tls_certificate.is_some() != config.tls_private_key.is_some() {
+        return Err("options 'tls_certificate' and 'tls_private_key' belong together; give both or neither"
+            .to_owned());
+    }
     not_zero(&[
         ("max_ready", config.max_ready == 0),
         (
@@ -99,5 +97,6 @@ fn check(config: &PathConfig) -> Result<(), String> {
         ("max_deliveries_per_connection", config.max_deliveries_per_connection == 0),
         ("smtp_port", config.smtp_port == Some(0)),
         ("connect_timeout", config.connect_timeout == Duration::ZERO),
+        ("starttls_timeout", config.starttls_timeout == Duration::ZERO),
     ])
 }

@@ -113,7 +113,8 @@ fn shapes_are_checked_where_they_are_made() {
     }
     let known = "connection_limit, max_connection_rate, max_message_rate, additional_connection_limits, \
                  additional_message_rate_throttles, consecutive_connection_failures_before_delay, max_ready, max_deliveries_per_connection, \
-                 prohibited_hosts, enable_tls, smtp_port, ehlo_domain, connect_timeout, idle_timeout";
+                 prohibited_hosts, enable_tls, opportunistic_tls_reconnect_on_failed_handshake, remember_broken_tls, tls_certificate, \
+                 tls_private_key, rustls_cipher_suites, starttls_timeout, smtp_port, ehlo_domain, connect_timeout, idle_timeout";
     let path = ":3: in event 'get_egress_path_config': kumo.make_egress_path: ";
     for (options, reason) in [
         (
@@ -131,9 +132,21 @@ fn shapes_are_checked_where_they_are_made() {
             "option 'connection_limit' = 0: a limit of 0 would stop all mail".to_owned(),
         ),
         (
-            "enable_tls = 'Required'",
-            "option 'enable_tls' = 'Required': enable_tls = \"Required\" is not available: \
-             mail is delivered in clear text; write 'Disabled'"
+            "enable_tls = 'Sometimes'",
+            "option 'enable_tls' = 'Sometimes': unknown variant `Sometimes`, expected one of `Opportunistic`, `OpportunisticInsecure`, \
+             `Required`, `RequiredInsecure`, `Disabled`"
+                .to_owned(),
+        ),
+        (
+            "tls_certificate = '/x'",
+            "options 'tls_certificate' and 'tls_private_key' belong together; give both or neither".to_owned(),
+        ),
+        (
+            "rustls_cipher_suites = { 'RC4' }",
+            "option 'rustls_cipher_suites' = [\"RC4\"]: there is no cipher suite \"RC4\"; known are: TLS13_AES_256_GCM_SHA384, \
+             TLS13_AES_128_GCM_SHA256, TLS13_CHACHA20_POLY1305_SHA256, TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, \
+             TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, \
+             TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256"
                 .to_owned(),
         ),
         ("max_ready = 0", "option 'max_ready' = 0 would stop all mail".to_owned()),
