@@ -1,0 +1,3 @@
+//! Mail servers and proxies of others, from Debian, as kumod's next hops.
+
+mod mail_servers;
