@@ -19,7 +19,7 @@ use tokio::time::{Sleep, sleep};
 use super::pace::Pace;
 use super::{ACCEPTED, BUFFER, Connection, Flow, Handshake, Peer, now_ns};
 use crate::body::Arrived;
-use crate::faults::{Acting, Action, BadTls, Dialogue, Found, Live, Stage, asked_for};
+use crate::faults::{Acting, Action, BadTls, Dialogue, Found, Live, Stage, Then, asked_for};
 
 /// The socket buffer of a slow reader, in bytes; with more of it the peer would not notice.
 const SLOW_READER_BUFFER_BYTES: usize = 4 << 10;
@@ -172,6 +172,7 @@ impl Connection {
             Action::HalfClose => self.hear(Hearing::Closing),
             Action::Stall(time) => self.stall(stage, *time),
             Action::Garbage { bytes } => self.garble(stage, acting, *bytes),
+            Action::Say { text, times, then } => self.say(stage, &text.repeat(*times), *then),
             Action::BadTls(kind) => {
                 faults.bad_tls = Some(*kind);
                 self.answer_as(stage, None)
@@ -268,7 +269,8 @@ impl Connection {
         }
     }
 
-    fn garble(&mut self, stage: Stage, acting: Acting, bytes: usize) -> Flow {
+    /// Something else was said in place of the reply, and the command counts as refused.
+    fn refuse_unsaid(&mut self, stage: Stage) {
         let mut unsaid = Vec::new();
         if stage == Stage::Banner {
             self.session.greet(&mut unsaid);
@@ -276,6 +278,30 @@ impl Connection {
             self.session.reject(&UNSAID, &mut unsaid);
             self.forget_refused(stage);
         }
+    }
+
+    fn say(&mut self, stage: Stage, text: &str, then: Then) -> Flow {
+        match then {
+            Then::Refuse => self.refuse_unsaid(stage),
+            Then::Accept if stage == Stage::Banner => self.refuse_unsaid(stage),
+            Then::Accept => {
+                if stage == Stage::FinalDot {
+                    self.record(&self.body.finish());
+                }
+                self.session.accept_with(&ACCEPTED, &mut Vec::new());
+            }
+            Then::Drop | Then::Stall => {}
+        }
+        self.replies.extend_from_slice(text.as_bytes());
+        match then {
+            Then::Refuse | Then::Accept => Flow::On,
+            Then::Drop => self.end(),
+            Then::Stall => self.hear(Hearing::Deaf),
+        }
+    }
+
+    fn garble(&mut self, stage: Stage, acting: Acting, bytes: usize) -> Flow {
+        self.refuse_unsaid(stage);
         let start = self.replies.len();
         self.replies.resize(start + bytes, 0);
         acting.fill(&mut self.replies[start..]);

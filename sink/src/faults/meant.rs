@@ -15,7 +15,8 @@ use super::error::RuleError;
 use super::pattern::Pattern;
 use super::stage::{Stage, names};
 use super::written::{
-    BadTls, RULE_NAME_BYTES_MAX, Texts, WrittenAction, WrittenMatch, WrittenMessages, WrittenRule,
+    BadTls, RULE_NAME_BYTES_MAX, Texts, Then, WrittenAction, WrittenMatch, WrittenMessages, WrittenRule,
+    WrittenSpeech,
 };
 
 /// The most texts that one condition lists.
@@ -24,7 +25,7 @@ pub const TEXTS_MAX: usize = 1_000;
 /// The longest text of a reply or a pattern, in bytes.
 pub const TEXT_BYTES_MAX: usize = 4_096;
 
-/// The most garbage that is sent at once, in bytes.
+/// The most garbage that is sent at once, and the most that `say` says, in bytes.
 pub const GARBAGE_BYTES_MAX: usize = 1 << 20;
 
 /// The longest memory of a greylist, in seconds: a week.
@@ -92,6 +93,11 @@ pub(crate) enum Action {
     },
     Garbage {
         bytes: usize,
+    },
+    Say {
+        text: Box<str>,
+        times: usize,
+        then: Then,
     },
     BadTls(BadTls),
     Greylist {
@@ -263,6 +269,7 @@ impl Action {
                 }
                 Self::Garbage { bytes }
             }
+            WrittenAction::Say(speech) => said(speech, stage)?,
             WrittenAction::BadTls(kind) => Self::BadTls(*kind),
             WrittenAction::Greylist { seconds, reply } => {
                 if *seconds > GREYLIST_SECONDS_MAX {
@@ -305,7 +312,7 @@ impl Action {
 }
 
 /// The actions by name, each with the stages that accept it.
-pub(crate) const ACTIONS: [(&str, &[Stage]); 18] = [
+pub(crate) const ACTIONS: [(&str, &[Stage]); 19] = [
     ("reply", REPLY_STAGES),
     ("delay", ALL_STAGES),
     ("drop", ALL_STAGES),
@@ -315,6 +322,7 @@ pub(crate) const ACTIONS: [(&str, &[Stage]); 18] = [
     ("tarpit", TARPIT_STAGES),
     ("slow_reader", &[Stage::Connect, Stage::Body]),
     ("garbage", GARBAGE_STAGES),
+    ("say", GARBAGE_STAGES),
     ("bad_tls", &[Stage::Connect, Stage::Starttls]),
     ("greylist", &[Stage::Rcpt]),
     ("messages_max", &[Stage::Mail]),
@@ -366,6 +374,7 @@ fn kind_of(action: &WrittenAction) -> &'static str {
         WrittenAction::Tarpit { .. } => "tarpit",
         WrittenAction::SlowReader { .. } => "slow_reader",
         WrittenAction::Garbage { .. } => "garbage",
+        WrittenAction::Say(_) => "say",
         WrittenAction::BadTls(_) => "bad_tls",
         WrittenAction::Greylist { .. } => "greylist",
         WrittenAction::MessagesMax { .. } => "messages_max",
@@ -376,6 +385,19 @@ fn kind_of(action: &WrittenAction) -> &'static str {
         WrittenAction::Double => "double",
         WrittenAction::Corrupt => "corrupt",
     }
+}
+
+fn said(WrittenSpeech { text, times, then }: &WrittenSpeech, stage: Stage) -> Result<Action, String> {
+    let times = times.unwrap_or(1);
+    let bytes = short(text)?.len().saturating_mul(times);
+    if !(1..=GARBAGE_BYTES_MAX).contains(&bytes) {
+        return Err(format!("say has 1 to {GARBAGE_BYTES_MAX} bytes, all its times together, not {bytes}"));
+    }
+    // What a good reply promises there, the sink could not keep.
+    if *then == Then::Accept && matches!(stage, Stage::Starttls | Stage::Data) {
+        return Err(format!("then = \"accept\" makes no sense at stage {stage}; refuse, drop and stall do"));
+    }
+    Ok(Action::Say { text: text.as_str().into(), times, then: *then })
 }
 
 /// Refuses a condition about what is not known at the stage.

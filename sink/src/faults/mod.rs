@@ -52,5 +52,5 @@ pub use meant::{GARBAGE_BYTES_MAX, GREYLIST_SECONDS_MAX, TEXT_BYTES_MAX, TEXTS_M
 pub use persona::Persona;
 pub(crate) use postman::Postman;
 pub use stage::Stage;
-pub(crate) use written::BadTls;
+pub(crate) use written::{BadTls, Then};
 pub use written::{RULE_FILE_BYTES_MAX, RULE_NAME_BYTES_MAX, RULES_MAX, RuleSet};

@@ -20,6 +20,7 @@ fn example(kind: &str) -> Value {
         "stall" => json!({ "stall": "forever" }),
         "tarpit" | "slow_reader" => json!({ kind: { "bytes_per_s": 10 } }),
         "garbage" => json!({ "garbage": { "bytes": 10 } }),
+        "say" => json!({ "say": { "text": "250-x" } }),
         "bad_tls" => json!({ "bad_tls": "expired" }),
         "greylist" => json!({ "greylist": { "seconds": 10 } }),
         "messages_max" => json!({ "messages_max": { "messages": 10 } }),
@@ -387,7 +388,7 @@ proptest::proptest! {
 }
 
 /// What files of rules are made of, and some that they are not.
-const WORDS: [&str; 24] = [
+const WORDS: [&str; 26] = [
     "[[rule]]\n",
     "name = \"a\"\n",
     "name = \"b\"\n",
@@ -409,6 +410,8 @@ const WORDS: [&str; 24] = [
     "action.delay = \"pareto:1ms:0.01\"\n",
     "action.delay = \"uniform:1s-\\u00b5s\"\n",
     "action.garbage = { bytes = 99999999999 }\n",
+    "action.say = { text = \"\", times = 99999999999 }\n",
+    "action.say = { text = \"25\", then = \"sing\" }\n",
     "action.rate_limit = { per_minute = inf, burst = 1 }\n",
     "\"\"\"\n",
     "= [{",

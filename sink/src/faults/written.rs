@@ -135,6 +135,7 @@ pub(crate) enum WrittenAction {
     Tarpit { bytes_per_s: u32 },
     SlowReader { bytes_per_s: u32 },
     Garbage { bytes: usize },
+    Say(WrittenSpeech),
     BadTls(BadTls),
     Greylist { seconds: u64, reply: Option<String> },
     MessagesMax { messages: u32, reply: Option<String> },
@@ -144,6 +145,32 @@ pub(crate) enum WrittenAction {
     Lose,
     Double,
     Corrupt,
+}
+
+/// Bytes as they are.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WrittenSpeech {
+    pub(super) text: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) times: Option<usize>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub(super) then: Then,
+}
+
+/// What follows when the bytes have been said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Then {
+    /// The conversation goes on as after a refusal.
+    #[default]
+    Refuse,
+    /// It goes on as after a good reply.
+    Accept,
+    /// The connection is closed.
+    Drop,
+    /// Nothing more is said or read.
+    Stall,
 }
 
 /// How a handshake goes wrong.

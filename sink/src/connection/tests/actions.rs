@@ -26,6 +26,7 @@ pub(super) async fn check(kind: &str, stage: Stage) {
         "tarpit" => tarpit(stage).await,
         "slow_reader" => slow_reader(stage).await,
         "garbage" => garbage(stage).await,
+        "say" => say(stage).await,
         "bad_tls" => bad_tls(stage).await,
         "greylist" => greylist(stage).await,
         "messages_max" => messages_max(stage).await,
@@ -147,6 +148,34 @@ async fn garbage(stage: Stage) {
     assert!(seen[0].ends_with(b"\r\n") && !seen[0][..3].iter().all(u8::is_ascii_digit), "{stage}");
     assert_eq!(seen[0], seen[1], "{stage}: the seed decides");
     assert_ne!(seen[0], seen[2], "{stage}: the seed decides");
+}
+
+async fn say(stage: Stage) {
+    let action =
+        |then: &str| format!("{{ say = {{ text = \"25 \\u0007\\r\\n\", times = 3, then = \"{then}\" }} }}");
+    for then in ["refuse", "accept", "drop", "stall"] {
+        // `accept` at these two is refused where the rule is read.
+        if then == "accept" && matches!(stage, Stage::Starttls | Stage::Data) {
+            continue;
+        }
+        let laboratory = Laboratory::new(&rule(stage, &action(then))).await;
+        let mut client = laboratory.client_at(stage).await;
+        assert_eq!(client.bytes(18).await, b"25 \x07\r\n".repeat(3), "{stage}");
+        let accepted = u64::from(stage == Stage::FinalDot && then == "accept");
+        assert_eq!(laboratory.worker.tally().totals.accepted, accepted, "{then} at {stage}");
+        match then {
+            "drop" => assert_eq!(client.see().await, Seen::End, "{stage}"),
+            "stall" => assert_eq!(client.see().await, Seen::Nothing, "{stage}"),
+            // After QUIT a connection is over either way.
+            _ if stage == Stage::Quit => {}
+            _ => {
+                let (command, code) =
+                    if stage == Stage::Vrfy { ("NOOP\r\n", 250) } else { ("VRFY x\r\n", 252) };
+                client.write(command).await;
+                assert_eq!(client.see().await.code(), Some(code), "{then} at {stage}");
+            }
+        }
+    }
 }
 
 async fn bad_tls(stage: Stage) {
