@@ -19,7 +19,7 @@ use crate::progress::Progress;
 use crate::promise::Promise;
 use crate::scratch::refuse_memory;
 use crate::stop::Stop;
-use crate::traffic::{self, Amount, CONNECTIONS, Generator, Job, Servers, Surroundings};
+use crate::traffic::{self, Amount, CONNECTIONS, Generator, Job, Servers, Surroundings, ToSink};
 
 /// After all promised mail has arrived, second deliveries may still come; sink must be quiet for this long.
 const QUIET: Duration = Duration::from_secs(2);
@@ -120,7 +120,7 @@ fn one(
     let (tier, placement) = (Tier::default(), &Placement::default());
     let around = Surroundings { programs, folder, run_prefix, tier, placement, durability, stop };
     let spool = folder.join("spool");
-    let servers = traffic::start_servers(&around, &spool)?;
+    let servers = traffic::start_servers(&around, &spool, ToSink::Clear)?;
     let job = Job {
         kind: Kind::Kumod,
         name: format!("crash-{number}"),
@@ -140,7 +140,7 @@ fn one(
     let status = generator.process.wait(wait_max, stop, || Ok(()))?;
     let sent = generator.report(status.code())?;
     progress.detail("restart on the same spool");
-    let mut servers = Servers { kumod: traffic::start_kumod(&around, &spool, &sink)?, sink };
+    let mut servers = Servers { kumod: traffic::start_kumod(&around, &spool, &sink, ToSink::Clear)?, sink };
     let (_, gave_up) = traffic::drain(&sent, &mut servers, stop, |ledger| {
         progress.detail(&format!("draining, {} of {}", ledger.distinct, sent.sent));
         Ok(())

@@ -16,7 +16,7 @@ use crate::progress::Progress;
 use crate::promise::Promise;
 use crate::stop::Stop;
 use crate::suite::{self, Finished};
-use crate::traffic::{self, Amount, Job, Servers, Surroundings};
+use crate::traffic::{self, Amount, Job, Servers, Surroundings, ToSink};
 
 /// How long mail flows before the clock starts: connections, allocators and caches have settled then.
 pub const WARM_UP: Duration = Duration::from_secs(1);
@@ -44,6 +44,8 @@ pub struct Plan<'p> {
     pub seed: u64,
     /// Ask kumod for TLS on every connection.
     pub starttls: bool,
+    /// How mail travels on from it.
+    pub to_sink: ToSink,
 }
 
 /// What the operator asked for.
@@ -92,6 +94,7 @@ pub fn record(options: &Options, programs: &Programs, stop: &Stop) -> Result<Fin
         connections: options.connections,
         seed: options.seed,
         starttls: options.starttls,
+        to_sink: ToSink::Clear,
     };
     let mut progress = Progress::new(1);
     progress.step("one run through kumod");
@@ -121,7 +124,7 @@ pub fn run(plan: &Plan<'_>, stop: &Stop, progress: &Progress) -> Result<Run> {
         durability: plan.durability,
         stop,
     };
-    let mut servers = traffic::start_servers(&around, plan.spool)?;
+    let mut servers = traffic::start_servers(&around, plan.spool, plan.to_sink)?;
     let job = |name: &str, duration| Job {
         kind: Kind::Kumod,
         name: name.into(),

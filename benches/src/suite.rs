@@ -24,7 +24,7 @@ use crate::size::size_label;
 use crate::stop::Stop;
 use crate::tiers::flags::TierFlags;
 use crate::tiers::series::Tiers;
-use crate::traffic::{self, Amount, Job, Servers, Surroundings};
+use crate::traffic::{self, Amount, Job, Servers, Surroundings, ToSink};
 use crate::verdict;
 
 pub(crate) use record::empty_record;
@@ -231,7 +231,7 @@ impl<'l> Lab<'l> {
     fn start_servers(&mut self) -> Result<Servers> {
         let step = self.step_name("start sink and kumod, prepare the spool");
         self.progress.step(step);
-        let servers = traffic::start_servers(&self.surroundings(), &self.spool())?;
+        let servers = traffic::start_servers(&self.surroundings(), &self.spool(), ToSink::Clear)?;
         self.in_force = self.placement.verify(servers.kumod.id())?;
         if let Some(found) = &self.in_force {
             self.account = Some(found.account.clone());

@@ -122,13 +122,23 @@ impl Surroundings<'_> {
     }
 }
 
+/// How mail travels from kumod to sink.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ToSink {
+    /// In the clear: sink offers nothing else.
+    #[default]
+    Clear,
+    /// Through TLS, by STARTTLS; sink's certificate is its own and is not checked.
+    StartTls,
+}
+
 /// Starts sink, and kumod in front of it with a spool of its own.
 ///
 /// # Errors
 /// [`Error::Peer`] when one of them does not get ready, [`Error::Operator`] when one is not built.
-pub fn start_servers(around: &Surroundings<'_>, spool: &Path) -> Result<Servers> {
-    let sink = start_sink(around)?;
-    let kumod = start_kumod(around, spool, &sink)?;
+pub fn start_servers(around: &Surroundings<'_>, spool: &Path, to_sink: ToSink) -> Result<Servers> {
+    let sink = start_sink(around, to_sink)?;
+    let kumod = start_kumod(around, spool, &sink, to_sink)?;
     Ok(Servers { kumod, sink })
 }
 
@@ -136,12 +146,16 @@ pub fn start_servers(around: &Surroundings<'_>, spool: &Path) -> Result<Servers>
 ///
 /// # Errors
 /// As [`start_servers`].
-pub fn start_sink(around: &Surroundings<'_>) -> Result<Process> {
+pub fn start_sink(around: &Surroundings<'_>, to_sink: ToSink) -> Result<Process> {
+    let mut arguments = arguments!["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"];
+    if to_sink == ToSink::StartTls {
+        arguments.extend(arguments!["--starttls"]);
+    }
     let launch = Launch {
         name: "sink",
         before: around.placement.load.clone(),
         program: around.programs.find("sink")?,
-        arguments: arguments!["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"],
+        arguments,
         environment: &[],
         log_folder: around.folder.to_path_buf(),
     };
@@ -152,11 +166,20 @@ pub fn start_sink(around: &Surroundings<'_>) -> Result<Process> {
 ///
 /// # Errors
 /// As [`start_servers`].
-pub fn start_kumod(around: &Surroundings<'_>, spool: &Path, sink: &Process) -> Result<Process> {
+pub fn start_kumod(
+    around: &Surroundings<'_>,
+    spool: &Path,
+    sink: &Process,
+    to_sink: ToSink,
+) -> Result<Process> {
     let sink_port = sink.smtp()?.port().to_string();
     let log = around.folder.join("maillog");
-    let arguments =
+    let mut arguments =
         kumod_arguments(spool.as_os_str(), log.as_os_str(), OsStr::new(&sink_port), around.durability);
+    if to_sink == ToSink::StartTls {
+        // Only then, so that a kumod that does not know the option can still be compared in the clear.
+        arguments.extend(arguments!["--enable-tls", "RequiredInsecure"]);
+    }
     let launch = Launch {
         name: "kumod",
         before: around.placement.relay.clone(),

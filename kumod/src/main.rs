@@ -9,7 +9,9 @@ use std::process::ExitCode;
 use clap::builder::PossibleValue;
 use clap::{Parser, Subcommand, ValueEnum};
 use kumod::command::{SpoolCommand, Verdict};
-use kumod::config::{self, Config, Destination, HttpListener, OutboundSpec, SmtpListener, SpoolSpec};
+use kumod::config::{
+    self, Config, Destination, EnableTls, HttpListener, OutboundSpec, SmtpListener, SpoolSpec,
+};
 use kumod::node::{self, User};
 use kumod::policy::Policy;
 use tracing_subscriber::EnvFilter;
@@ -53,6 +55,9 @@ struct Args {
     /// The port of next hops found by DNS
     #[arg(long, value_name = "N", default_value_t = 25)]
     smtp_port: u16,
+    /// Whether STARTTLS is used with next hops, and whether their certificates count (docs/outbound-tls.md)
+    #[arg(long, value_enum, value_name = "MODE", default_value_t = EnableTlsArg::Opportunistic, conflicts_with = "policy")]
+    enable_tls: EnableTlsArg,
     /// The folder of the spool; made when it is not there
     #[arg(long, value_name = "DIR", default_value = config::SPOOL_DIR)]
     spool: PathBuf,
@@ -100,6 +105,22 @@ impl ValueEnum for DurabilityArg {
     }
 }
 
+/// KumoMTA's names are kept as they are.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+enum EnableTlsArg {
+    /// Where it is offered; the certificate must then be a valid one for the host
+    Opportunistic,
+    /// Where it is offered, whatever the certificate
+    OpportunisticInsecure,
+    /// Always, with a valid certificate for the host
+    Required,
+    /// Always, whatever the certificate
+    RequiredInsecure,
+    /// Never
+    Disabled,
+}
+
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum ModeArg {
     /// What suits the file system
@@ -142,7 +163,17 @@ impl Args {
                 },
             },
             log_dir: self.log_dir.clone(),
-            outbound: OutboundSpec { relay_to: self.relay_to.clone(), smtp_port: Some(self.smtp_port) },
+            outbound: OutboundSpec {
+                relay_to: self.relay_to.clone(),
+                smtp_port: Some(self.smtp_port),
+                enable_tls: match self.enable_tls {
+                    EnableTlsArg::Opportunistic => EnableTls::Opportunistic,
+                    EnableTlsArg::OpportunisticInsecure => EnableTls::OpportunisticInsecure,
+                    EnableTlsArg::Required => EnableTls::Required,
+                    EnableTlsArg::RequiredInsecure => EnableTls::RequiredInsecure,
+                    EnableTlsArg::Disabled => EnableTls::Disabled,
+                },
+            },
             limits: config::Limits { memory_bytes_max: self.memory_limit, ..local.limits },
         }
     }

@@ -69,7 +69,10 @@ impl House {
             permits: Arc::new(LocalPermits::default()),
             allowances: Allowances::open(folder.path(), UnixMs::now()),
             metrics: Arc::clone(&metrics),
-            spec: OutboundSpec { relay_to: Some(hop.address.to_string().parse().unwrap()), smtp_port: None },
+            spec: OutboundSpec {
+                relay_to: Some(hop.address.to_string().parse().unwrap()),
+                ..OutboundSpec::default()
+            },
             hostname: "mx.test".to_owned(),
             inflow_delay_max: Duration::from_millis(1),
             shutdown,

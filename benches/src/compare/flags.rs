@@ -53,6 +53,11 @@ pub struct Flags {
     #[arg(long, requires = "compare")]
     pub head_starttls: bool,
 
+    /// Let the head's sink offer STARTTLS, which kumod then uses whatever the certificate: with the same program twice, what encryption
+    /// towards next hops costs.
+    #[arg(long, requires = "compare")]
+    pub head_sink_starttls: bool,
+
     /// Write the verdict of --compare as Markdown to FILE as well.
     #[arg(long, value_name = "FILE", requires = "compare")]
     pub markdown: Option<PathBuf>,
@@ -110,6 +115,7 @@ impl Flags {
             connections,
             durability,
             head_starttls: self.head_starttls,
+            head_sink_starttls: self.head_sink_starttls,
         })
     }
 }

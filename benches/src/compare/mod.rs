@@ -29,6 +29,7 @@ use crate::promise::Promise;
 use crate::size::size_label;
 use crate::stop::Stop;
 use crate::suite;
+use crate::traffic::ToSink;
 
 /// Pairs measured before the first verdict, unless told otherwise.
 pub const PAIRS: u32 = 10;
@@ -70,6 +71,8 @@ pub struct Options {
     pub durability: Promise,
     /// Ask the head for TLS on every connection, and the base for none: what encryption costs.
     pub head_starttls: bool,
+    /// Let the head's sink offer STARTTLS, and the base's not.
+    pub head_sink_starttls: bool,
 }
 
 /// What a comparison left behind.
@@ -204,6 +207,10 @@ impl<'p> Pairs<'p> {
             connections: self.options.connections,
             seed: self.options.seed,
             starttls: matches!(side, Side::Head) && self.options.head_starttls,
+            to_sink: match side {
+                Side::Head if self.options.head_sink_starttls => ToSink::StartTls,
+                Side::Base | Side::Head => ToSink::Clear,
+            },
         };
         once::run(&plan, self.stop, &self.progress)
     }

@@ -106,6 +106,8 @@ pub struct OutboundSpec {
     pub relay_to: Option<Destination>,
     /// The port of next hops that were found by DNS; 25 unless told.
     pub smtp_port: Option<u16>,
+    /// Whether and how STARTTLS is used where no policy speaks of paths.
+    pub enable_tls: EnableTls,
 }
 
 /// A host or address with a port: `mx.example.com:2525`, `[::1]:2526`.

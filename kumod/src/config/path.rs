@@ -89,9 +89,10 @@ impl Default for PathConfig {
 }
 
 /// Whether and how STARTTLS is used, with KumoMTA's names. docs/outbound-tls.md says what each does when a server does not play along.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 pub enum EnableTls {
     /// Where it is offered; the certificate must then be a valid one for the host.
+    #[default]
     Opportunistic,
     /// Where it is offered, whatever the certificate.
     OpportunisticInsecure,

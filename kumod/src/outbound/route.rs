@@ -152,7 +152,7 @@ fn path_config(
 ) -> Result<PathConfig, Outcome> {
     let policy = &outbound.parts.policy;
     if !policy.handles_egress_path_config() {
-        return Ok(PathConfig::default());
+        return Ok(PathConfig { enable_tls: outbound.parts.spec.enable_tls, ..PathConfig::default() });
     }
     // Unlike a retry rule, a path may hold what must not be ignored (prohibited_hosts), so mail waits until it can be asked.
     let asked = policy.egress_path_config(routing_domain, source, site).map_err(|error| {
