@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::clock::UnixMs;
 use crate::config::{QueueConfig, SourceConfig, UNSPECIFIED};
 use crate::envelope::{Mark, Outcome, Response};
-use crate::maillog::{Attempted, Egress, Kind, MailLog, Note, Timings, TlsFacts};
+use crate::maillog::{Attempted, Egress, Kind, MailLog, Note, SourceAddress, Timings, TlsFacts};
 use crate::metrics::Metrics;
 use crate::ports::{Change, Claimed, MailStore, Settled};
 use crate::queue::next_attempt;
@@ -87,8 +87,8 @@ pub struct Hop {
     pub dsn: bool,
     /// The source that it left from, where the queue's pool names one.
     pub source: Option<Arc<SourceConfig>>,
-    /// Address and port of this host, where the source has an address and a connection was open.
-    pub source_address: Option<std::net::SocketAddr>,
+    /// Where the connection came from, where one was open and the source has an address or a proxy.
+    pub source_address: Option<SourceAddress>,
 }
 
 /// The way in for dispatchers.

@@ -9,7 +9,7 @@ use jiff::{Timestamp, Unit};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
-use super::{ThrottleSpec, duration};
+use super::{Destination, KeySource, ThrottleSpec, duration, proxy};
 
 /// The pool, and its only source, of a queue that names none.
 pub const UNSPECIFIED: &str = "unspecified";
@@ -68,14 +68,30 @@ impl PoolConfig {
 pub struct SourceConfig {
     /// Its name, which stands before `->` in the names of ready queues, and in the log.
     pub name: String,
-    /// The address of this host that connections come from; unset: the kernel's choice.
+    /// The address of this host that connections come from, those to its proxy if it has one; unset: the kernel's choice.
     pub source_address: Option<IpAddr>,
     /// The name given in EHLO, unless the path has one.
     pub ehlo_domain: Option<String>,
     /// The port to connect to, whatever the path says: where a translation of addresses tells sources apart by port.
     pub remote_port: Option<u16>,
+    /// The HAProxy server that connections are made through.
+    #[serde(deserialize_with = "proxy::deserialize")]
+    pub ha_proxy_server: Option<Destination>,
+    /// The address of that server's host which they come from.
+    pub ha_proxy_source_address: Option<IpAddr>,
+    /// The SOCKS5 server that connections are made through.
+    #[serde(deserialize_with = "proxy::deserialize")]
+    pub socks5_proxy_server: Option<Destination>,
+    /// The address of that server's host which they come from; unset: that server's choice.
+    pub socks5_proxy_source_address: Option<IpAddr>,
+    /// Who we are to the SOCKS5 server.
+    pub socks5_proxy_username: Option<String>,
+    /// What proves it; read anew for each connection.
+    pub socks5_proxy_password: Option<KeySource>,
     /// When and for how long it is suspended if its address is not on this host.
     pub suspend_when_unplumbed: SuspendRule,
+    /// When and for how long it is suspended if its proxy does not serve; unset: never.
+    pub suspend_when_proxy_unhealthy: Option<SuspendRule>,
     /// What it may send on each of its first days.
     pub warm_up: Option<WarmUp>,
     /// How long this holds.
@@ -90,7 +106,14 @@ impl Default for SourceConfig {
             source_address: None,
             ehlo_domain: None,
             remote_port: None,
+            ha_proxy_server: None,
+            ha_proxy_source_address: None,
+            socks5_proxy_server: None,
+            socks5_proxy_source_address: None,
+            socks5_proxy_username: None,
+            socks5_proxy_password: None,
             suspend_when_unplumbed: SuspendRule::default(),
+            suspend_when_proxy_unhealthy: None,
             warm_up: None,
             ttl: TTL,
         }

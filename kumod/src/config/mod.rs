@@ -11,6 +11,7 @@ mod listener;
 mod listener_domain;
 mod named;
 mod path;
+mod proxy;
 mod queue;
 mod throttle;
 
@@ -32,7 +33,7 @@ pub use listener::{
 };
 pub(crate) use listener::{check_name, not_zero, parse_network};
 pub use listener_domain::ListenerDomain;
-pub use path::{CipherSuites, EnableTls, PathConfig};
+pub use path::{CipherSuites, EnableTls, IpLookupStrategy, PathConfig};
 pub use queue::{Dsn, QueueConfig};
 pub use throttle::{CountLimit, ThrottleSpec};
 

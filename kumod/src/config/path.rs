@@ -33,6 +33,10 @@ pub struct PathConfig {
     pub max_deliveries_per_connection: u32,
     /// Addresses that mail is never sent to. Unset: loopback, for hosts other than `.localhost` and `--relay-to`.
     pub prohibited_hosts: Option<CidrSet>,
+    /// Addresses that are passed over; a site with no others is tried again later.
+    pub skip_hosts: CidrSet,
+    /// Which families of addresses hosts are looked up in.
+    pub ip_lookup_strategy: IpLookupStrategy,
     /// Whether and how STARTTLS is used.
     pub enable_tls: EnableTls,
     /// Where the handshake fails with a host that need not do TLS: whether to connect to it again, without.
@@ -73,6 +77,8 @@ impl Default for PathConfig {
             max_ready: 1024,
             max_deliveries_per_connection: 1024,
             prohibited_hosts: None,
+            skip_hosts: CidrSet::default(),
+            ip_lookup_strategy: IpLookupStrategy::default(),
             enable_tls: EnableTls::Opportunistic,
             opportunistic_tls_reconnect_on_failed_handshake: false,
             remember_broken_tls: None,
@@ -84,6 +90,35 @@ impl Default for PathConfig {
             ehlo_domain: None,
             connect_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Which families of addresses a host is looked up in. An address that the source cannot reach does not count as found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum IpLookupStrategy {
+    /// Both, IPv4 first.
+    #[default]
+    V4AndV6,
+    /// IPv4 alone.
+    V4Only,
+    /// IPv6 alone.
+    V6Only,
+    /// IPv6 where there is no address of IPv4.
+    V4ThenV6,
+    /// IPv4 where there is no address of IPv6.
+    V6ThenV4,
+}
+
+impl IpLookupStrategy {
+    /// As policies write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::V4AndV6 => "V4AndV6",
+            Self::V4Only => "V4Only",
+            Self::V6Only => "V6Only",
+            Self::V4ThenV6 => "V4ThenV6",
+            Self::V6ThenV4 => "V6ThenV4",
         }
     }
 }

@@ -7,11 +7,13 @@
 mod note;
 mod record;
 mod segment;
+mod source_address;
 mod timings;
 mod writer;
 
 pub use note::Note;
 pub use record::{Attempted, Egress, Kind, Peer, Reception, Record, TlsFacts};
 pub use segment::segments;
+pub use source_address::{ProxyProtocol, SourceAddress};
 pub use timings::Timings;
 pub use writer::{LogError, LogLimits, MailLog};

@@ -14,6 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::ser::{SerializeMap, SerializeStruct};
 use serde::{Serialize, Serializer};
 
+use super::SourceAddress;
 use super::timings::Timings;
 use crate::clock::UnixMs;
 use crate::config::UNSPECIFIED;
@@ -66,7 +67,7 @@ pub struct Egress<'a> {
     /// The source that the attempt was made from.
     pub source: &'a str,
     /// Its address, and the port of the connection.
-    pub address: Option<SocketAddr>,
+    pub address: Option<SourceAddress>,
 }
 
 impl Egress<'_> {
@@ -273,7 +274,7 @@ impl Serialize for Record<'_> {
         line.serialize_field("bounce_classification", UNCATEGORIZED)?;
         line.serialize_field("egress_pool", self.egress.pool)?;
         line.serialize_field("egress_source", self.egress.source)?;
-        line.serialize_field("source_address", &self.egress.address.map(SourceAddress))?;
+        line.serialize_field("source_address", &self.egress.address)?;
         line.serialize_field("feedback_report", &None::<()>)?;
         line.serialize_field("meta", &MapOrEmpty(self.meta))?;
         line.serialize_field("headers", &MapOrEmpty(None))?;
@@ -314,19 +315,6 @@ impl Serialize for ResponseFields<'_> {
         )?;
         fields.serialize_field("content", self.0.map_or("", |response| response.content.as_str()))?;
         fields.serialize_field("command", &None::<()>)?;
-        fields.end()
-    }
-}
-
-/// `source_address`: without a proxy only the address is known.
-struct SourceAddress(SocketAddr);
-
-impl Serialize for SourceAddress {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut fields = serializer.serialize_struct("source_address", 3)?;
-        fields.serialize_field("address", &self.0)?;
-        fields.serialize_field("protocol", &None::<()>)?;
-        fields.serialize_field("server", &None::<()>)?;
         fields.end()
     }
 }

@@ -57,6 +57,12 @@ pub(super) fn unplumbed(source: &str, address: std::net::IpAddr) -> Outcome {
     Outcome::Retry(Response::internal(451, (4, 4, 4), content))
 }
 
+/// The source's proxy does not serve.
+pub(super) fn proxy(source: &str, reason: &str) -> Outcome {
+    let content = format!("egress source {source:?} cannot be used: {reason}");
+    Outcome::Retry(Response::internal(451, (4, 4, 4), content))
+}
+
 /// No host of the site could be reached.
 pub(super) fn unreachable(site: &str, last: &str) -> Outcome {
     Outcome::Retry(Response::internal(
@@ -70,6 +76,12 @@ pub(super) fn unreachable(site: &str, last: &str) -> Outcome {
 pub(super) fn prohibited(site: &str) -> Outcome {
     let content = format!("every host of {site} is in the list of prohibited hosts");
     Outcome::Failed(Response::internal(550, (5, 4, 4), content))
+}
+
+/// Every address of the site is to be passed over, for now.
+pub(super) fn skipped(site: &str) -> Outcome {
+    let content = format!("every host of {site} is in skip_hosts");
+    Outcome::Retry(Response::internal(451, (4, 4, 4), content))
 }
 
 /// The connection was lost, or the server was silent, in the middle of a transaction.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::orders::{Bounce, Criteria, Hold, Order, OrderId, TooManyOrders, What};
+use super::orders::{Bounce, Criteria, Hold, Order, OrderId, SourceFault, TooManyOrders, What};
 use super::ready::{Held, ReadyQueue};
 use super::scheduled::ScheduledQueue;
 use super::{Outbound, ready, scheduled};
@@ -77,9 +77,17 @@ impl Outbound {
 
     /// A source's address is not on this host.
     pub(super) fn source_unplumbed(self: &Arc<Self>, source: &SourceConfig) {
-        if self.orders.is_last_straw(source, Instant::now()) {
-            let duration = source.suspend_when_unplumbed.duration;
-            self.suspend_source(&source.name, "its address is not on this host", duration);
+        let (name, rule) = (&source.name, &source.suspend_when_unplumbed);
+        if self.orders.is_last_straw(name, SourceFault::Unplumbed, rule, Instant::now()) {
+            self.suspend_source(name, "its address is not on this host", rule.duration);
+        }
+    }
+
+    /// A source's proxy does not serve. Without a rule for that the source is tried again with its next message.
+    pub(super) fn source_proxy_failed(self: &Arc<Self>, source: &SourceConfig) {
+        let Some(rule) = &source.suspend_when_proxy_unhealthy else { return };
+        if self.orders.is_last_straw(&source.name, SourceFault::Proxy, rule, Instant::now()) {
+            self.suspend_source(&source.name, "its proxy does not serve", rule.duration);
         }
     }
 

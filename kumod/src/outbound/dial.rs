@@ -1,27 +1,40 @@
 //! Opens a connection to the first host of a site that answers.
+//!
+//! Addresses are tried in order. One that has not answered within its head start is not given up, but the next is tried beside it, and
+//! whoever answers first is taken; the other is remembered as silent (`quiet`). So a dead first MX costs a connection the head start at
+//! most, and most connections nothing. What is the fault of the source, its address or its proxy, ends the search at once: no
+//! other host would do better.
 
-use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::candidates::{Candidate, Candidates};
+use super::proxy::{self, Fault};
+use super::quiet::Quiet;
 use super::ready::Path;
-use super::route::{Site, is_prohibited, port};
+use super::route::Site;
+use super::socket::{self, SocketError};
 use super::{Outbound, classify};
 use crate::envelope::Outcome;
+use crate::maillog::SourceAddress;
 
-/// Addresses tried for one connection. A site with more is tried again with the next attempt, in another order.
-const ADDRESSES_TRIED_MAX: usize = 8;
+/// How long an address is waited for before the next is tried beside it.
+const HEAD_START: Duration = Duration::from_secs(3);
 
 /// An open connection and who is at its other end.
 pub(super) struct Dialed {
     pub(super) stream: TcpStream,
     pub(super) name: Arc<str>,
     pub(super) address: SocketAddr,
-    /// Where it comes from, if the source has an address.
-    pub(super) from: Option<SocketAddr>,
+    /// Where it comes from, if the source has an address or a proxy.
+    pub(super) from: Option<SourceAddress>,
 }
 
 /// Why there is no connection, as an outcome for the message that wanted it.
@@ -30,118 +43,137 @@ pub(super) enum DialError {
     Site(Outcome),
     /// The source's address is not on this host, whatever the site.
     Unplumbed(Outcome),
+    /// The source's proxy does not serve, whatever the site.
+    Proxy(Outcome),
+}
+
+/// An open connection, and where it comes from.
+pub(super) struct Opened {
+    pub(super) stream: TcpStream,
+    pub(super) from: Option<SourceAddress>,
 }
 
 /// Tries hosts and addresses in order.
 ///
 /// # Errors
 /// Who is to blame, and the outcome for the message that wanted the connection.
-pub(super) async fn dial(outbound: &Outbound, site: &Site, path: &Path) -> Result<Dialed, DialError> {
-    let mut last = None;
-    let mut tried = 0;
-    for host in &site.hosts {
-        let addresses = match host.address {
-            Some(address) => vec![address],
-            None => match outbound.parts.dns.addresses(&host.name).await {
-                Ok(addresses) => addresses,
-                Err(error) => {
-                    last = Some(format!("{}: {error}", host.name));
-                    continue;
-                }
-            },
-        };
-        let allowed = addresses.into_iter().filter(|address| !is_prohibited(site, &path.config, *address));
-        let (fit, unfit): (Vec<_>, Vec<_>) = allowed.partition(|address| is_of_family(*address, path));
-        if let Some(address) = unfit.first() {
-            last = Some(format!("{}[{address}]: the source's address is of the other family", host.name));
-        }
-        for address in fit.into_iter().take(ADDRESSES_TRIED_MAX - tried) {
-            tried += 1;
-            let address = SocketAddr::new(address, port(outbound, path, host));
-            match connect(address, path).await {
-                Ok(stream) => {
-                    let from = path.source.source_address.and_then(|_| stream.local_addr().ok());
-                    return Ok(Dialed { stream, name: Arc::clone(&host.name), address, from });
-                }
-                Err(ConnectError::Unplumbed(from)) => {
-                    return Err(DialError::Unplumbed(classify::unplumbed(&path.source.name, from)));
-                }
-                Err(ConnectError::Host(error)) => last = Some(format!("{}[{address}]: {error}", host.name)),
+pub(super) async fn dial(
+    outbound: &Outbound,
+    site: &Site,
+    path: &Path,
+    quiet: &Quiet,
+) -> Result<Dialed, DialError> {
+    let mut candidates = Candidates::new(outbound, site, path, quiet);
+    let mut race = Race { outbound, path, running: Vec::new() };
+    let mut is_last = false;
+    loop {
+        if !is_last {
+            match candidates.next().await {
+                Some(candidate) => race.begin(candidate),
+                None => is_last = true,
             }
         }
+        if race.running.is_empty() {
+            return Err(DialError::Site(candidates.outcome()));
+        }
+        let head_start = if is_last { Duration::MAX } else { HEAD_START };
+        // Nobody has answered within the head start: the next is tried beside those who are waited for.
+        let Ok((candidate, ended)) = timeout(head_start, race.first_to_end()).await else { continue };
+        let Candidate { name, address } = candidate;
+        match ended {
+            Ok(Opened { stream, from }) => {
+                quiet.note_answer(address);
+                race.overtaken().for_each(|slower| quiet.note_silence(slower, Instant::now()));
+                return Ok(Dialed { stream, name, address, from });
+            }
+            Err(Fault::Host(reason)) => {
+                quiet.note_silence(address, Instant::now());
+                candidates.note_failure(format!("{name}[{}]: {reason}", address.ip()));
+            }
+            Err(of_source) => return Err(DialError::of(of_source, &name, address, path)),
+        }
     }
-    Err(DialError::Site(match last {
-        Some(last) => classify::unreachable(&site.name, &last),
-        None => classify::prohibited(&site.name),
-    }))
 }
 
 /// Connects to a host once more.
 ///
 /// # Errors
 /// As [`dial`].
-pub(super) async fn again(name: Arc<str>, address: SocketAddr, path: &Path) -> Result<Dialed, DialError> {
-    match connect(address, path).await {
-        Ok(stream) => {
-            let from = path.source.source_address.and_then(|_| stream.local_addr().ok());
-            Ok(Dialed { stream, name, address, from })
-        }
-        Err(ConnectError::Unplumbed(from)) => {
-            Err(DialError::Unplumbed(classify::unplumbed(&path.source.name, from)))
-        }
-        Err(ConnectError::Host(error)) => {
-            Err(DialError::Site(classify::unreachable(&name, &format!("{name}[{address}]: {error}"))))
+pub(super) async fn again(
+    outbound: &Outbound,
+    name: Arc<str>,
+    address: SocketAddr,
+    path: &Path,
+) -> Result<Dialed, DialError> {
+    match open(outbound, path, address).await {
+        Ok(Opened { stream, from }) => Ok(Dialed { stream, name, address, from }),
+        Err(fault) => Err(DialError::of(fault, &name, address, path)),
+    }
+}
+
+impl DialError {
+    fn of(fault: Fault, name: &str, address: SocketAddr, path: &Path) -> Self {
+        let source = &path.source.name;
+        match fault {
+            Fault::Unplumbed(from) => Self::Unplumbed(classify::unplumbed(source, from)),
+            Fault::Proxy(reason) => Self::Proxy(classify::proxy(source, &reason)),
+            Fault::Host(reason) => {
+                let reason = format!("{name}[{}]: {reason}", address.ip());
+                Self::Site(classify::unreachable(name, &reason))
+            }
         }
     }
 }
 
-enum ConnectError {
-    Host(io::Error),
-    Unplumbed(IpAddr),
+type Attempt<'a> = Pin<Box<dyn Future<Output = Result<Opened, Fault>> + Send + 'a>>;
+
+/// The attempts that are under way, oldest first; at most as many as there are candidates.
+struct Race<'a> {
+    outbound: &'a Outbound,
+    path: &'a Path,
+    running: Vec<(Candidate, Instant, Attempt<'a>)>,
 }
 
-impl From<io::Error> for ConnectError {
-    fn from(error: io::Error) -> Self {
-        Self::Host(error)
+impl Race<'_> {
+    fn begin(&mut self, candidate: Candidate) {
+        let attempt = Box::pin(open(self.outbound, self.path, candidate.address));
+        self.running.push((candidate, Instant::now(), attempt));
+    }
+
+    /// The attempt that ends first, which is taken out. Never ends where none is under way.
+    async fn first_to_end(&mut self) -> (Candidate, Result<Opened, Fault>) {
+        let (at, ended) = poll_fn(|context| {
+            for (at, (_, _, attempt)) in self.running.iter_mut().enumerate() {
+                if let Poll::Ready(ended) = attempt.as_mut().poll(context) {
+                    return Poll::Ready((at, ended));
+                }
+            }
+            Poll::Pending
+        })
+        .await;
+        (self.running.remove(at).0, ended)
+    }
+
+    /// Those that had their head start and are still waited for.
+    fn overtaken(&self) -> impl Iterator<Item = SocketAddr> {
+        let slow = self.running.iter().filter(|(_, begun, _)| begun.elapsed() >= HEAD_START);
+        slow.map(|(candidate, _, _)| candidate.address)
     }
 }
 
-async fn connect(address: SocketAddr, path: &Path) -> Result<TcpStream, ConnectError> {
-    let bound = path.source.source_address.map(|from| socket_from(from, address)).transpose()?;
-    let opening = async {
-        match bound {
-            Some(socket) => socket.connect(address).await,
-            None => TcpStream::connect(address).await,
-        }
+/// Connects to one address, through the source's proxy if it has one.
+async fn open(outbound: &Outbound, path: &Path, to: SocketAddr) -> Result<Opened, Fault> {
+    let (source, patience) = (&path.source, path.config.connect_timeout);
+    if source.has_proxy() {
+        return proxy::open(&outbound.parts.dns, source, to, patience).await;
+    }
+    let opened = timeout(patience, socket::connect(source.source_address, to)).await;
+    let stream = match opened {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(SocketError::Unplumbed(from))) => return Err(Fault::Unplumbed(from)),
+        Ok(Err(SocketError::Peer(error))) => return Err(Fault::Host(error.to_string())),
+        Err(_) => return Err(Fault::Host(format!("no answer within {patience:?}"))),
     };
-    let opened = timeout(path.config.connect_timeout, opening).await;
-    let stream = opened.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)))?;
-    // Commands and body leave in one write; waiting to fill a segment would only delay the last one.
-    stream.set_nodelay(true)?;
-    if is_self_connection(&stream) {
-        return Err(io::Error::from(io::ErrorKind::ConnectionRefused).into());
-    }
-    Ok(stream)
-}
-
-/// A socket that leaves from one address of this host.
-fn socket_from(from: IpAddr, to: SocketAddr) -> Result<TcpSocket, ConnectError> {
-    let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    match socket.bind(SocketAddr::new(from, 0)) {
-        Ok(()) => Ok(socket),
-        // EADDRNOTAVAIL; where only the ports are used up, bind says EADDRINUSE.
-        Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => Err(ConnectError::Unplumbed(from)),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Whether an address can be reached from the source's.
-fn is_of_family(address: IpAddr, path: &Path) -> bool {
-    path.source.source_address.is_none_or(|from| from.is_ipv4() == address.is_ipv4())
-}
-
-/// A connect to a port of this host on which nobody listens can meet itself when that port is also the one it leaves from.
-fn is_self_connection(stream: &TcpStream) -> bool {
-    let ends: Option<(SocketAddr, SocketAddr)> = stream.local_addr().ok().zip(stream.peer_addr().ok());
-    ends.is_some_and(|(local, peer)| local == peer)
+    let local = source.source_address.and_then(|_| stream.local_addr().ok());
+    Ok(Opened { stream, from: local.map(SourceAddress::direct) })
 }

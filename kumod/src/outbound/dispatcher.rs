@@ -263,6 +263,10 @@ impl Dispatcher {
                 None => match self.connect(path).await {
                     Ok(connection) => connection,
                     Err(DialError::Site(outcome)) => return self.connect_failed(item, outcome, path).await,
+                    Err(DialError::Proxy(outcome)) => {
+                        self.outbound.source_proxy_failed(&path.source);
+                        return self.connect_failed(item, outcome, path).await;
+                    }
                     Err(DialError::Unplumbed(outcome)) => {
                         self.outbound.source_unplumbed(&path.source);
                         return self.settle(item, vec![outcome], None, UnixMs::now()).await;
@@ -304,7 +308,7 @@ impl Dispatcher {
     async fn connect(&mut self, path: &Path) -> Result<Connection, DialError> {
         let (site, config) = (self.ready.site(), &path.config);
         let began = UnixMs::now();
-        let dialed = dial::dial(&self.outbound, &site, path).await;
+        let dialed = dial::dial(&self.outbound, &site, path, &self.ready.quiet).await;
         self.timings.began = Some(began);
         self.timings.connect = Some(UnixMs::now().since(began));
         let dialed = dialed?;
@@ -315,7 +319,7 @@ impl Dispatcher {
         let again = posture.clear_after_failure.then(|| (Arc::clone(&dialed.name), dialed.address));
         let connection = match (Connection::open(dialed, posture, ehlo, security, config).await, again) {
             (Err(NotOpen { tls_took: Some(_), .. }), Some((name, address))) => {
-                let dialed = dial::again(name, address, path).await?;
+                let dialed = dial::again(&self.outbound, name, address, path).await?;
                 Connection::open(dialed, Posture::CLEAR, ehlo, security, config).await
             }
             (opened, _) => opened,

@@ -3,18 +3,22 @@
 //! `scheduled` finds out where a queue's mail goes, `ready` keeps what may go now, one `dispatcher` per connection sends it, and every
 //! attempt ends in `settle`. A next hop that misbehaves costs its own mail time and nobody else's.
 
+mod candidates;
 mod classify;
 mod command;
 mod dial;
 mod dispatcher;
 mod expiry;
 mod orders;
+mod proxy;
+mod quiet;
 mod ready;
 mod rebind;
 mod route;
 mod scheduled;
 mod security;
 mod session;
+mod socket;
 mod sources;
 mod stream;
 

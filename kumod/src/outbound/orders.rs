@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 
 use super::lock;
 use crate::clock::UnixMs;
-use crate::config::{SourceConfig, Trigger};
+use crate::config::{SuspendRule, Trigger};
 use crate::envelope::{Outcome, Response};
 use crate::queue::QueueName;
 use crate::settle::Manner;
@@ -149,7 +149,16 @@ pub(super) struct Orders {
     /// Tells those who hold a message and wait for a permit.
     pub(super) changed: Notify,
     /// When sources failed last, as far back as their rules look.
-    failures: Mutex<HashMap<String, VecDeque<Instant>>>,
+    failures: Mutex<HashMap<(String, SourceFault), VecDeque<Instant>>>,
+}
+
+/// What makes a source unfit. Each has a rule of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum SourceFault {
+    /// Its address is not on this host.
+    Unplumbed,
+    /// Its proxy does not serve.
+    Proxy,
 }
 
 struct Standing {
@@ -271,17 +280,24 @@ impl Orders {
     }
 
     /// Counts a failure of a source and says whether its rule holds now.
-    pub(super) fn is_last_straw(&self, source: &SourceConfig, now: Instant) -> bool {
-        let Trigger::Threshold(spec) = source.suspend_when_unplumbed.trigger else { return true };
+    pub(super) fn is_last_straw(
+        &self,
+        source: &str,
+        fault: SourceFault,
+        rule: &SuspendRule,
+        now: Instant,
+    ) -> bool {
+        let Trigger::Threshold(spec) = rule.trigger else { return true };
         let mut failures = lock(&self.failures);
-        let times = failures.entry(source.name.clone()).or_default();
+        let key = (source.to_owned(), fault);
+        let times = failures.entry(key.clone()).or_default();
         times.push_back(now);
         while times.front().is_some_and(|time| now.duration_since(*time) > spec.period) {
             times.pop_front();
         }
         let holds = times.len() as u64 >= spec.count;
         if holds {
-            failures.remove(&source.name);
+            failures.remove(&key);
         }
         holds
     }
@@ -327,12 +343,26 @@ mod tests {
 
     #[test]
     fn a_source_is_suspended_at_its_threshold() {
-        let mut source = SourceConfig { name: "a".to_owned(), ..SourceConfig::default() };
         let (orders, start) = (Orders::default(), Instant::now());
-        assert!(orders.is_last_straw(&source, start), "at once, unless told otherwise");
-        source.suspend_when_unplumbed.trigger = Trigger::Threshold("3/m".parse().unwrap());
-        let straws =
-            [0, 10, 75, 80, 90].map(|s| orders.is_last_straw(&source, start + Duration::from_secs(s)));
+        let (unplumbed, mut rule) = (SourceFault::Unplumbed, SuspendRule::default());
+        assert!(orders.is_last_straw("a", unplumbed, &rule, start), "at once, unless told otherwise");
+        rule.trigger = Trigger::Threshold("3/m".parse().unwrap());
+        let straws = [0, 10, 75, 80, 90].map(|s| {
+            let now = start + Duration::from_secs(s);
+            assert!(
+                !orders.is_last_straw(
+                    "a",
+                    SourceFault::Proxy,
+                    &SuspendRule {
+                        duration: rule.duration,
+                        trigger: Trigger::Threshold("9/m".parse().unwrap())
+                    },
+                    now
+                ),
+                "another fault, another count"
+            );
+            orders.is_last_straw("a", unplumbed, &rule, now)
+        });
         assert_eq!(straws, [false, false, false, false, true], "three within a minute");
     }
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, oneshot};
 
 use super::orders::Orders;
+use super::quiet::Quiet;
 use super::route::Site;
 use super::scheduled::{self, ScheduledQueue};
 use super::{Outbound, dispatcher, lock};
@@ -84,6 +85,8 @@ pub(super) struct ReadyQueue {
     inner: Mutex<Inner>,
     /// Connections in a row that failed; any success starts again from 0.
     failures: AtomicU32,
+    /// Addresses of the site that did not answer lately.
+    pub(super) quiet: Quiet,
     room: Notify,
     /// Clients that wait for room.
     waiting: AtomicUsize,
@@ -111,6 +114,7 @@ impl ReadyQueue {
             name: name.into(),
             inner: Mutex::new(inner),
             failures: AtomicU32::new(0),
+            quiet: Quiet::default(),
             room: Notify::new(),
             waiting: AtomicUsize::new(0),
         }

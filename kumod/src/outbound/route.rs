@@ -49,7 +49,7 @@ impl Route {
 pub(super) struct Site {
     /// The name that domains with the same hosts share.
     pub(super) name: Arc<str>,
-    /// Hosts in the order in which to try them.
+    /// Its hosts, lowest preference value first.
     pub(super) hosts: Vec<Host>,
     /// Whether somebody who may say so named loopback: a `.localhost` domain, or `--relay-to`.
     pub(super) loopback_allowed: bool,
@@ -59,15 +59,28 @@ pub(super) struct Site {
 #[derive(Debug)]
 pub(super) struct Host {
     pub(super) name: Arc<str>,
+    /// Lower is tried first.
+    pub(super) preference: u16,
     /// Known without asking, where the destination is a literal.
     pub(super) address: Option<IpAddr>,
     pub(super) port: Option<u16>,
 }
 
 impl Site {
+    /// The hosts in an order in which to try them: shuffled anew within each preference, so that connections spread (RFC 5321 5.1).
+    pub(super) fn attempt_order(&self) -> Vec<&Host> {
+        let mut hosts: Vec<&Host> = self.hosts.iter().collect();
+        if hosts.len() > 1 {
+            fastrand::shuffle(&mut hosts);
+            hosts.sort_by_key(|host| host.preference);
+        }
+        hosts
+    }
+
     fn of(hosts: &MailHosts) -> Self {
         let host = |host: &crate::dns::MailHost| Host {
             name: host.name.as_str().into(),
+            preference: host.preference,
             address: host.address,
             port: host.port,
         };
@@ -108,7 +121,8 @@ pub(super) async fn find(outbound: &Arc<Outbound>, name: &QueueName, pool: &str)
     let (sources, sources_until) = outbound.sources.of_pool(&outbound.parts.policy, pool)?;
     let (site, site_until) = match (&name.routing_domain, &outbound.parts.spec.relay_to) {
         (None, Some(relay)) => {
-            let host = Host { name: relay.host.as_str().into(), address: relay.address(), port: relay.port };
+            let (name, address) = (relay.host.as_str().into(), relay.address());
+            let host = Host { name, preference: 0, address, port: relay.port };
             let site = Site { name: relay.to_string().into(), hosts: vec![host], loopback_allowed: true };
             (site, now + REFRESH_INTERVAL)
         }

@@ -22,7 +22,7 @@ use super::stream::Stream;
 use crate::clock::UnixMs;
 use crate::config::PathConfig;
 use crate::envelope::{Envelope, Outcome};
-use crate::maillog::TlsFacts;
+use crate::maillog::{SourceAddress, TlsFacts};
 use crate::ports::Lease;
 use crate::settle::Hop;
 
@@ -38,7 +38,7 @@ pub(super) struct Connection {
     stream: Stream,
     name: Arc<str>,
     address: SocketAddr,
-    from: Option<SocketAddr>,
+    from: Option<SourceAddress>,
     /// What it has to be.
     posture: Posture,
     session: Session,

@@ -11,6 +11,7 @@ pub(crate) mod authority_of_certificates;
 pub(crate) mod client;
 pub(crate) mod home;
 pub(crate) mod policy;
+pub(crate) mod proxy;
 pub(crate) mod scripted;
 pub(crate) mod spares;
 pub(crate) mod strace;

@@ -31,7 +31,7 @@ const ARROWS: [Arrows; 12] = [
     arrows_of("sink", &["smtp", "message", "reports"], &[]),
     arrows_of("traffic-gen", &["smtp", "message", "reports"], &["sink"]),
     arrows_of("tuner", &["spool", "reports"], &[]),
-    arrows_of("kumod", &["smtp", "message", "spool"], &["sink", "traffic-gen"]),
+    arrows_of("kumod", &["smtp", "message", "spool"], &["kumo-proxy", "sink", "traffic-gen"]),
     arrows_of(
         "benches",
         &["smtp", "message", "spool", "reports", "sink", "traffic-gen", "tuner", "kumod"],

@@ -68,7 +68,11 @@ fn an_attempt_shows_the_reply_the_server_and_both_times() {
         recipient: "b@b.example",
         attempts: 3,
         site: "mx.b.example",
-        egress: Egress { pool: "p", source: "s", address: Some("10.0.0.1:4711".parse().unwrap()) },
+        egress: Egress {
+            pool: "p",
+            source: "s",
+            address: Some(SourceAddress::direct("10.0.0.1:4711".parse().unwrap())),
+        },
         peer: Some(("mx.b.example", "[2001:db8::1]:25".parse().unwrap())),
         tls: Some(&tls),
         at: UnixMs(CREATED.0 + 61_007),

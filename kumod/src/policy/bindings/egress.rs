@@ -7,7 +7,7 @@ use mlua::{Lua, Table, UserData, Value};
 
 use super::listeners::{check_name, not_zero};
 use super::{fail, options};
-use crate::config::{PoolConfig, SourceConfig, Trigger};
+use crate::config::{PoolConfig, SourceConfig, SuspendRule, Trigger};
 
 const POOL_FUNCTION: &str = "kumo.make_egress_pool";
 const SOURCE_FUNCTION: &str = "kumo.make_egress_source";
@@ -22,15 +22,6 @@ const WEIGHT_MAX: u32 = 1_000_000;
 const FAILURES_MAX: u64 = 1000;
 /// Days of a warm-up plan.
 const DAYS_MAX: usize = 366;
-
-/// KumoMTA's other options of sources.
-const UNSERVED: [&str; 5] = [
-    "ha_proxy_server",
-    "ha_proxy_source_address",
-    "socks5_proxy_server",
-    "socks5_proxy_source_address",
-    "suspend_when_proxy_unhealthy",
-];
 
 /// What the first function returns: opaque to the policy.
 struct Pool(PoolConfig);
@@ -84,7 +75,7 @@ fn read_pool(lua: &Lua, given: &Value) -> mlua::Result<PoolConfig> {
 }
 
 fn read_source(lua: &Lua, given: &Value) -> mlua::Result<SourceConfig> {
-    let config: SourceConfig = options::read(lua, SOURCE_FUNCTION, given, &UNSERVED)?;
+    let config: SourceConfig = options::read(lua, SOURCE_FUNCTION, given, &[])?;
     check_source(&config).map_err(|reason| fail(lua, SOURCE_FUNCTION, reason))?;
     Ok(config)
 }
@@ -118,22 +109,29 @@ fn check_source(config: &SourceConfig) -> Result<(), String> {
     check_part("name", &config.name)?;
     check_name("ehlo_domain", config.ehlo_domain.as_deref())?;
     not_zero(&[("remote_port", config.remote_port == Some(0)), ("ttl", config.ttl == Duration::ZERO)])?;
-    if config.suspend_when_unplumbed.duration == Duration::ZERO {
-        return Err("option 'suspend_when_unplumbed': a duration of 0 suspends nothing".to_owned());
-    }
-    if let Trigger::Threshold(spec) = config.suspend_when_unplumbed.trigger
-        && spec.count > FAILURES_MAX
-    {
-        let (count, most) = (spec.count, FAILURES_MAX);
-        return Err(format!(
-            "option 'suspend_when_unplumbed': a threshold of {count} failures is more than {most}"
-        ));
+    config.check_proxy()?;
+    check_rule("suspend_when_unplumbed", &config.suspend_when_unplumbed)?;
+    if let Some(rule) = &config.suspend_when_proxy_unhealthy {
+        check_rule("suspend_when_proxy_unhealthy", rule)?;
     }
     let days = config.warm_up.as_ref().map(|plan| plan.messages_per_day.len());
     if days.is_some_and(|days| !(1..=DAYS_MAX).contains(&days)) {
         return Err(format!("option 'warm_up': 'messages_per_day' needs 1 to {DAYS_MAX} days"));
     }
     Ok(())
+}
+
+fn check_rule(option: &str, rule: &SuspendRule) -> Result<(), String> {
+    if rule.duration == Duration::ZERO {
+        return Err(format!("option '{option}': a duration of 0 suspends nothing"));
+    }
+    match rule.trigger {
+        Trigger::Threshold(spec) if spec.count > FAILURES_MAX => {
+            let count = spec.count;
+            Err(format!("option '{option}': a threshold of {count} failures is more than {FAILURES_MAX}"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Names of sources are parts of the names of ready queues, `source->site@protocol`.

@@ -11,7 +11,7 @@ use crate::config::PathConfig;
 const FUNCTION: &str = "kumo.make_egress_path";
 
 /// KumoMTA's other options.
-const UNSERVED: [&str; 40] = [
+const UNSERVED: [&str; 38] = [
     "additional_source_selection_rates",
     "aggressive_connection_opening",
     "allow_smtp_auth_plain_without_tls",
@@ -28,7 +28,6 @@ const UNSERVED: [&str; 40] = [
     "enable_pipelining",
     "enable_rset",
     "ignore_8bit_checks",
-    "ip_lookup_strategy",
     "low_memory_reduction_policy",
     "mail_from_timeout",
     "maintainer_wakeup_strategy",
@@ -44,7 +43,6 @@ const UNSERVED: [&str; 40] = [
     "refresh_interval",
     "refresh_strategy",
     "rset_timeout",
-    "skip_hosts",
     "smtp_auth_plain_password",
     "smtp_auth_plain_username",
     "source_selection_rate",

@@ -113,7 +113,7 @@ fn shapes_are_checked_where_they_are_made() {
     }
     let known = "connection_limit, max_connection_rate, max_message_rate, additional_connection_limits, \
                  additional_message_rate_throttles, consecutive_connection_failures_before_delay, max_ready, max_deliveries_per_connection, \
-                 prohibited_hosts, enable_tls, opportunistic_tls_reconnect_on_failed_handshake, remember_broken_tls, tls_certificate, \
+                 prohibited_hosts, skip_hosts, ip_lookup_strategy, enable_tls, opportunistic_tls_reconnect_on_failed_handshake, remember_broken_tls, tls_certificate, \
                  tls_private_key, rustls_cipher_suites, starttls_timeout, smtp_port, ehlo_domain, connect_timeout, idle_timeout";
     let path = ":3: in event 'get_egress_path_config': kumo.make_egress_path: ";
     for (options, reason) in [
@@ -199,7 +199,7 @@ fn pools_and_sources_are_read_and_checked() {
         ),
         ("return { name = 'a', suspend_when_unplumbed = { trigger = { Threshold = '3/5m' } } }", "duration"),
         ("return { name = 'a', remote_port = 0 }", "option 'remote_port' = 0"),
-        ("return { name = 'a', ha_proxy_server = 'x' }", "option 'ha_proxy_server' is not available"),
+        ("return { name = 'a', ha_proxy_server = 'x' }", "names no port"),
     ] {
         let error = source(body).unwrap_err().to_string();
         assert!(error.contains(reason), "{error}");
