@@ -27,7 +27,7 @@ pub(crate) fn assert_none_lost(report: &Report, sink: &sink::Server) {
 
 /// Clients that know of each of their messages whether it got its 250.
 pub(crate) struct Witnesses {
-    run: RunId,
+    pub(crate) run: RunId,
     next: AtomicU64,
     pub(crate) acknowledged: AtomicU64,
 }
@@ -60,7 +60,8 @@ impl Witnesses {
         }
     }
 
-    fn message(&self, seq: u64, body: &[u8]) -> Vec<u8> {
+    /// The message of a number.
+    pub(crate) fn message(&self, seq: u64, body: &[u8]) -> Vec<u8> {
         let mut message = Vec::new();
         TrafficHeader { run: self.run, conn: 0, seq, sent_ns: 1, crc: body_crc(body) }.write(&mut message);
         message.extend_from_slice(b"Subject: witness\r\n\r\n");

@@ -231,8 +231,13 @@ impl Connection {
             }
             _ if reply.is_positive() => self.session.accept_with(reply, &mut self.replies),
             _ => {
+                let before = self.replies.len();
                 self.session.reject(reply, &mut self.replies);
                 self.forget_refused(stage);
+                // The answer to BDAT comes behind its chunk, for which a server that closes does not wait.
+                if reply.code == 421 && self.replies.len() == before {
+                    reply.write(true, &mut self.replies);
+                }
             }
         }
         // RFC 5321 3.8: whoever says 421 closes.
