@@ -173,6 +173,7 @@ impl Args {
                     EnableTlsArg::RequiredInsecure => EnableTls::RequiredInsecure,
                     EnableTlsArg::Disabled => EnableTls::Disabled,
                 },
+                ..local.outbound
             },
             limits: config::Limits { memory_bytes_max: self.memory_limit, ..local.limits },
         }

@@ -4,6 +4,7 @@
 //! defaults are KumoMTA's; an option that is not known is refused with its name, because a misspelt limit is no limit.
 //! Nothing here does I/O except [`host_name`], which asks the kernel once.
 
+mod dns;
 mod duration;
 mod egress;
 mod key_source;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer};
 
+pub use dns::{DnsSpec, ResolverOptions, ResolverSpec, Servers};
 pub use duration::parse_duration;
 pub use egress::{Ceiling, PoolConfig, PoolEntry, SourceConfig, SuspendRule, Trigger, UNSPECIFIED, WarmUp};
 pub use key_source::{FileState, KeySource};
@@ -109,6 +111,8 @@ pub struct OutboundSpec {
     pub smtp_port: Option<u16>,
     /// Whether and how STARTTLS is used where no policy speaks of paths.
     pub enable_tls: EnableTls,
+    /// How DNS is asked.
+    pub dns: DnsSpec,
 }
 
 /// A host or address with a port: `mx.example.com:2525`, `[::1]:2526`.

@@ -5,6 +5,7 @@
 //! what it could not say this time ends in a retry. Names under `.localhost` never leave the host.
 
 mod cache;
+mod lookup;
 mod mx;
 mod resolver;
 
@@ -12,6 +13,7 @@ use thiserror::Error;
 
 use crate::envelope::Response;
 
+pub use lookup::reversed;
 pub use mx::{MX_HOSTS_MAX, MailHost, MailHosts};
 pub use resolver::{ADDRESSES_MAX, Dns, DnsOptions};
 

@@ -31,6 +31,8 @@ pub struct MailHosts {
     /// The domain itself lies under `.localhost`, so that loopback is where its mail belongs. Not set for a domain elsewhere whose MX
     /// points there.
     pub loopback_by_name: bool,
+    /// MX records name the hosts; otherwise the domain itself does.
+    pub is_mx: bool,
 }
 
 /// One of them.
@@ -81,13 +83,13 @@ impl MailHosts {
         let site_name = site_name(hosts.iter().map(|host| host.name.as_str()));
         fastrand::shuffle(&mut hosts);
         hosts.sort_by_key(|host| host.preference);
-        Ok(Self { site_name, hosts, expires, loopback_by_name: false })
+        Ok(Self { site_name, hosts, expires, loopback_by_name: false, is_mx: true })
     }
 
     /// The domain as its own host: implicit MX (RFC 5321 5.1), or a name under `.localhost`.
     pub(super) fn itself(domain: &str, expires: Instant, loopback_by_name: bool) -> Self {
         let host = MailHost { name: domain.to_owned(), preference: 0, address: None, port: None };
-        Self { site_name: domain.to_owned(), hosts: vec![host], expires, loopback_by_name }
+        Self { site_name: domain.to_owned(), hosts: vec![host], expires, loopback_by_name, is_mx: false }
     }
 
     /// The host that a literal names.
@@ -95,7 +97,7 @@ impl MailHosts {
         let name = format!("[{address}]");
         let site_name = port.map_or_else(|| name.clone(), |port| format!("{name}:{port}"));
         let host = MailHost { name, preference: 0, address: Some(address), port };
-        Self { site_name, hosts: vec![host], expires, loopback_by_name: false }
+        Self { site_name, hosts: vec![host], expires, loopback_by_name: false, is_mx: false }
     }
 }
 

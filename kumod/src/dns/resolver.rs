@@ -19,23 +19,28 @@ use tokio::sync::Semaphore;
 use super::DnsError;
 use super::cache::{Cache, Flights};
 use super::mx::{MailHosts, Target, is_localhost, normalize};
+use crate::config::{DnsSpec, ResolverOptions, ResolverSpec};
 
 /// Addresses of one host, per family, that are looked at.
 pub const ADDRESSES_MAX: usize = 16;
-/// An answer is kept at least this long, whatever its TTL says: one question per message would be the alternative.
-const TTL_MIN: Duration = Duration::from_secs(10);
-/// And at most this long.
+/// A refusal is kept at least this long, whatever its TTL says: one question per message would be the alternative.
+const NEGATIVE_TTL_MIN: Duration = Duration::from_secs(10);
+/// How long what needs no question holds.
 const TTL_MAX: Duration = Duration::from_secs(86_400);
 /// How long a failure is remembered (RFC 9520 3.2: 1 s to 5 min).
 const FAILURE_TTL: Duration = Duration::from_secs(5);
-/// Attempts within the time limit of one question: the first and one more.
-const ATTEMPTS: u32 = 2;
 
 /// Whom to ask, and within which limits.
 #[derive(Clone, Debug)]
 pub struct DnsOptions {
     /// Servers to ask; empty for those of `/etc/resolv.conf`.
     pub nameservers: Vec<SocketAddr>,
+    /// The domain of this host, where servers are given.
+    pub domain: Option<String>,
+    /// Domains that questions of a policy are tried under, where servers are given.
+    pub search: Vec<String>,
+    /// How they are asked, and how long their answers hold.
+    pub manner: ResolverOptions,
     /// Time for one question, retries included.
     pub timeout: Duration,
     /// Answers kept, for domains and for hosts each.
@@ -50,6 +55,9 @@ impl Default for DnsOptions {
     fn default() -> Self {
         Self {
             nameservers: Vec::new(),
+            domain: None,
+            search: Vec::new(),
+            manner: ResolverOptions::default(),
             timeout: Duration::from_secs(5),
             cache_entries_max: 64 * 1024,
             negative_ttl_max: Duration::from_secs(300),
@@ -58,17 +66,33 @@ impl Default for DnsOptions {
     }
 }
 
+impl DnsOptions {
+    /// Those of one resolver of a configuration.
+    pub fn of(spec: &DnsSpec, resolver: &ResolverSpec) -> Self {
+        Self {
+            nameservers: resolver.name_servers.0.clone(),
+            domain: resolver.domain.clone(),
+            search: resolver.search.clone(),
+            manner: resolver.options.clone(),
+            timeout: spec.timeout,
+            cache_entries_max: spec.cache_entries_max,
+            negative_ttl_max: spec.negative_ttl_max,
+            lookups_max: spec.lookups_max,
+        }
+    }
+}
+
 /// The resolver of one process; a handle that is cheap to copy.
 #[derive(Clone, Debug)]
 pub struct Dns {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
 type Hosts = Result<Arc<MailHosts>, DnsError>;
 type Addresses = Result<Arc<[IpAddr]>, DnsError>;
 
 #[derive(Debug)]
-struct Inner {
+pub(super) struct Inner {
     resolver: TokioResolver,
     options: DnsOptions,
     lookups: Semaphore,
@@ -217,11 +241,15 @@ impl Inner {
 
     /// One question. The wait for a place among those under way is not part of its time limit: it is us who are slow then.
     async fn ask(&self, name: &str, kind: RecordType) -> Result<Vec<Record>, Refusal> {
-        let failed = |reason: &dyn ToString| Refusal::Failed(reason.to_string());
-        let _place = self.lookups.acquire().await.map_err(|closed| failed(&closed))?;
-        let mut question = Name::from_ascii(name).map_err(|error| failed(&error))?;
-        // Without the root at its end the name would be tried under the search domains of resolv.conf.
+        let mut question = Name::from_ascii(name).map_err(|error| Refusal::Failed(error.to_string()))?;
+        // Without the root at its end the name would be tried under the search domains.
         question.set_fqdn(true);
+        self.ask_for(question, kind).await
+    }
+
+    /// The same for a name that may be meant to be tried under the search domains.
+    pub(super) async fn ask_for(&self, question: Name, kind: RecordType) -> Result<Vec<Record>, Refusal> {
+        let _place = self.lookups.acquire().await.map_err(|closed| Refusal::Failed(closed.to_string()))?;
         match tokio::time::timeout(self.options.timeout, self.resolver.lookup(question, kind)).await {
             Ok(Ok(answer)) if answer.answers().iter().any(|record| record.record_type() == kind) => {
                 Ok(answer.answers().to_vec())
@@ -235,18 +263,20 @@ impl Inner {
     /// When the first of the records runs out, within bounds.
     fn expiry(&self, records: &[Record]) -> Instant {
         let ttl = records.iter().map(|record| record.ttl).min().unwrap_or(0);
-        Instant::now() + Duration::from_secs(u64::from(ttl)).clamp(TTL_MIN, TTL_MAX)
+        Instant::now()
+            + Duration::from_secs(u64::from(ttl))
+                .clamp(self.options.manner.positive_min_ttl, self.options.manner.positive_max_ttl)
     }
 
     /// RFC 2308 5: a refusal without an SOA record says nothing of how long it holds.
     fn negative_ttl(&self, ttl: Option<Duration>) -> Duration {
-        ttl.unwrap_or(TTL_MIN).max(TTL_MIN).min(self.options.negative_ttl_max)
+        ttl.unwrap_or(NEGATIVE_TTL_MIN).max(NEGATIVE_TTL_MIN).min(self.options.negative_ttl_max)
     }
 }
 
 /// Why a question brought no records.
 #[derive(Debug)]
-enum Refusal {
+pub(super) enum Refusal {
     /// The name does not exist.
     NoName { ttl: Option<Duration> },
     /// It exists, without records of this kind.
@@ -293,7 +323,9 @@ fn build(options: &DnsOptions) -> Result<TokioResolver, NetError> {
         TokioResolver::builder_tokio()?
     } else {
         let servers = options.nameservers.iter().map(|server| name_server(*server)).collect();
-        let config = ResolverConfig::from_parts(None, Vec::new(), servers);
+        let domain = options.domain.as_deref().map(Name::from_ascii).transpose()?;
+        let search = options.search.iter().map(Name::from_ascii).collect::<Result<_, _>>()?;
+        let config = ResolverConfig::from_parts(domain, search, servers);
         let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
         builder.options_mut().use_hosts_file = ResolveHosts::Never;
         builder
@@ -301,8 +333,17 @@ fn build(options: &DnsOptions) -> Result<TokioResolver, NetError> {
     let chosen = builder.options_mut();
     // The cache is ours: it knows hosts, not records, and has one limit.
     chosen.cache_size = 0;
-    chosen.timeout = options.timeout / ATTEMPTS;
-    chosen.attempts = ATTEMPTS as usize - 1;
+    let manner = &options.manner;
+    chosen.timeout = options.timeout / u32::try_from(manner.attempts).unwrap_or(1).max(1);
+    chosen.attempts = manner.attempts.saturating_sub(1);
+    chosen.edns0 = manner.edns0;
+    chosen.ndots = manner.ndots;
+    chosen.num_concurrent_reqs = manner.num_concurrent_reqs;
+    chosen.try_tcp_on_error = manner.try_tcp_on_error;
+    chosen.case_randomization = manner.case_randomization;
+    if let Some(reads) = manner.use_hosts_file {
+        chosen.use_hosts_file = if reads { ResolveHosts::Always } else { ResolveHosts::Never };
+    }
     chosen.max_active_requests = options.lookups_max;
     builder.build()
 }

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
@@ -28,7 +29,7 @@ use crate::intake::{Intake, Residency};
 use crate::maillog::{LogLimits, MailLog};
 use crate::metrics::{Metrics, Sample};
 use crate::outbound::{Dispatcher, Outbound, Parts};
-use crate::policy::Policy;
+use crate::policy::{Lookups, Policy};
 use crate::ports::{Dispatch, MailStore, PermitSource, Shutdown};
 use crate::pressure::{self, Pressure};
 use crate::queue::LocalPermits;
@@ -299,10 +300,13 @@ impl Node {
         allowances: Allowances,
         shutdown: Shutdown,
     ) -> Result<Arc<Outbound>, StartError> {
+        let spec = &self.config.outbound.dns;
+        let dns = Dns::new(DnsOptions::of(spec, &spec.resolver))?;
+        self.policy.serve_lookups(Lookups::new(dns.clone(), spec, Handle::current())?);
         Ok(Outbound::new(Parts {
             store,
             settle,
-            dns: Dns::new(DnsOptions::default())?,
+            dns,
             policy: self.policy.clone(),
             permits: Arc::new(LocalPermits::default()) as Arc<dyn PermitSource>,
             allowances,

@@ -15,6 +15,7 @@ use mlua::state::LuaOptions;
 use mlua::{HookTriggers, Lua, StdLib, VmState};
 
 use super::bindings;
+use super::bindings::dns::Desk;
 use super::error::PolicyError;
 
 /// Bytes of a policy file.
@@ -56,6 +57,8 @@ pub(super) struct Program {
     /// The name under which Lua's messages know the file.
     pub(super) chunk: String,
     pub(super) limits: Limits,
+    /// Who answers what handlers ask of DNS, once the process serves.
+    pub(super) lookups: Desk,
     bytecode: Vec<u8>,
 }
 
@@ -71,13 +74,14 @@ impl Program {
             loaded.into_function().map(|function| function.dump(false))
         });
         let bytecode = compiled.map_err(|error| PolicyError::from_lua(path, &chunk, &error))?;
-        Ok(Self { path: path.to_owned(), chunk, limits, bytecode })
+        Ok(Self { path: path.to_owned(), chunk, limits, lookups: Desk::default(), bytecode })
     }
 
     /// A fresh state with our module and the limits, before the file has run in it.
     pub(super) fn new_lua(&self) -> mlua::Result<(Lua, Clock)> {
         let lua = Lua::new();
         bindings::install(&lua)?;
+        lua.set_app_data(Desk::clone(&self.lookups));
         self.add_own_folder(&lua)?;
         let clock = Clock::new();
         clock.clone().watch(&lua, CLOCK_INSTRUCTIONS)?;

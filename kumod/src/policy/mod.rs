@@ -7,6 +7,7 @@
 mod bindings;
 mod error;
 mod event;
+mod lookups;
 mod lua;
 mod state;
 mod value;
@@ -29,6 +30,7 @@ use lua::{Limits, Program};
 use state::{QueueParts, State};
 
 pub use error::PolicyError;
+pub use lookups::Lookups;
 pub use verdict::Verdict;
 
 /// What a client hears when the policy failed: nothing of the reason, which is in the log.
@@ -136,6 +138,14 @@ impl Policy {
         let handled = Event::ALL.map(|event| state.handles(event));
         // The state in which `init` ran is not kept: what `init` leaves in globals would be there on one thread only.
         Ok(Self { program: Some(Arc::new(program)), handled })
+    }
+
+    /// From now on handlers can ask DNS. Once is enough.
+    pub fn serve_lookups(&self, lookups: Lookups) {
+        if let Some(program) = &self.program {
+            // Who came first stays: it is the same process.
+            let _ = program.lookups.set(lookups);
+        }
     }
 
     /// Whether [`message_received`](Self::message_received) can say anything but yes.

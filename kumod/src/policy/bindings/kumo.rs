@@ -5,7 +5,7 @@
 
 use mlua::{Function, Lua, Table, Value};
 
-use super::{egress, fail, listener_domain, listeners, log, path, queue, spool, text};
+use super::{dns, egress, fail, listener_domain, listeners, log, path, queue, spool, text};
 use crate::policy::event::Event;
 use crate::policy::state::Handlers;
 use crate::policy::verdict::Rejection;
@@ -23,6 +23,7 @@ pub(in crate::policy) fn install(lua: &Lua) -> mlua::Result<()> {
     path::install(lua, &module)?;
     egress::install(lua, &module)?;
     log::install(lua, &module)?;
+    dns::install(lua, &module)?;
     let meta = lua.create_table()?;
     meta.set("__index", lua.create_function(missing)?)?;
     module.set_metatable(Some(meta))?;
@@ -99,7 +100,7 @@ fn forbid_exit(lua: &Lua) -> mlua::Result<()> {
 }
 
 /// KumoMTA's other functions and modules.
-const KUMOMTA_ONLY: [&str; 81] = [
+const KUMOMTA_ONLY: [&str; 80] = [
     "aaa",
     "amqp",
     "api",
@@ -117,7 +118,6 @@ const KUMOMTA_ONLY: [&str; 81] = [
     "disconnect",
     "dkim",
     "dmarc",
-    "dns",
     "domain_map",
     "encode",
     "eval_config_monitor_globs",

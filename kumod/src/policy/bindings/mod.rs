@@ -2,6 +2,7 @@
 //!
 //! Every binding refuses what it does not understand with the place in the policy, its own name, and what it wanted instead.
 
+pub(super) mod dns;
 pub(super) mod egress;
 mod kumo;
 pub(super) mod listener_domain;
@@ -20,7 +21,7 @@ use std::path::PathBuf;
 use mlua::debug::Debug;
 use mlua::{Lua, Value};
 
-use crate::config::{Config, HttpListener, SmtpListener};
+use crate::config::{Config, DnsSpec, HttpListener, SmtpListener};
 
 pub(super) use kumo::install;
 
@@ -35,6 +36,7 @@ pub(super) struct Recorded {
     pub(super) spool_dir: Option<PathBuf>,
     pub(super) spool_meta_dir: Option<PathBuf>,
     pub(super) log_dir: Option<PathBuf>,
+    pub(super) dns: DnsSpec,
 }
 
 impl Recorded {
@@ -45,6 +47,7 @@ impl Recorded {
         }
         config.smtp_listeners = self.smtp_listeners;
         config.http_listeners = self.http_listeners;
+        config.outbound.dns = self.dns;
         if let Some(dir) = self.spool_dir {
             config.spool.dir = dir;
         }
