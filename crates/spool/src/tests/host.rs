@@ -203,7 +203,8 @@ fn a_thorough_compaction_gives_back_what_the_dead_took() {
     let after = spool.stats();
     assert_eq!((after.messages, after.segments_spare), (40, 3), "{after:?}");
     assert!(after.segments <= 2 && compacted.segments_after <= 5, "{compacted:?} {after:?}");
-    // Nothing is left to be gained.
+    // One that was under way unasked may have left its copies among the deletes, to be moved once more. Then nothing is left to be gained.
+    spool.compact().unwrap();
     assert_eq!(spool.compact().unwrap().bytes_copied, 0);
     spool.close().unwrap();
     let (spool, recovery) = Spool::open(options(&directory)).unwrap();
