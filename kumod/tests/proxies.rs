@@ -6,6 +6,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
@@ -14,6 +15,7 @@ use support::home::{Home, Kumod};
 use support::policy::{LISTENERS, LOOPBACK_ALLOWED};
 use support::proxy::{Proxy, options};
 use support::scripted::Scripted;
+use support::trust::Pair;
 
 /// The source of kumod's queue to `hop`, with these options and the others of the pool behind it.
 fn policy(hop: &Scripted, sources: &[(&str, &str)]) -> String {
@@ -127,5 +129,51 @@ fn what_a_proxy_does_not_let_us_do_is_said_in_the_record() {
         let content = record["response"]["content"].as_str().unwrap();
         assert!(content.contains(words), "{content}");
         assert_eq!(record["response"]["code"], Value::from(451));
+    }
+}
+
+/// kumod where this certificate, in PEM, is all that is trusted.
+fn start_trusting(home: &Home, certificate: &str, policy: &str) -> Kumod {
+    let trusted = home.path().join("trusted.pem");
+    std::fs::write(&trusted, certificate).unwrap();
+    let environment = ["env".to_owned(), format!("SSL_CERT_FILE={}", trusted.display())];
+    let policy = home.policy(policy);
+    home.start_behind(&environment, &["--policy", policy.to_str().unwrap()]).unwrap()
+}
+
+#[test]
+fn a_proxy_with_tls_is_believed_where_its_certificate_is() {
+    let pair = Pair::new("proxy.localhost");
+    for (trusted, tls, delivers) in [
+        (&pair, "Required", true),
+        (&Pair::new("other.localhost"), "Required", false),
+        (&Pair::new("other.localhost"), "RequiredInsecure", true),
+    ] {
+        let (home, hop) = (Home::new(), Scripted::good());
+        let [certificate, key] = ["cert.pem", "key.pem"].map(|name| home.path().join(name));
+        std::fs::write(&certificate, pair.certificate()).unwrap();
+        std::fs::write(&key, pair.key()).unwrap();
+        let mut options = options(hop.address.port());
+        options.tls = Some(Arc::new(kumo_proxy::tls::Tls::new(certificate, key).unwrap()));
+        let proxy = Proxy::start(options);
+        let port = proxy.address.port();
+        let source = format!(
+            "socks5_proxy_server = 'proxy.localhost:{port}', socks5_proxy_source_address = '127.0.0.22', socks5_proxy_tls = '{tls}'"
+        );
+        let kumod = start_trusting(&home, &trusted.certificate(), &policy(&hop, &[("far", &source)]));
+        send(&kumod, 2);
+        let record = support::eventually("the attempt's record", || {
+            home.records().into_iter().find(|record| record["type"] != "Reception")
+        });
+        if delivers {
+            kumod.drained();
+            assert!(hop.accepted().iter().all(|arrival| arrival.client.to_string() == "127.0.0.22"));
+            assert_eq!(record["type"], "Delivery", "{tls}: {record}");
+        } else {
+            let content = record["response"]["content"].as_str().unwrap();
+            assert!(content.contains("TLS failed (socks5_proxy_tls)"), "{content}");
+            assert!(hop.accepted().is_empty());
+        }
+        kumod.stop();
     }
 }

@@ -9,7 +9,7 @@ use jiff::{Timestamp, Unit};
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
-use super::{Destination, KeySource, ThrottleSpec, duration, proxy};
+use super::{Destination, KeySource, ProxyTls, ThrottleSpec, duration, proxy};
 
 /// The pool, and its only source, of a queue that names none.
 pub const UNSPECIFIED: &str = "unspecified";
@@ -84,6 +84,8 @@ pub struct SourceConfig {
     pub socks5_proxy_server: Option<Destination>,
     /// The address of that server's host which they come from; unset: that server's choice.
     pub socks5_proxy_source_address: Option<IpAddr>,
+    /// Whether TLS is spoken with that server.
+    pub socks5_proxy_tls: ProxyTls,
     /// Who we are to the SOCKS5 server.
     pub socks5_proxy_username: Option<String>,
     /// What proves it; read anew for each connection.
@@ -110,6 +112,7 @@ impl Default for SourceConfig {
             ha_proxy_source_address: None,
             socks5_proxy_server: None,
             socks5_proxy_source_address: None,
+            socks5_proxy_tls: ProxyTls::Disabled,
             socks5_proxy_username: None,
             socks5_proxy_password: None,
             suspend_when_unplumbed: SuspendRule::default(),

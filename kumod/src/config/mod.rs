@@ -36,6 +36,7 @@ pub use listener::{
 pub(crate) use listener::{check_name, not_zero, parse_network};
 pub use listener_domain::ListenerDomain;
 pub use path::{CipherSuites, EnableTls, IpLookupStrategy, PathConfig};
+pub use proxy::ProxyTls;
 pub use queue::{Dsn, QueueConfig};
 pub use throttle::{CountLimit, ThrottleSpec};
 

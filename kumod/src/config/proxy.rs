@@ -26,6 +26,18 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(
     Ok(Some(server))
 }
 
+/// Whether TLS is spoken with a SOCKS5 server, with the names that `enable_tls` has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum ProxyTls {
+    /// Never.
+    #[default]
+    Disabled,
+    /// Always, with a valid certificate for its name.
+    Required,
+    /// Always, whatever the certificate.
+    RequiredInsecure,
+}
+
 impl SourceConfig {
     /// Whether mail leaves through a proxy.
     pub fn has_proxy(&self) -> bool {
@@ -55,6 +67,7 @@ impl SourceConfig {
         if self.socks5_proxy_server.is_none() {
             for (option, is_set) in [
                 ("socks5_proxy_source_address", self.socks5_proxy_source_address.is_some()),
+                ("socks5_proxy_tls", self.socks5_proxy_tls != ProxyTls::Disabled),
                 ("socks5_proxy_username", self.socks5_proxy_username.is_some()),
                 ("socks5_proxy_password", self.socks5_proxy_password.is_some()),
             ] {

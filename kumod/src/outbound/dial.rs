@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::candidates::{Candidate, Candidates};
@@ -21,6 +20,7 @@ use super::quiet::Quiet;
 use super::ready::Path;
 use super::route::Site;
 use super::socket::{self, SocketError};
+use super::wire::Wire;
 use super::{Outbound, classify};
 use crate::envelope::Outcome;
 use crate::maillog::SourceAddress;
@@ -30,7 +30,7 @@ const HEAD_START: Duration = Duration::from_secs(3);
 
 /// An open connection and who is at its other end.
 pub(super) struct Dialed {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Wire,
     pub(super) name: Arc<str>,
     pub(super) address: SocketAddr,
     /// Where it comes from, if the source has an address or a proxy.
@@ -49,7 +49,7 @@ pub(super) enum DialError {
 
 /// An open connection, and where it comes from.
 pub(super) struct Opened {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Wire,
     pub(super) from: Option<SourceAddress>,
 }
 
@@ -165,7 +165,7 @@ impl Race<'_> {
 async fn open(outbound: &Outbound, path: &Path, to: SocketAddr) -> Result<Opened, Fault> {
     let (source, patience) = (&path.source, path.config.connect_timeout);
     if source.has_proxy() {
-        return proxy::open(&outbound.parts.dns, source, to, patience).await;
+        return proxy::open(&outbound.parts.dns, &outbound.security, source, to, patience).await;
     }
     let opened = timeout(patience, socket::connect(source.source_address, to)).await;
     let stream = match opened {
@@ -175,5 +175,5 @@ async fn open(outbound: &Outbound, path: &Path, to: SocketAddr) -> Result<Opened
         Err(_) => return Err(Fault::Host(format!("no answer within {patience:?}"))),
     };
     let local = source.source_address.and_then(|_| stream.local_addr().ok());
-    Ok(Opened { stream, from: local.map(SourceAddress::direct) })
+    Ok(Opened { stream: Wire::Socket(stream), from: local.map(SourceAddress::direct) })
 }

@@ -21,6 +21,7 @@ mod session;
 mod socket;
 mod sources;
 mod stream;
+mod wire;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};

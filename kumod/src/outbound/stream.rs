@@ -11,17 +11,18 @@ use std::task::{Context, Poll};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+
+use super::wire::Wire;
 
 /// A connection to a server.
 #[derive(Debug)]
 pub(super) enum Stream {
     /// In the clear.
-    Plain(TcpStream),
+    Plain(Wire),
     /// Through TLS; boxed, because a connection without it should not pay for its size.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Wire>>),
     /// A handshake was begun and has not succeeded.
     Closed,
 }
@@ -49,7 +50,11 @@ impl Stream {
 
     /// Whether what is written has to be flushed.
     pub(super) fn is_tls(&self) -> bool {
-        matches!(self, Self::Tls(_))
+        match self {
+            Self::Plain(wire) => wire.holds_back(),
+            Self::Tls(_) => true,
+            Self::Closed => false,
+        }
     }
 }
 

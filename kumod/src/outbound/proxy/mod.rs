@@ -10,13 +10,17 @@ mod socks5;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsConnector;
 
 use super::dial::Opened;
+use super::security::Security;
 use super::socket::{self, SocketError};
-use crate::config::{Destination, SourceConfig};
+use super::wire::Wire;
+use crate::config::{Destination, ProxyTls, SourceConfig};
 use crate::dns::Dns;
 use crate::maillog::{ProxyProtocol, SourceAddress};
 
@@ -44,13 +48,14 @@ pub(super) enum Fault {
 /// Who is to blame, in words that name the proxy where it is that.
 pub(super) async fn open(
     dns: &Dns,
+    security: &Security,
     source: &SourceConfig,
     to: SocketAddr,
     patience: Duration,
 ) -> Result<Opened, Fault> {
     match (&source.ha_proxy_server, source.ha_proxy_source_address, &source.socks5_proxy_server) {
         (Some(server), Some(from), _) => through_haproxy(dns, source, server, from, to).await,
-        (_, _, Some(server)) => through_socks5(dns, source, server, to, patience).await,
+        (_, _, Some(server)) => through_socks5(dns, security, source, server, to, patience).await,
         // The reader of the source's options has seen to it that this is not so.
         _ => Err(Fault::Proxy("the source has no complete proxy".to_owned())),
     }
@@ -71,11 +76,12 @@ async fn through_haproxy(
     let written = async { stream.write_all(&header).await.map_err(|error| broken(server, &error)) };
     in_time(server, deadline, written).await?;
     let from = SourceAddress { address: from, proxy: Some((ProxyProtocol::HaProxy, address)) };
-    Ok(Opened { stream, from: Some(from) })
+    Ok(Opened { stream: Wire::Socket(stream), from: Some(from) })
 }
 
 async fn through_socks5(
     dns: &Dns,
+    security: &Security,
     source: &SourceConfig,
     server: &Destination,
     to: SocketAddr,
@@ -83,7 +89,8 @@ async fn through_socks5(
 ) -> Result<Opened, Fault> {
     let deadline = Instant::now() + PROXY_PATIENCE;
     let credentials = credentials(source).map_err(|reason| Fault::Proxy(format!("{server}: {reason}")))?;
-    let (mut stream, address) = in_time(server, deadline, reach(dns, source, server)).await?;
+    let (socket, address) = in_time(server, deadline, reach(dns, source, server)).await?;
+    let mut stream = in_time(server, deadline, secure(security, source, server, socket)).await?;
     let from = source.socks5_proxy_source_address;
     in_time(server, deadline, introduce(&mut stream, server, credentials.as_ref(), from)).await?;
     let asked = timeout(patience, connect(&mut stream, server, to)).await;
@@ -120,6 +127,27 @@ async fn reach(
     Err(last)
 }
 
+/// TLS to the proxy, where it wants that.
+async fn secure(
+    security: &Security,
+    source: &SourceConfig,
+    server: &Destination,
+    socket: TcpStream,
+) -> Result<Wire, Fault> {
+    let is_verified = match source.socks5_proxy_tls {
+        ProxyTls::Disabled => return Ok(Wire::Socket(socket)),
+        ProxyTls::Required => true,
+        ProxyTls::RequiredInsecure => false,
+    };
+    let failed = |reason: &dyn std::fmt::Display| {
+        Fault::Proxy(format!("proxy {server}: TLS failed (socks5_proxy_tls): {reason}"))
+    };
+    let config = security.proxy_config(is_verified).map_err(|reason| failed(&reason))?;
+    let name = ServerName::try_from(server.host.clone()).map_err(|error| failed(&error))?;
+    let shaken = TlsConnector::from(config).connect(name, socket).await;
+    shaken.map(|tls| Wire::Proxy(Box::new(tls))).map_err(|error| failed(&error))
+}
+
 /// Everything that is said before the destination: who we are, and where to come from. RFC 1928 3 and 4, RFC 1929.
 async fn introduce<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
@@ -129,19 +157,19 @@ async fn introduce<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<(), Fault> {
     let failed = |error: std::io::Error| broken(server, &error);
     let refused = |refusal: Refusal| broken(server, &refusal);
-    stream.write_all(&socks5::greeting(credentials.is_some())).await.map_err(failed)?;
+    say(stream, &socks5::greeting(credentials.is_some())).await.map_err(failed)?;
     let mut method = [0; 2];
     stream.read_exact(&mut method).await.map_err(failed)?;
     let wants_password = socks5::method(method, credentials.is_some()).map_err(refused)?;
     if let (true, Some(credentials)) = (wants_password, credentials) {
-        stream.write_all(credentials.message()).await.map_err(failed)?;
+        say(stream, credentials.message()).await.map_err(failed)?;
         let mut answer = [0; 2];
         stream.read_exact(&mut answer).await.map_err(failed)?;
         socks5::password_answer(answer).map_err(refused)?;
     }
     if let Some(from) = from {
         let request = socks5::request(socks5::BIND, SocketAddr::new(from, 0));
-        stream.write_all(&request).await.map_err(failed)?;
+        say(stream, &request).await.map_err(failed)?;
         answer(stream).await.map_err(|refusal| {
             Fault::Proxy(format!("proxy {server} does not let mail come from {from}: {refusal}"))
         })?;
@@ -156,11 +184,16 @@ async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     to: SocketAddr,
 ) -> Result<SocketAddr, Fault> {
     let request = socks5::request(socks5::CONNECT, to);
-    stream.write_all(&request).await.map_err(|error| broken(server, &error))?;
+    say(stream, &request).await.map_err(|error| broken(server, &error))?;
     answer(stream).await.map_err(|refusal| {
         let said = format!("proxy {server}: {refusal}");
         if refusal.is_of_destination() { Fault::Host(said) } else { Fault::Proxy(said) }
     })
+}
+
+async fn say<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> std::io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.flush().await
 }
 
 /// One answer to a request, and not a byte of what comes behind it.

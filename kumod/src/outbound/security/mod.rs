@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConnection, HandshakeKind};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind};
 use tokio::time::timeout;
 use x509_parser::x509::X509Name;
 
@@ -66,6 +66,15 @@ impl Security {
                     && path.opportunistic_tls_reconnect_on_failed_handshake),
             ..decided
         }
+    }
+
+    /// What a handshake with a source's proxy is done with.
+    ///
+    /// # Errors
+    /// Nobody is trusted on this host.
+    pub(super) fn proxy_config(&self, is_verified: bool) -> Result<Arc<ClientConfig>, String> {
+        let peer = if is_verified { posture::Peer::Certified } else { posture::Peer::Anybody };
+        self.clients.config(&PathConfig::default(), &peer)
     }
 
     /// The handshake, with whom the posture names.
