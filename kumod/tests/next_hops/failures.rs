@@ -55,7 +55,6 @@ const ROWS: &[Row] = &[
     ("connect-drop", "connect", r#""drop""#, Again, 451, Some((4, 2)), LOST),
     ("banner-drop", "banner", r#""drop""#, Again, 451, Some((4, 2)), LOST),
     ("banner-cut", "banner", r#"{ say = { text = "220-si", then = "drop" } }"#, Again, 451, Some((4, 2)), LOST),
-    ("banner-reset", "banner", r#""reset""#, Again, 451, Some((4, 2)), LOST),
     ("ehlo-drop", "ehlo", r#""drop""#, Again, 451, Some((4, 2)), LOST),
     ("ehlo-cut", "ehlo", r#"{ say = { text = "250-sink\r\n250-PIPELINING\r\n25", then = "drop" } }"#, Again, 451, Some((4, 2)), LOST),
     ("mail-drop", "mail", r#""drop""#, Again, 451, Some((4, 2)), LOST),
@@ -79,6 +78,20 @@ const ROWS: &[Row] = &[
     ("two-codes", "final_dot", r#"{ say = { text = "250-one\r\n550 other\r\n" } }"#, Again, 451, Some((5, 0)), BROKE),
 ];
 
+/// Where TLS has to be, and any certificate will do.
+#[rustfmt::skip]
+const TLS_ROWS: &[Row] = &[
+    ("tls-4xx", "starttls", r#"{ reply = "454 4.7.0 Not now" }"#, Again, 454, Some((7, 0)), "Not now"),
+    ("tls-421", "starttls", r#"{ reply = "421 4.3.2 Busy" }"#, Again, 421, Some((3, 2)), "Busy"),
+    ("tls-5xx", "starttls", r#"{ reply = "554 5.7.0 Never" }"#, Again, 554, Some((7, 0)), "Never"),
+    ("tls-drop", "starttls", r#""drop""#, Again, 451, Some((4, 2)), LOST),
+    ("tls-cut", "starttls", r#"{ say = { text = "220 rea", then = "drop" } }"#, Again, 451, Some((4, 2)), LOST),
+    ("tls-garbage", "starttls", "{ garbage = { bytes = 64 } }", Again, 451, Some((5, 0)), BROKE),
+    ("tls-no-handshake", "starttls", r#"{ bad_tls = "garbage" }"#, Again, 451, Some((7, 5)), ""),
+    // What is said before the handshake could be anybody's, and is not heard.
+    ("tls-injected", "starttls", r#"{ say = { text = "220 ready\r\n250 you are through\r\n" } }"#, Again, 451, Some((5, 0)), BROKE),
+];
+
 /// A server with the row's rule, which acts once.
 fn server((name, stage, action, ..): &Row, offers: bool) -> sink::Server {
     let rule = format!("[[rule]]\nname = \"{name}\"\nstage = \"{stage}\"\nlimit = 1\naction = {action}\n");
@@ -90,27 +103,34 @@ fn server((name, stage, action, ..): &Row, offers: bool) -> sink::Server {
         enhanced_status_codes: true,
     };
     let rules = sink::faults::RuleSet::from_toml(&rule).unwrap_or_else(|error| panic!("{name}: {error}"));
-    let config = sink::Config { workers: 1, extensions, rules, ..sink::Config::on_free_ports() };
+    let config =
+        sink::Config { workers: 1, extensions, rules, starttls: offers, ..sink::Config::on_free_ports() };
     sink::Server::start(config).unwrap()
 }
 
 #[test]
 fn mail_survives_every_failure_of_a_server_that_offers_everything() {
-    survives(ROWS, true);
+    survives(ROWS, true, "enable_tls = 'Disabled'");
 }
 
 #[test]
 fn mail_survives_every_failure_of_a_server_that_offers_nothing() {
-    survives(ROWS, false);
+    survives(ROWS, false, "");
 }
 
-fn survives(rows: &[Row], offers: bool) {
+#[test]
+fn mail_survives_every_failure_of_tls() {
+    survives(TLS_ROWS, true, "enable_tls = 'RequiredInsecure'");
+}
+
+/// `path` are options of the path to each of the servers.
+fn survives(rows: &[Row], offers: bool, path: &str) {
     let servers: Vec<sink::Server> = rows.iter().map(|row| server(row, offers)).collect();
     let domains: Vec<String> = rows.iter().map(|(name, ..)| format!("{name}.test")).collect();
     let hops: Vec<_> =
         domains.iter().map(String::as_str).zip(servers.iter().map(|server| server.smtp_addr)).collect();
     let (home, witnesses) = (Home::new(), Witnesses::new("failures"));
-    let kumod = home.start_policy(&policy::hops(&hops));
+    let kumod = home.start_policy(&policy::hops_with(path, &hops));
     let mut client = Client::greeted(kumod.smtp());
     for (number, domain) in (0..).zip(&domains) {
         let message = witnesses.message(number, b"a body\r\n.with a dot\r\n");

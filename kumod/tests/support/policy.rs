@@ -31,6 +31,12 @@ pub(crate) fn hops(hops: &[(&str, SocketAddr)]) -> String {
     hops_behind(LISTENERS, hops)
 }
 
+/// The same, with further options of all paths.
+pub(crate) fn hops_with(options: &str, hops: &[(&str, SocketAddr)]) -> String {
+    self::hops(hops)
+        .replace("{ prohibited_hosts = {} }", &format!("{{ prohibited_hosts = {{}}, {options} }}"))
+}
+
 /// The same with other listeners.
 pub(crate) fn hops_behind(listeners: &str, hops: &[(&str, SocketAddr)]) -> String {
     let mut text = [listeners, RETRY_SOON, LOOPBACK_ALLOWED, "local hops = {\n"].concat();
