@@ -101,7 +101,7 @@ impl World {
             };
             let waits = |(id, place): (Id, Place)| {
                 let queue = self.messages[id].queue;
-                let may_go = self.site_of(queue) == site && !is_paused(&queue);
+                let may_go = self.site_of(queue) == site && !is_paused(&queue) && !self.is_suspended(site);
                 let is_late = match place {
                     Place::Ready(_) => true,
                     Place::Scheduled(due) => due.0 + LATE_MS < wall.0 && !was_set,

@@ -7,10 +7,15 @@ use kumod::ports::{PermitSource, Rate};
 use kumod::queue::next_attempt;
 
 use crate::Broken;
+use crate::plan::SitePlan;
 use crate::process::{Place, now};
 use crate::world::{Durable, Event, Id, Item, Message, World, Write};
 
 const SLOT_RETRY_MS: u64 = 50;
+/// How long a connection takes to open.
+const CONNECT_MS_MAX: u64 = 200;
+/// After this a reply is not waited for any more.
+const REPLY_TIMEOUT_MS: u64 = 300_000;
 const EXPIRY_TICK: Duration = Duration::from_millis(1);
 
 pub(crate) struct Dispatcher {
@@ -29,7 +34,19 @@ enum State {
     Parked,
     WaitingForRate(Item),
     WaitingToConnect(Item),
-    Sending(Item),
+    /// And whether anybody will answer.
+    Connecting(Item, bool),
+    Sending(Item, Fate),
+}
+
+/// What the server makes of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Replied(Outcome),
+    /// The connection is lost before the server has it all, or the time for a reply is up.
+    LostBefore,
+    /// The server has it, and its reply is lost.
+    LostBehind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +64,10 @@ impl Dispatcher {
 
     pub(crate) fn item(&self) -> Option<Item> {
         match self.state {
-            State::WaitingForRate(item) | State::WaitingToConnect(item) | State::Sending(item) => Some(item),
+            State::WaitingForRate(item)
+            | State::WaitingToConnect(item)
+            | State::Connecting(item, _)
+            | State::Sending(item, _) => Some(item),
             State::Starting | State::WithoutSlot | State::Parked => None,
         }
     }
@@ -101,11 +121,17 @@ impl World {
                 }
             }
             State::WaitingToConnect(item) => {
-                if self.send(number, item) {
+                let site = dispatcher.site;
+                if self.put_back(site, item) || self.send(number, item) {
                     self.work(number);
                 }
             }
-            State::Sending(item) => self.sent(number, item),
+            State::Connecting(item, is_open) => {
+                if self.connected(number, item, is_open) {
+                    self.work(number);
+                }
+            }
+            State::Sending(item, fate) => self.sent(number, item, fate),
         }
     }
 
@@ -170,6 +196,9 @@ impl World {
 
     fn permitted(&mut self, number: u64, item: Item) -> bool {
         let (wall, expires) = (self.wall(), self.expires(item.id));
+        if wall <= expires && self.put_back(self.process.dispatchers[&number].site, item) {
+            return true;
+        }
         let queue = &self.plan.queues[self.messages[item.id].queue];
         let site = &self.plan.sites[queue.site];
         if wall > expires {
@@ -257,20 +286,65 @@ impl World {
                     self.violate(violation);
                 }
             }
-            if self.random.chance(self.plan.sites[site].refuses) {
-                self.refused(site, item);
-                return true;
-            }
-            self.process.failures[site] = 0;
-            let dispatcher = self.process.dispatchers.get_mut(&number).unwrap();
-            (dispatcher.is_connected, dispatcher.deliveries) = (true, 0);
+            let (refuses, swallows) = (self.plan.sites[site].refuses, self.plan.sites[site].swallows);
+            let dice = self.random.between(0, 99);
+            let connecting_ms = if dice < swallows {
+                self.report.stalls += 1;
+                millis(self.plan.sites[site].path.connect_timeout)
+            } else {
+                self.random.between(0, CONNECT_MS_MAX)
+            };
+            self.wait(number, State::Connecting(item, dice >= swallows + refuses), connecting_ms);
+            return false;
         }
+        self.transmit(number, item);
+        false
+    }
+
+    /// A connection was opened, or could not be. Whether the dispatcher is free again.
+    fn connected(&mut self, number: u64, item: Item, is_open: bool) -> bool {
+        let site = self.process.dispatchers[&number].site;
+        if !is_open {
+            self.refused(site, item);
+            return true;
+        }
+        self.process.failures[site] = 0;
+        let dispatcher = self.process.dispatchers.get_mut(&number).unwrap();
+        (dispatcher.is_connected, dispatcher.deliveries) = (true, 0);
+        self.transmit(number, item);
+        false
+    }
+
+    fn transmit(&mut self, number: u64, item: Item) {
         if self.broken == Broken::DeletesFirst {
             self.write(Write::Delete(item.id));
         }
-        let sending_ms = self.random.between(1, self.plan.sites[site].slow_ms_max);
-        self.wait(number, State::Sending(item), sending_ms);
-        false
+        let SitePlan { drops, drops_replies, stalls, defers, rejects, slow_ms_max, .. } =
+            self.plan.sites[self.process.dispatchers[&number].site];
+        let mut sending_ms = self.random.between(1, slow_ms_max);
+        let mut dice = self.random.between(0, 99);
+        let mut falls_to = |share: u64| {
+            let is_it = dice < share;
+            dice = dice.saturating_sub(share) + if is_it { 100 } else { 0 };
+            is_it
+        };
+        let fate = if falls_to(stalls) {
+            sending_ms = REPLY_TIMEOUT_MS;
+            self.report.stalls += 1;
+            Fate::LostBefore
+        } else if falls_to(drops) {
+            Fate::LostBefore
+        } else if falls_to(drops_replies) {
+            Fate::LostBehind
+        } else if falls_to(defers) {
+            Fate::Replied(Outcome::Retry)
+        } else if falls_to(rejects) {
+            Fate::Replied(Outcome::Failed)
+        } else {
+            Fate::Replied(Outcome::Delivered)
+        };
+        let waits_for_ever = sending_ms == REPLY_TIMEOUT_MS && self.broken == Broken::WaitsForEver;
+        self.wait(number, State::Sending(item, fate), if waits_for_ever { u64::MAX / 2 } else { sending_ms });
     }
 
     /// The message waits for its retry; when the site has been failing for long, so does everything that waits with it.
@@ -310,26 +384,38 @@ impl World {
         created.after(self.plan.queues[queue].config.max_age)
     }
 
-    fn sent(&mut self, number: u64, item: Item) {
+    fn sent(&mut self, number: u64, item: Item, fate: Fate) {
         let dispatcher = self.process.dispatchers.get_mut(&number).unwrap();
         let site = &self.plan.sites[dispatcher.site];
         dispatcher.deliveries += 1;
         let is_over = dispatcher.deliveries > site.path.max_deliveries_per_connection;
-        let (dice, drops) = (self.random.between(0, 99), site.drops);
-        dispatcher.is_connected =
-            dispatcher.deliveries < site.path.max_deliveries_per_connection && dice >= drops;
-        let outcome = if dice < drops + site.defers {
-            Outcome::Retry
-        } else if dice < drops + site.defers + site.rejects {
-            Outcome::Failed
-        } else {
-            Outcome::Delivered
+        let is_used_up = dispatcher.deliveries >= site.path.max_deliveries_per_connection;
+        dispatcher.is_connected = !is_used_up && matches!(fate, Fate::Replied(_));
+        let outcome = match fate {
+            Fate::Replied(outcome) => outcome,
+            Fate::LostBefore if self.broken == Broken::TakesSilenceForConsent => Outcome::Delivered,
+            Fate::LostBefore | Fate::LostBehind => Outcome::Retry,
         };
+        if matches!(fate, Fate::Replied(Outcome::Delivered) | Fate::LostBehind) {
+            self.take_at_server(item.id, fate);
+        }
         if is_over {
             self.violate("more messages went over a connection than it may carry".to_owned());
         }
         self.settle(item, outcome);
         self.work(number);
+    }
+
+    /// The server has the message. It may get it again only where kumod could not know.
+    fn take_at_server(&mut self, id: Id, fate: Fate) {
+        let is_doubtful = fate == Fate::LostBehind;
+        let message = &mut self.messages[id];
+        message.taken += 1;
+        if message.taken > 1 + message.doubts && self.report.crashes == 0 {
+            self.violate(format!("message {id} is delivered twice, and its reply was not lost"));
+        }
+        self.messages[id].doubts += u32::from(is_doubtful);
+        self.report.doubts += u64::from(is_doubtful);
     }
 
     /// What becomes of a message after an attempt.
@@ -342,7 +428,9 @@ impl World {
             message.delivered += 1;
             self.report.delivered += 1;
             self.report.delivered_twice += u64::from(message.delivered > 1);
-            if message.gone {
+            if message.taken == 0 {
+                self.violate(format!("message {id} is lost: it counts as delivered, and no server has it"));
+            } else if message.gone {
                 self.violate(format!("message {id} is delivered twice without a crash in between"));
             }
         }

@@ -15,6 +15,7 @@ mod plan;
 mod process;
 mod random;
 mod reference;
+mod suspensions;
 mod world;
 
 use plan::Plan;
@@ -50,6 +51,14 @@ pub(crate) enum Broken {
     ForgetsRetries,
     /// Nobody looks for mail that is too old.
     ForgetsAges,
+    /// What waited for a source is not looked after when the source is back.
+    ForgetsTheSuspended,
+    /// Mail leaves by a source that is suspended.
+    SendsAllTheSame,
+    /// A reply that never comes is waited for.
+    WaitsForEver,
+    /// A connection that was lost before the reply counts as a delivery.
+    TakesSilenceForConsent,
 }
 
 fn run(seed: u64, broken: Broken) -> Report {
@@ -83,6 +92,7 @@ fn nothing_is_lost_no_limit_is_exceeded_and_nothing_waits_in_vain() {
     // What never happens is not tested.
     if one.is_none() {
         assert!(sum.crashes > 0 && sum.clock_steps > 0 && sum.expired > 0 && sum.pauses > 0, "{sum:?}");
+        assert!(sum.suspensions > 0 && sum.stalls > 0 && sum.doubts > 0, "{sum:?}");
         assert!(sum.delivered > 10 * sum.delivered_twice && sum.delivered_twice > 0, "{sum:?}");
     }
 }
@@ -102,6 +112,10 @@ fn each_broken_rule_is_found() {
         (Broken::ForgetsTheDead, "in vain"),
         (Broken::ForgetsRetries, "lost"),
         (Broken::ForgetsAges, "max_age"),
+        (Broken::ForgetsTheSuspended, "in vain"),
+        (Broken::SendsAllTheSame, "suspended"),
+        (Broken::WaitsForEver, "in vain"),
+        (Broken::TakesSilenceForConsent, "no server has it"),
     ] {
         let found = (0..SEEDS_OF_BROKEN_RULES).find_map(|seed| run(seed, broken).violation);
         let found =

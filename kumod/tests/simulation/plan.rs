@@ -13,6 +13,9 @@ const INFLOW_MS_MAX: u64 = 600_000;
 /// Times at which the process is killed, and at which the clock is set.
 const CRASHES_MAX: u64 = 3;
 const CLOCK_STEPS_MAX: u64 = 3;
+/// Times at which the source of a site loses its address, and for how long at most.
+const SUSPENSIONS_MAX: u64 = 3;
+const SUSPENSION_MS_MAX: u64 = 900_000;
 /// The farthest that the clock is set, either way.
 const CLOCK_STEP_MS_MAX: u64 = 3_600_000;
 
@@ -28,11 +31,16 @@ pub(crate) struct SitePlan {
     pub(crate) message_rates: NamedRates,
     pub(crate) connection_rates: NamedRates,
     pub(crate) slots: NamedSlots,
-    /// Of a hundred connections so many fail, and of a hundred messages.
+    /// Of a hundred connections so many are refused, or never answered.
     pub(crate) refuses: u64,
+    pub(crate) swallows: u64,
+    /// Of a hundred messages so many get 4xx or 5xx, lose their connection before the final dot or behind it, or wait for a reply until
+    /// the time is up.
     pub(crate) defers: u64,
     pub(crate) rejects: u64,
     pub(crate) drops: u64,
+    pub(crate) drops_replies: u64,
+    pub(crate) stalls: u64,
     pub(crate) slow_ms_max: u64,
 }
 
@@ -43,6 +51,8 @@ pub(crate) struct Plan {
     /// When which queue gets a message, and its size.
     pub(crate) inflow: Vec<(u64, usize, u64)>,
     pub(crate) crashes: Vec<u64>,
+    /// When the source of which site is suspended, and for how long.
+    pub(crate) suspensions: Vec<(u64, usize, u64)>,
     /// When the clock is set, and by how much.
     pub(crate) clock_steps: Vec<(u64, i64)>,
 }
@@ -69,12 +79,16 @@ impl Plan {
         let inflow = inflow.collect();
         let end = inflow_ms + 600_000;
         let crashes = (0..random.between(0, CRASHES_MAX)).map(|_| random.between(0, end)).collect();
+        let suspensions = (0..random.between(0, SUSPENSIONS_MAX)).map(|_| {
+            (random.between(0, end), random.index(sites.len()), random.between(1, SUSPENSION_MS_MAX))
+        });
+        let suspensions = suspensions.collect();
         let clock_steps = (0..random.between(0, CLOCK_STEPS_MAX)).map(|_| {
             let by = i64::try_from(random.between(1, CLOCK_STEP_MS_MAX)).unwrap();
             (random.between(0, end), if random.chance(50) { by } else { -by })
         });
         let clock_steps = clock_steps.collect();
-        Self { random, queues, sites, inflow, crashes, clock_steps }
+        Self { random, queues, sites, inflow, crashes, suspensions, clock_steps }
     }
 }
 
@@ -123,9 +137,12 @@ impl SitePlan {
             slots: NamedSlots::of_path(&name, &path),
             path,
             refuses: random.one_of(&[0, 5, 40]),
+            swallows: random.one_of(&[0, 0, 5]),
             defers: random.one_of(&[0, 10, 60]),
             rejects: random.one_of(&[0, 5]),
             drops: random.one_of(&[0, 5, 20]),
+            drops_replies: random.one_of(&[0, 0, 3]),
+            stalls: random.one_of(&[0, 0, 3]),
             slow_ms_max: random.one_of(&[5, 300, 20_000]),
         }
     }

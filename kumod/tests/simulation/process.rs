@@ -50,6 +50,8 @@ pub(crate) struct Process {
     pub(crate) places: Vec<Place>,
     /// Queues that are paused, and until when.
     pub(crate) paused: BTreeMap<usize, u64>,
+    /// Sites whose source is suspended, and until when.
+    pub(crate) suspended: BTreeMap<usize, u64>,
     feed_token: u64,
     pub(crate) writes: Vec<Write>,
 }
@@ -68,6 +70,7 @@ impl Process {
             numbers: 0,
             places: Vec::new(),
             paused: BTreeMap::new(),
+            suspended: BTreeMap::new(),
             feed_token: 0,
             writes: Vec::new(),
         }
@@ -126,6 +129,9 @@ impl World {
     /// New mail goes to its ready queue, or waits in the schedule for a place.
     pub(crate) fn offer(&mut self, item: Item) {
         let site = self.site_of(self.queue_of(item.id));
+        if self.is_suspended(site) {
+            return self.schedule(item, self.wall());
+        }
         let ticket = self.ticket(item);
         match self.process.ready[site].push(ticket) {
             Ok(step) => {
@@ -143,6 +149,9 @@ impl World {
 
     fn place(&mut self, item: Item) {
         let site = self.site_of(self.queue_of(item.id));
+        if self.is_suspended(site) {
+            return self.schedule(item, self.wall());
+        }
         let ticket = self.ticket(item);
         let step = self.process.ready[site].place(ticket);
         self.process.places[item.id] = Place::Ready(self.real);
@@ -193,6 +202,9 @@ impl World {
     /// Claims due messages of a queue, as many as there are places for.
     pub(crate) fn fill(&mut self, queue: usize) {
         let site = self.site_of(queue);
+        if self.is_suspended(site) {
+            return;
+        }
         let length_max = self.process.ready[site].length_max();
         let asked = self.process.ready[site].rounds.begin_pull(queue as u64, length_max);
         if asked == 0 {

@@ -54,6 +54,9 @@ pub(crate) struct Message {
     /// Settled by the process that runs; the deletion may still be on its way to the disk.
     pub(crate) gone: bool,
     pub(crate) delivered: u32,
+    /// How many times a server has taken it, and how many of these times kumod could not know.
+    pub(crate) taken: u32,
+    pub(crate) doubts: u32,
 }
 
 /// What a settlement changes in the spool.
@@ -69,6 +72,8 @@ pub(crate) enum Event {
     Crash,
     Restart,
     ClockStep(usize),
+    Suspend(usize),
+    Unsuspend(usize),
     Feed(u64),
     Reap,
     Look,
@@ -90,6 +95,9 @@ pub(crate) struct Report {
     pub(crate) pauses: u64,
     pub(crate) crashes: u64,
     pub(crate) clock_steps: u64,
+    pub(crate) suspensions: u64,
+    pub(crate) stalls: u64,
+    pub(crate) doubts: u64,
     story: VecDeque<String>,
 }
 
@@ -103,6 +111,9 @@ impl Report {
         self.pauses += other.pauses;
         self.crashes += other.crashes;
         self.clock_steps += other.clock_steps;
+        self.suspensions += other.suspensions;
+        self.stalls += other.stalls;
+        self.doubts += other.doubts;
     }
 
     /// The last that happened.
@@ -172,7 +183,10 @@ impl World {
         let crashes = self.plan.crashes.iter().map(|at| (*at, Event::Crash));
         let steps =
             self.plan.clock_steps.iter().enumerate().map(|(nth, (at, _))| (*at, Event::ClockStep(nth)));
-        let planned: Vec<_> = inflow.chain(crashes).chain(steps).chain([(0, Event::Restart)]).collect();
+        let losses = self.plan.suspensions.iter().enumerate();
+        let losses = losses.map(|(nth, (at, ..))| (*at, Event::Suspend(nth)));
+        let planned: Vec<_> =
+            inflow.chain(crashes).chain(steps).chain(losses).chain([(0, Event::Restart)]).collect();
         for (at, event) in planned {
             self.sequence += 1;
             self.events.push(Reverse((at, self.sequence, 0, event)));
@@ -217,6 +231,8 @@ impl World {
             Event::Crash => self.crash(),
             Event::Restart => self.restart(),
             Event::ClockStep(nth) => self.set_clock(self.plan.clock_steps[nth].1),
+            Event::Suspend(nth) => self.suspend(nth),
+            Event::Unsuspend(site) => self.unsuspend(site),
             Event::Feed(token) => self.feed(Some(token)),
             Event::Reap => {
                 self.after(60_000, Event::Reap);
@@ -278,6 +294,8 @@ impl World {
             ended: false,
             gone: false,
             delivered: 0,
+            taken: 0,
+            doubts: 0,
         });
         self.open.push(self.messages.len() - 1);
         self.process.grow(self.messages.len());
