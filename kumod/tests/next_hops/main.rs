@@ -8,3 +8,4 @@ mod support;
 mod failures;
 mod interop;
 mod jail;
+mod namespaces;

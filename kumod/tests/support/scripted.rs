@@ -110,7 +110,16 @@ impl Scripted {
         extensions: &'static [&'static str],
         script: impl Fn(usize, At) -> Answer + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::start_at("127.0.0.1:0".parse().unwrap(), extensions, script)
+    }
+
+    /// The same on an address of the test's choice.
+    pub(crate) fn start_at(
+        address: SocketAddr,
+        extensions: &'static [&'static str],
+        script: impl Fn(usize, At) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             script: Box::new(script),
