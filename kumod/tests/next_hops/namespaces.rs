@@ -4,21 +4,25 @@
 //! The host of kumod has a wire to each of the others. It takes root and `ip`; without them the tests say so.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::net::{IpAddr, SocketAddr};
+use std::fs::{self, File};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::support::authority::Authority;
 use crate::support::client::Client;
 use crate::support::home::{Home, Kumod};
 use crate::support::policy::{LISTENERS, LOOPBACK_ALLOWED};
 use crate::support::scripted::{Answer, MODERN, Scripted};
 use crate::support::until;
 
+/// How long a connection to an idle port of the same host may take before its backlog counts as full.
+const BACKLOG_PATIENCE: Duration = Duration::from_millis(500);
 /// Networks made by this process.
 static MADE: AtomicUsize = AtomicUsize::new(0);
 
@@ -199,5 +203,62 @@ fn a_source_without_its_address_leaves_the_mail_to_the_others_until_it_is_back()
         kumod.drained();
         kumod.stop();
         assert_eq!(server.accepted().len(), server.arrivals().len());
+    });
+}
+
+/// A port that answers nobody: its backlog is full, so that the kernel drops every SYN, and counts them.
+fn swallow(address: SocketAddr) -> (socket2::Socket, Vec<TcpStream>) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&address.into()).unwrap();
+    socket.listen(0).unwrap();
+    let fill = || TcpStream::connect_timeout(&address, BACKLOG_PATIENCE).ok();
+    let filling = std::iter::from_fn(fill).collect();
+    (socket, filling)
+}
+
+/// SYNs that found no room in the backlog of a socket of this host.
+fn swallowed() -> u64 {
+    let counts = fs::read_to_string("/proc/thread-self/net/netstat").unwrap();
+    let mut lines = counts.lines().filter(|line| line.starts_with("TcpExt:")).map(str::split_whitespace);
+    let (mut names, mut values) = (lines.next().unwrap(), lines.next().unwrap());
+    let at = names.position(|name| name == "ListenDrops").unwrap();
+    values.nth(at).unwrap().parse().unwrap()
+}
+
+/// A connection for each message, and each would come to the dead host first.
+#[test]
+fn a_first_mx_that_swallows_connections_is_asked_a_few_times_and_not_for_each_message() {
+    const MESSAGES: usize = 60;
+    /// Four connections may ask before the first knows, and the kernel repeats each question; without memory there would be one for each
+    /// message at least.
+    const ASKED_MAX: u64 = 30;
+    with_network(2, |network| {
+        let dead = SocketAddr::from(([10, 77, 1, 2], 25));
+        let (_full, asked_before) = network.on(1, || (swallow(dead), swallowed()));
+        let server = network.server(2, "10.77.2.2");
+        let zone = "@ MX 10 dead\n@ MX 20 alive\ndead A 10.77.1.2\nalive A 10.77.2.2\n";
+        let names = Authority::start(&[("there.test.", zone)]);
+        let policy = format!(
+            "local kumo = require 'kumo'
+kumo.on('init', function()
+  kumo.start_http_listener {{ listen = '127.0.0.1:0' }}
+  kumo.start_esmtp_listener {{ listen = '127.0.0.1:0', hostname = 'mx.test' }}
+  kumo.dns.configure_resolver {{ name_servers = {{ '{}' }} }}
+end)
+kumo.on('get_egress_path_config', function()
+  return kumo.make_egress_path {{ connection_limit = 4, max_deliveries_per_connection = 1 }}
+end)
+",
+            names.address()
+        );
+        let home = Home::new();
+        let kumod = home.start_policy(&policy);
+        send(&kumod, "there.test", MESSAGES);
+        kumod.drained();
+        kumod.stop();
+        assert_eq!((server.accepted().len(), server.connections()), (MESSAGES, MESSAGES));
+        assert!(home.records().iter().all(|record| record["type"] != "TransientFailure"));
+        let asked = network.on(1, swallowed) - asked_before;
+        assert!((1..=ASKED_MAX).contains(&asked), "the dead host was asked {asked} times");
     });
 }
