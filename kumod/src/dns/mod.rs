@@ -4,6 +4,7 @@
 //! question for a name be on its way; [`resolver`] asks. What DNS says for good (no such domain, a null MX) ends in a bounce;
 //! what it could not say this time ends in a retry. Names under `.localhost` never leave the host.
 
+mod answer;
 mod cache;
 mod lookup;
 mod mx;
@@ -13,6 +14,7 @@ use thiserror::Error;
 
 use crate::envelope::Response;
 
+pub use answer::read_answer;
 pub use lookup::reversed;
 pub use mx::{MX_HOSTS_MAX, MailHost, MailHosts};
 pub use resolver::{ADDRESSES_MAX, Dns, DnsOptions};

@@ -13,12 +13,12 @@ use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts,
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError as Answer, NetError};
 use hickory_resolver::proto::op::ResponseCode;
-use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
+use hickory_resolver::proto::rr::{Name, Record, RecordType};
 use tokio::sync::Semaphore;
 
-use super::DnsError;
 use super::cache::{Cache, Flights};
 use super::mx::{MailHosts, Target, is_localhost, normalize};
+use super::{DnsError, answer};
 use crate::config::{DnsSpec, ResolverOptions, ResolverSpec};
 
 /// Addresses of one host, per family, that are looked at.
@@ -173,8 +173,7 @@ impl Inner {
         let (hosts, expires) = match self.ask(domain, RecordType::MX).await {
             Ok(records) => {
                 let expires = self.expiry(&records);
-                let named = records.iter().filter_map(mail_exchange).collect();
-                (MailHosts::from_records(domain, named, expires).map(Arc::new), expires)
+                (answer::hosts(domain, &records, expires).map(Arc::new), expires)
             }
             Err(Refusal::NoRecords { ttl }) => self.implicit_hosts(domain, ttl).await,
             Err(Refusal::NoName { ttl }) => {
@@ -211,10 +210,7 @@ impl Inner {
         }
         let (v4, v6) = tokio::join!(self.ask(host, RecordType::A), self.ask(host, RecordType::AAAA));
         let found: Vec<Record> = [&v4, &v6].into_iter().flatten().flatten().cloned().collect();
-        let of_family =
-            |wanted: bool| found.iter().filter_map(address).filter(move |ip| ip.is_ipv6() == wanted);
-        let addresses: Arc<[IpAddr]> =
-            of_family(false).take(ADDRESSES_MAX).chain(of_family(true).take(ADDRESSES_MAX)).collect();
+        let addresses: Arc<[IpAddr]> = answer::addresses(&found).collect();
         let (answer, expires) = if addresses.is_empty() {
             self.no_address(host, [v4.err(), v6.err()])
         } else {
@@ -301,21 +297,6 @@ impl From<NetError> for Refusal {
 
 fn temporary(name: &str, reason: String) -> DnsError {
     DnsError::Temporary { name: name.to_owned(), reason }
-}
-
-fn mail_exchange(record: &Record) -> Option<(u16, String)> {
-    match &record.data {
-        RData::MX(mx) => Some((mx.preference, mx.exchange.to_ascii())),
-        _ => None,
-    }
-}
-
-fn address(record: &Record) -> Option<IpAddr> {
-    match &record.data {
-        RData::A(address) => Some(IpAddr::V4(address.0)),
-        RData::AAAA(address) => Some(IpAddr::V6(address.0)),
-        _ => None,
-    }
 }
 
 fn build(options: &DnsOptions) -> Result<TokioResolver, NetError> {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use hickory_resolver::proto::op::{Message, OpCode, Query};
+use hickory_resolver::proto::rr::RData;
 use hickory_resolver::proto::rr::rdata::{A, AAAA, MX, SOA};
 use std::collections::HashMap;
 use std::sync::Mutex;
