@@ -64,6 +64,9 @@ struct Args {
     /// The folder of the log records; made when it is not there
     #[arg(long, value_name = "DIR", default_value = config::LOG_DIR)]
     log_dir: PathBuf,
+    /// Certificates (PEM) of authorities to trust in servers, besides the system's
+    #[arg(long, value_name = "FILE")]
+    trusted_ca: Option<PathBuf>,
     /// What a 250 promises
     #[arg(long, value_enum, default_value = spool::Durability::Commit.name())]
     durability: DurabilityArg,
@@ -173,6 +176,7 @@ impl Args {
                     EnableTlsArg::RequiredInsecure => EnableTls::RequiredInsecure,
                     EnableTlsArg::Disabled => EnableTls::Disabled,
                 },
+                authorities: self.trusted_ca.clone().map(config::KeySource::File),
                 ..local.outbound
             },
             limits: config::Limits { memory_bytes_max: self.memory_limit, ..local.limits },

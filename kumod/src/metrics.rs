@@ -51,6 +51,8 @@ pub struct Metrics {
     pub tls_handshakes_resumed: Counter,
     /// Those that did not succeed.
     pub tls_handshakes_failed: Counter,
+    /// Connections that a policy in mode enforce would have forbidden.
+    pub mta_sts_testing_failures: Counter,
     /// Messages taken out of the queue because the spool cannot give their body back.
     pub spool_messages_set_aside: Counter,
     /// Time from the last byte of a body to its being as safe as the durability in force says.
@@ -226,7 +228,7 @@ impl Metrics {
 }
 
 impl Metrics {
-    fn tls_samples(&self) -> [Sample; 3] {
+    fn tls_samples(&self) -> [Sample; 4] {
         let client = |name, help, value: &Counter| {
             Sample::counter(name, help, value.get()).label("service", "smtp_client")
         };
@@ -238,6 +240,11 @@ impl Metrics {
                 &self.tls_handshakes_resumed,
             ),
             client("tls_handshakes_failed", "TLS handshakes that failed", &self.tls_handshakes_failed),
+            client(
+                "mta_sts_testing_failures",
+                "Hosts and connections that an MTA-STS policy in testing would forbid if it were enforced",
+                &self.mta_sts_testing_failures,
+            ),
         ]
     }
 }

@@ -10,6 +10,7 @@ mod egress;
 mod key_source;
 mod listener;
 mod listener_domain;
+mod mta_sts;
 mod named;
 mod path;
 mod proxy;
@@ -35,6 +36,7 @@ pub use listener::{
 };
 pub(crate) use listener::{check_name, not_zero, parse_network};
 pub use listener_domain::ListenerDomain;
+pub use mta_sts::MtaStsSpec;
 pub use path::{CipherSuites, EnableTls, IpLookupStrategy, PathConfig};
 pub use proxy::ProxyTls;
 pub use queue::{Dsn, QueueConfig};
@@ -114,6 +116,10 @@ pub struct OutboundSpec {
     pub enable_tls: EnableTls,
     /// How DNS is asked.
     pub dns: DnsSpec,
+    /// Certificates of authorities that are trusted besides the system's.
+    pub authorities: Option<KeySource>,
+    /// What is asked of domains about TLS.
+    pub mta_sts: MtaStsSpec,
 }
 
 /// A host or address with a port: `mx.example.com:2525`, `[::1]:2526`.

@@ -7,8 +7,10 @@
 mod answer;
 mod cache;
 mod lookup;
+mod mta_sts;
 mod mx;
 mod resolver;
+mod texts;
 
 use thiserror::Error;
 
@@ -16,6 +18,7 @@ use crate::envelope::Response;
 
 pub use answer::read_answer;
 pub use lookup::reversed;
+pub use mta_sts::{MtaSts, StsMode, StsPolicy, Trust};
 pub use mx::{MX_HOSTS_MAX, MailHost, MailHosts};
 pub use resolver::{ADDRESSES_MAX, Dns, DnsOptions};
 

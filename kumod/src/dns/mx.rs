@@ -57,6 +57,17 @@ impl MailHosts {
         hosts
     }
 
+    /// The same with some of the hosts only; `None` where that is nobody. The site is named for those that are left.
+    pub fn only(&self, keep: impl Fn(&str) -> bool) -> Option<Self> {
+        let hosts: Vec<MailHost> = self.hosts.iter().filter(|host| keep(&host.name)).cloned().collect();
+        let site_name = match hosts.len() {
+            0 => return None,
+            all if all == self.hosts.len() => self.site_name.clone(),
+            _ => site_name(hosts.iter().map(|host| host.name.as_str())),
+        };
+        Some(Self { site_name, hosts, ..*self })
+    }
+
     /// Hosts for MX records: null MX (RFC 7505) and nonsense sorted out, ordered, cut to [`MX_HOSTS_MAX`], shuffled.
     pub(super) fn from_records(
         domain: &str,
@@ -239,6 +250,16 @@ mod tests {
         ] {
             assert_eq!(site(names), folded);
         }
+    }
+
+    #[test]
+    fn a_site_that_lost_hosts_is_named_for_the_others() {
+        let records = ["mx1.a.test", "mx2.a.test", "mx3.a.test"].map(|name| (10, name.to_owned()));
+        let all = MailHosts::from_records("a.test", records.into(), Instant::now()).unwrap();
+        assert_eq!(all.only(|_| true).unwrap(), all);
+        let some = all.only(|name| name != "mx2.a.test").unwrap();
+        assert_eq!((some.site_name.as_str(), some.hosts.len()), ("(mx1|mx3).a.test", 2));
+        assert!(all.only(|_| false).is_none());
     }
 
     /// All names that a folded name stands for.

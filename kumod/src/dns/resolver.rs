@@ -28,7 +28,7 @@ const NEGATIVE_TTL_MIN: Duration = Duration::from_secs(10);
 /// How long what needs no question holds.
 const TTL_MAX: Duration = Duration::from_secs(86_400);
 /// How long a failure is remembered (RFC 9520 3.2: 1 s to 5 min).
-const FAILURE_TTL: Duration = Duration::from_secs(5);
+pub(super) const FAILURE_TTL: Duration = Duration::from_secs(5);
 
 /// Whom to ask, and within which limits.
 #[derive(Clone, Debug)]
@@ -236,7 +236,7 @@ impl Inner {
     }
 
     /// One question. The wait for a place among those under way is not part of its time limit: it is us who are slow then.
-    async fn ask(&self, name: &str, kind: RecordType) -> Result<Vec<Record>, Refusal> {
+    pub(super) async fn ask(&self, name: &str, kind: RecordType) -> Result<Vec<Record>, Refusal> {
         let mut question = Name::from_ascii(name).map_err(|error| Refusal::Failed(error.to_string()))?;
         // Without the root at its end the name would be tried under the search domains.
         question.set_fqdn(true);
@@ -257,7 +257,7 @@ impl Inner {
     }
 
     /// When the first of the records runs out, within bounds.
-    fn expiry(&self, records: &[Record]) -> Instant {
+    pub(super) fn expiry(&self, records: &[Record]) -> Instant {
         let ttl = records.iter().map(|record| record.ttl).min().unwrap_or(0);
         Instant::now()
             + Duration::from_secs(u64::from(ttl))
@@ -265,7 +265,7 @@ impl Inner {
     }
 
     /// RFC 2308 5: a refusal without an SOA record says nothing of how long it holds.
-    fn negative_ttl(&self, ttl: Option<Duration>) -> Duration {
+    pub(super) fn negative_ttl(&self, ttl: Option<Duration>) -> Duration {
         ttl.unwrap_or(NEGATIVE_TTL_MIN).max(NEGATIVE_TTL_MIN).min(self.options.negative_ttl_max)
     }
 }

@@ -28,7 +28,7 @@ use crate::inbound::{BodyBudget, BodyPool, Inbound, SmtpDoor, TlsError};
 use crate::intake::{Intake, Residency};
 use crate::maillog::{LogLimits, MailLog};
 use crate::metrics::{Metrics, Sample};
-use crate::outbound::{Dispatcher, Outbound, Parts};
+use crate::outbound::{Dispatcher, Outbound, Parts, check_authorities};
 use crate::policy::{Lookups, Policy};
 use crate::ports::{Dispatch, MailStore, PermitSource, Shutdown};
 use crate::pressure::{self, Pressure};
@@ -303,6 +303,9 @@ impl Node {
         let spec = &self.config.outbound.dns;
         let dns = Dns::new(DnsOptions::of(spec, &spec.resolver))?;
         self.policy.serve_lookups(Lookups::new(dns.clone(), spec, Handle::current())?);
+        if let Some(source) = &self.config.outbound.authorities {
+            check_authorities(source).map_err(host_error(format!("authorities to trust, {source}")))?;
+        }
         Ok(Outbound::new(Parts {
             store,
             settle,

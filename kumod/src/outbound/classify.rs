@@ -94,6 +94,12 @@ pub(super) fn no_tls(host: &str, reason: &str) -> Outcome {
     Outcome::Retry(Response::internal(451, (4, 7, 5), format!("no TLS with {host}: {reason}")))
 }
 
+/// None of a domain's hosts is in its MTA-STS policy (RFC 8461 5): somebody may be tampering with DNS.
+pub(super) fn no_allowed_host(domain: &str) -> Outcome {
+    let content = format!("no host of {domain} is allowed by its MTA-STS policy");
+    Outcome::Retry(Response::internal(451, (4, 7, 5), content))
+}
+
 /// The server broke the protocol, or lacks what this host insists on.
 pub(super) fn misbehaved(error: &smtp::error::PeerError) -> Outcome {
     if let smtp::error::PeerError::StartTlsNotOffered = error {

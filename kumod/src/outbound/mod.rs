@@ -46,6 +46,7 @@ pub use orders::{Criteria, ORDER_DURATION, Order, OrderId, TooManyOrders, What};
 use ready::ReadyQueue;
 use scheduled::ScheduledQueue;
 use security::Security;
+pub use security::check_authorities;
 use sources::Sources;
 
 /// Messages of one queue taken from the store at once when its mail cannot go anywhere.
@@ -99,7 +100,7 @@ pub struct Outbound {
 impl Outbound {
     /// Nothing runs until [`run`](Self::run) is called; what is offered before then waits.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let security = Security::new(Arc::clone(&parts.metrics));
+        let security = Security::new(Arc::clone(&parts.metrics), &parts.dns, &parts.spec);
         Arc::new(Self {
             parts,
             security,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::ready::{Path, ReadyQueue};
+use super::security::Sts;
 use super::sources::Weighted;
 use super::{Outbound, classify};
 use crate::config::{CidrSet, PathConfig, QueueConfig, SourceConfig};
@@ -53,6 +54,8 @@ pub(super) struct Site {
     pub(super) hosts: Vec<Host>,
     /// Whether somebody who may say so named loopback: a `.localhost` domain, or `--relay-to`.
     pub(super) loopback_allowed: bool,
+    /// What the domains ask of them that share this site.
+    pub(super) sts: Sts,
 }
 
 /// One host of a site.
@@ -77,7 +80,7 @@ impl Site {
         hosts
     }
 
-    fn of(hosts: &MailHosts) -> Self {
+    fn of(hosts: &MailHosts, sts: Sts) -> Self {
         let host = |host: &crate::dns::MailHost| Host {
             name: host.name.as_str().into(),
             preference: host.preference,
@@ -88,6 +91,7 @@ impl Site {
             name: hosts.site_name.as_str().into(),
             hosts: hosts.hosts.iter().map(host).collect(),
             loopback_allowed: hosts.loopback_by_name,
+            sts,
         }
     }
 }
@@ -123,13 +127,14 @@ pub(super) async fn find(outbound: &Arc<Outbound>, name: &QueueName, pool: &str)
         (None, Some(relay)) => {
             let (name, address) = (relay.host.as_str().into(), relay.address());
             let host = Host { name, preference: 0, address, port: relay.port };
-            let site = Site { name: relay.to_string().into(), hosts: vec![host], loopback_allowed: true };
-            (site, now + REFRESH_INTERVAL)
+            let (name, sts) = (relay.to_string().into(), Sts::Nothing);
+            (Site { name, hosts: vec![host], loopback_allowed: true, sts }, now + REFRESH_INTERVAL)
         }
         _ => {
             let hosts = outbound.parts.dns.mail_hosts(name.destination()).await;
             let hosts = hosts.map_err(|error| classify::dns(&error))?;
-            (Site::of(&hosts), hosts.expires)
+            let (hosts, sts) = outbound.security.allowed(name.destination(), hosts).await?;
+            (Site::of(&hosts, sts), hosts.expires)
         }
     };
     let site = Arc::new(site);
@@ -150,6 +155,8 @@ fn ready_queue(
     let config = path_config(outbound, routing_domain, &source.name, &site.name)?;
     let name = format!("{}->{}@smtp_client", source.name, site.name);
     let path = Arc::new(Path::new(&name, source, config));
+    // Domains that share their hosts and differ in what they ask of them have the limits in common, and no connection.
+    let name = format!("{name}{}", site.sts.suffix());
     let make = || ReadyQueue::new(&name, Arc::clone(site), Arc::clone(&path));
     let ready = outbound.ready.get_or_insert(&name, make);
     ready.refresh(Arc::clone(site), path);

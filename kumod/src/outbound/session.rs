@@ -134,7 +134,10 @@ impl Connection {
         };
         let plainly = |outcome| NotOpen { outcome, tls_took: None };
         match connection.until_ready().await {
-            Ok(Next::Ready) => Ok(connection),
+            Ok(Next::Ready) => {
+                security.note_open(&connection.posture, false);
+                Ok(connection)
+            }
             Ok(Next::StartTls) => {
                 let began = UnixMs::now();
                 let secured = connection.secure(security, path).await;

@@ -10,6 +10,8 @@ pub(crate) mod authority;
 pub(crate) mod authority_of_certificates;
 pub(crate) mod client;
 pub(crate) mod home;
+pub(crate) mod house;
+pub(crate) mod https;
 pub(crate) mod policy;
 pub(crate) mod proxy;
 pub(crate) mod scripted;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::config::OutboundSpec;
 use crate::dns::DnsOptions;
 
 const DESTINATION: &str = "198.51.100.2:25";
@@ -34,8 +35,8 @@ async fn open_through(source: &SourceConfig) -> Result<Opened, Fault> {
     // Nobody is asked: names under .localhost are known.
     let nameservers = vec!["127.0.0.1:9".parse().unwrap()];
     let dns = Dns::new(DnsOptions { nameservers, ..DnsOptions::default() }).unwrap();
-    open(&dns, &Security::new(Arc::default()), source, DESTINATION.parse().unwrap(), Duration::from_secs(60))
-        .await
+    let security = Security::new(Arc::default(), &dns, &OutboundSpec::default());
+    open(&dns, &security, source, DESTINATION.parse().unwrap(), Duration::from_secs(60)).await
 }
 
 fn connect_request() -> Vec<u8> {

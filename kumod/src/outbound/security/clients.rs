@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use prometheus_client::metrics::counter::Counter;
 use rustls::ClientConfig;
 use rustls::client::Resumption;
 use rustls::client::danger::ServerCertVerifier;
@@ -15,8 +16,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::posture::Peer;
 use super::sessions::Sessions;
-use super::verifier::{self, Anybody};
+use super::verifier::{self, Anybody, Watched};
 use crate::config::{CipherSuites, FileState, KeySource, PathConfig};
+use crate::metrics::Metrics;
 
 /// Configurations that are kept. Over it all are forgotten, and their sessions with them.
 const CONFIGS_MAX: usize = 1024;
@@ -27,6 +29,10 @@ pub(super) struct Clients {
     provider: Arc<CryptoProvider>,
     anybody: Arc<dyn ServerCertVerifier>,
     certified: OnceLock<Result<Arc<dyn ServerCertVerifier>, String>>,
+    watched: OnceLock<Arc<dyn ServerCertVerifier>>,
+    authorities: Option<KeySource>,
+    /// Certificates that were taken although they are not valid.
+    failures: Counter,
     sessions: Arc<Sessions>,
     made: Mutex<HashMap<Key, Arc<ClientConfig>>>,
 }
@@ -48,13 +54,18 @@ struct Identity {
 }
 
 impl Clients {
-    pub(super) fn new() -> Self {
+    /// `authorities` are trusted besides the system's.
+    pub(super) fn new(metrics: &Metrics, authorities: Option<KeySource>) -> Self {
         let provider = Arc::new(ring::default_provider());
-        let anybody = Arc::new(Anybody(Arc::clone(&provider)));
+        let anybody = Arc::new(Anybody { provider: Arc::clone(&provider), watched: None });
         Self {
             provider,
             anybody,
             certified: OnceLock::new(),
+            watched: OnceLock::new(),
+            authorities,
+            failures: metrics.mta_sts_testing_failures.clone(),
+
             sessions: Arc::default(),
             made: Mutex::default(),
         }
@@ -109,7 +120,19 @@ impl Clients {
     fn verifier(&self, peer: &Peer) -> Result<Arc<dyn ServerCertVerifier>, String> {
         match peer {
             Peer::Anybody => Ok(Arc::clone(&self.anybody)),
-            Peer::Certified => self.certified.get_or_init(|| verifier::of_this_host(&self.provider)).clone(),
+            Peer::Certified => self
+                .certified
+                .get_or_init(|| verifier::of_this_host(&self.provider, self.authorities.as_ref()))
+                .clone(),
+            Peer::Watched => {
+                let strict = self.verifier(&Peer::Certified).ok();
+                let make = || {
+                    let (failures, provider) = (self.failures.clone(), Arc::clone(&self.provider));
+                    Arc::new(Anybody { provider, watched: strict.map(|strict| Watched { strict, failures }) })
+                        as _
+                };
+                Ok(Arc::clone(self.watched.get_or_init(make)))
+            }
         }
     }
 }
@@ -150,7 +173,7 @@ mod tests {
 
     #[test]
     fn connections_that_want_the_same_share_what_was_made_once() {
-        let clients = Clients::new();
+        let clients = Clients::new(&Metrics::new(), None);
         let path = PathConfig::default();
         let first = clients.config(&path, &Peer::Anybody).unwrap();
         assert!(Arc::ptr_eq(&first, &clients.config(&path.clone(), &Peer::Anybody).unwrap()));
@@ -170,7 +193,7 @@ mod tests {
         let files = [folder.path().join("cert.pem"), folder.path().join("key.pem")];
         let [certificate, key] = files.clone().map(|file| Some(KeySource::File(file)));
         let path = PathConfig { tls_certificate: certificate, tls_private_key: key, ..PathConfig::default() };
-        let clients = Clients::new();
+        let clients = Clients::new(&Metrics::new(), None);
         assert!(clients.config(&path, &Peer::Anybody).unwrap_err().contains("option 'tls_certificate'"));
         let write = |made: &rcgen::CertifiedKey<rcgen::KeyPair>| {
             std::fs::write(&files[0], made.cert.pem()).unwrap();

@@ -14,24 +14,30 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, HandshakeKind};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore};
 use tokio::time::timeout;
 use x509_parser::x509::X509Name;
 
 use broken::Broken;
 use clients::Clients;
-pub(super) use posture::Posture;
+use posture::Peer;
+pub(super) use posture::{Posture, Sts};
 
+use super::classify;
+use super::route::Site;
 use super::stream::Stream;
-use crate::config::PathConfig;
+use crate::config::{KeySource, OutboundSpec, PathConfig};
+use crate::dns::{Dns, MailHosts, MtaSts, StsMode};
+use crate::envelope::Outcome;
 use crate::maillog::TlsFacts;
 use crate::metrics::Metrics;
 
 /// What all connections of the process share.
 #[derive(Debug)]
 pub(super) struct Security {
-    clients: Clients,
+    clients: Arc<Clients>,
     broken: Broken,
+    mta_sts: MtaSts,
     metrics: Arc<Metrics>,
 }
 
@@ -52,19 +58,51 @@ impl Target<'_> {
 }
 
 impl Security {
-    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
-        Self { clients: Clients::new(), broken: Broken::default(), metrics }
+    pub(super) fn new(metrics: Arc<Metrics>, dns: &Dns, spec: &OutboundSpec) -> Self {
+        let clients = Arc::new(Clients::new(&metrics, spec.authorities.clone()));
+        let of_policies = Arc::clone(&clients);
+        let trust = Arc::new(move || of_policies.config(&PathConfig::default(), &Peer::Certified));
+        let mta_sts = MtaSts::new(dns.clone(), spec.mta_sts, trust);
+        Self { clients, broken: Broken::default(), mta_sts, metrics }
     }
 
-    /// What a connection to a host has to be.
-    pub(super) fn posture(&self, host: &str, path: &PathConfig) -> Posture {
+    /// What a connection to a host of a site has to be.
+    pub(super) fn posture(&self, host: &str, site: &Site, path: &PathConfig) -> Posture {
         let is_broken = path.remember_broken_tls.is_some() && self.broken.contains(host, Instant::now());
-        let decided = posture::decide(path.enable_tls, is_broken);
-        Posture {
-            clear_after_failure: decided.clear_after_failure
-                || (decided.starttls == smtp::client::StartTls::IfOffered
-                    && path.opportunistic_tls_reconnect_on_failed_handshake),
-            ..decided
+        Posture::decide(path, site.sts, is_broken)
+    }
+
+    /// Asks for the MTA-STS policy of a domain, and leaves those of its hosts that the policy allows.
+    ///
+    /// # Errors
+    /// There is none (RFC 8461 5): the outcome for all mail of the domain.
+    pub(super) async fn allowed(
+        &self,
+        domain: &str,
+        hosts: Arc<MailHosts>,
+    ) -> Result<(Arc<MailHosts>, Sts), Outcome> {
+        let Some(policy) = self.mta_sts.policy(domain, Instant::now()).await else {
+            return Ok((hosts, Sts::Nothing));
+        };
+        match policy.mode {
+            StsMode::None => Ok((hosts, Sts::Nothing)),
+            StsMode::Testing => {
+                if !hosts.hosts.iter().all(|host| policy.allows(&host.name)) {
+                    self.metrics.mta_sts_testing_failures.inc();
+                }
+                Ok((hosts, Sts::Testing))
+            }
+            StsMode::Enforce => match hosts.only(|host| policy.allows(host)) {
+                Some(allowed) => Ok((Arc::new(allowed), Sts::Enforced)),
+                None => Err(classify::no_allowed_host(domain)),
+            },
+        }
+    }
+
+    /// A connection stands: where it should have been through TLS and is not, that is counted.
+    pub(super) fn note_open(&self, posture: &Posture, is_tls: bool) {
+        if posture.peer == Peer::Watched && !is_tls {
+            self.metrics.mta_sts_testing_failures.inc();
         }
     }
 
@@ -73,7 +111,7 @@ impl Security {
     /// # Errors
     /// Nobody is trusted on this host.
     pub(super) fn proxy_config(&self, is_verified: bool) -> Result<Arc<ClientConfig>, String> {
-        let peer = if is_verified { posture::Peer::Certified } else { posture::Peer::Anybody };
+        let peer = if is_verified { Peer::Certified } else { Peer::Anybody };
         self.clients.config(&PathConfig::default(), &peer)
     }
 
@@ -114,6 +152,14 @@ impl Security {
         }
         reason
     }
+}
+
+/// Whether certificates of authorities can be read from a file.
+///
+/// # Errors
+/// Why not.
+pub fn check_authorities(source: &KeySource) -> std::io::Result<()> {
+    verifier::add_authorities(source, &mut RootCertStore::empty())
 }
 
 /// What a handshake agreed on, for the log.

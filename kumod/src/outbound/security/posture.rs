@@ -1,8 +1,11 @@
 //! What a connection to one host has to be: whether through TLS, and who must be at its other end. Pure: nothing is asked or kept here.
+//!
+//! What the domain publishes is stronger than what the path says, as in KumoMTA; without that the path decides.
 
 use smtp::client::StartTls;
 
 use crate::config::EnableTls;
+use crate::config::PathConfig;
 
 /// What a connection to one host has to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +23,8 @@ pub(in crate::outbound) struct Posture {
 pub(in crate::outbound) enum Peer {
     /// Whoever answers.
     Anybody,
+    /// Whoever answers; that it has no valid certificate is counted.
+    Watched,
     /// Who has a valid certificate for the name of the host, from an authority that this host trusts.
     Certified,
 }
@@ -27,20 +32,30 @@ pub(in crate::outbound) enum Peer {
 impl Peer {
     /// Whether a connection is proof of who answered.
     pub(in crate::outbound) fn is_verified(&self) -> bool {
-        !matches!(self, Self::Anybody)
+        !matches!(self, Self::Anybody | Self::Watched)
     }
 }
 
-/// Decides. `is_broken`: a handshake with the host has failed not long ago, and the path says to remember that.
-pub(in crate::outbound) fn decide(enable_tls: EnableTls, is_broken: bool) -> Posture {
-    match enable_tls {
-        EnableTls::Disabled => Posture::CLEAR,
-        EnableTls::Opportunistic | EnableTls::OpportunisticInsecure if is_broken => Posture::CLEAR,
-        EnableTls::Opportunistic => Posture::if_offered(Peer::Certified, false),
-        // Who takes any certificate takes none as well.
-        EnableTls::OpportunisticInsecure => Posture::if_offered(Peer::Anybody, true),
-        EnableTls::Required => Posture::required(Peer::Certified),
-        EnableTls::RequiredInsecure => Posture::required(Peer::Anybody),
+/// What a domain's MTA-STS policy (RFC 8461) asks of the hosts that it allows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(in crate::outbound) enum Sts {
+    /// There is none that asks for anything.
+    #[default]
+    Nothing,
+    /// `testing`: the mail goes, whatever the certificate.
+    Testing,
+    /// `enforce`.
+    Enforced,
+}
+
+impl Sts {
+    /// What ready queues are told apart by.
+    pub(in crate::outbound) fn suffix(self) -> &'static str {
+        match self {
+            Self::Nothing => "",
+            Self::Testing => "+mta-sts-testing",
+            Self::Enforced => "+mta-sts-enforce",
+        }
     }
 }
 
@@ -48,6 +63,28 @@ impl Posture {
     /// Without TLS.
     pub(in crate::outbound) const CLEAR: Self =
         Self { starttls: StartTls::Off, peer: Peer::Anybody, clear_after_failure: false };
+
+    /// Decides. `is_broken`: a handshake with the host has failed not long ago, and the path says to remember that.
+    pub(super) fn decide(path: &PathConfig, sts: Sts, is_broken: bool) -> Self {
+        match if path.enable_mta_sts { sts } else { Sts::Nothing } {
+            Sts::Enforced => Self::required(Peer::Certified),
+            // Who takes any certificate takes none as well.
+            Sts::Testing => Self::if_offered(Peer::Watched, true),
+            Sts::Nothing => Self::of_path(path, is_broken),
+        }
+    }
+
+    fn of_path(path: &PathConfig, is_broken: bool) -> Self {
+        let again = path.opportunistic_tls_reconnect_on_failed_handshake;
+        match path.enable_tls {
+            EnableTls::Disabled => Self::CLEAR,
+            EnableTls::Opportunistic | EnableTls::OpportunisticInsecure if is_broken => Self::CLEAR,
+            EnableTls::Opportunistic => Self::if_offered(Peer::Certified, again),
+            EnableTls::OpportunisticInsecure => Self::if_offered(Peer::Anybody, true),
+            EnableTls::Required => Self::required(Peer::Certified),
+            EnableTls::RequiredInsecure => Self::required(Peer::Anybody),
+        }
+    }
 
     fn required(peer: Peer) -> Self {
         Self { starttls: StartTls::Required, peer, clear_after_failure: false }
@@ -70,6 +107,10 @@ mod tests {
         EnableTls::Disabled,
     ];
 
+    fn path(enable_tls: EnableTls) -> PathConfig {
+        PathConfig { enable_tls, ..PathConfig::default() }
+    }
+
     #[test]
     fn a_path_says_whether_there_is_tls_and_whether_the_certificate_counts() {
         let wanted = [
@@ -80,17 +121,32 @@ mod tests {
             (StartTls::Off, Peer::Anybody, false),
         ];
         for (mode, (starttls, peer, clear_after_failure)) in MODES.into_iter().zip(wanted) {
-            assert_eq!(decide(mode, false), Posture { starttls, peer, clear_after_failure }, "{mode:?}");
+            let decided = Posture::decide(&path(mode), Sts::Nothing, false);
+            assert_eq!(decided, Posture { starttls, peer, clear_after_failure }, "{mode:?}");
         }
     }
 
     #[test]
     fn a_broken_host_is_spared_tls_only_where_it_need_not_do_it() {
-        for mode in [EnableTls::Opportunistic, EnableTls::OpportunisticInsecure] {
-            assert_eq!(decide(mode, true), Posture::CLEAR, "{mode:?}");
+        for (mode, spared) in MODES.into_iter().zip([true, true, false, false, true]) {
+            let decided = Posture::decide(&path(mode), Sts::Nothing, true);
+            assert_eq!(decided == Posture::CLEAR, spared, "{mode:?}");
+            let enforced = Posture::decide(&path(mode), Sts::Enforced, true);
+            assert_eq!(enforced, Posture::required(Peer::Certified), "{mode:?}");
         }
-        for mode in [EnableTls::Required, EnableTls::RequiredInsecure] {
-            assert_eq!(decide(mode, true), decide(mode, false), "{mode:?}");
+    }
+
+    #[test]
+    fn what_is_published_is_stronger_than_the_path_unless_the_path_says_not_to_look() {
+        for mode in MODES {
+            let path = PathConfig { opportunistic_tls_reconnect_on_failed_handshake: true, ..path(mode) };
+            let decide = |sts| Posture::decide(&path, sts, false);
+            assert_eq!(decide(Sts::Enforced), Posture::required(Peer::Certified), "{mode:?}");
+            assert_eq!(decide(Sts::Testing), Posture::if_offered(Peer::Watched, true), "{mode:?}");
+            let blind = PathConfig { enable_mta_sts: false, ..path.clone() };
+            for sts in [Sts::Enforced, Sts::Testing] {
+                assert_eq!(Posture::decide(&blind, sts, false), decide(Sts::Nothing), "{mode:?}");
+            }
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::config::PathConfig;
 const FUNCTION: &str = "kumo.make_egress_path";
 
 /// KumoMTA's other options.
-const UNSERVED: [&str; 38] = [
+const UNSERVED: [&str; 37] = [
     "additional_source_selection_rates",
     "aggressive_connection_opening",
     "allow_smtp_auth_plain_without_tls",
@@ -24,7 +24,6 @@ const UNSERVED: [&str; 38] = [
     "dispatcher_wakeup_strategy",
     "ehlo_timeout",
     "enable_dane",
-    "enable_mta_sts",
     "enable_pipelining",
     "enable_rset",
     "ignore_8bit_checks",
