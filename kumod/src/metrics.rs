@@ -53,6 +53,8 @@ pub struct Metrics {
     pub tls_handshakes_failed: Counter,
     /// Connections that a policy in mode enforce would have forbidden.
     pub mta_sts_testing_failures: Counter,
+    /// What was found when hosts were asked for TLSA records.
+    pub dane_results: DaneResults,
     /// Messages taken out of the queue because the spool cannot give their body back.
     pub spool_messages_set_aside: Counter,
     /// Time from the last byte of a body to its being as safe as the durability in force says.
@@ -80,6 +82,19 @@ impl<T> PerService<T> {
         let Self { esmtp_listener, smtp_client, http_listener } = self;
         [("esmtp_listener", esmtp_listener), ("smtp_client", smtp_client), ("http_listener", http_listener)]
     }
+}
+
+/// What is found when a host is asked for TLSA records.
+#[derive(Debug, Default)]
+pub struct DaneResults {
+    /// Records that can be used.
+    pub usable: Counter,
+    /// Records of which none can be used.
+    pub unusable: Counter,
+    /// None, or none that are signed.
+    pub nothing: Counter,
+    /// No answer, or one that is not signed as it must be.
+    pub failed: Counter,
 }
 
 /// One open connection in `connection_count`; dropping it takes it off.
@@ -151,6 +166,7 @@ impl Metrics {
         let mut samples = self.message_samples();
         samples.extend(self.connection_samples());
         samples.extend(self.tls_samples());
+        samples.extend(self.dane_samples());
         for (reason, counter) in self.rejections.read().unwrap_or_else(PoisonError::into_inner).iter() {
             let help = "Refusals given to SMTP clients, by reason";
             samples.push(
@@ -228,6 +244,20 @@ impl Metrics {
 }
 
 impl Metrics {
+    fn dane_samples(&self) -> [Sample; 4] {
+        let DaneResults { usable, unusable, nothing, failed } = &self.dane_results;
+        [("usable", usable), ("unusable", unusable), ("none", nothing), ("failed", failed)].map(
+            |(result, count)| {
+                Sample::counter(
+                    "dane_result_count",
+                    "Hosts asked for TLSA records, by what was found",
+                    count.get(),
+                )
+                .label("result", result)
+            },
+        )
+    }
+
     fn tls_samples(&self) -> [Sample; 4] {
         let client = |name, help, value: &Counter| {
             Sample::counter(name, help, value.get()).label("service", "smtp_client")

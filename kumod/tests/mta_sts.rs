@@ -7,12 +7,14 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kumod::config::{KeySource, MtaStsSpec, OutboundSpec};
+use kumod::config::{Config, KeySource, MtaStsSpec, OutboundSpec};
 use kumod::dns::{Dns, DnsOptions, MtaSts, StsMode};
+use kumod::policy::Policy;
 use rustls::ClientConfig;
 use rustls::crypto::ring;
 use support::authority::{Authority, Mood};
 use support::authority_of_certificates as certificates;
+use support::home::Home;
 use support::house::House;
 use support::https::{Https, answer};
 use support::tls_hop::{Tls, TlsHop};
@@ -239,4 +241,21 @@ fn a_path_may_leave_policies_alone() {
     let house = house(&names, &web, &hop, &authority, "enable_mta_sts = false");
     house.send("b@a.test");
     assert_eq!(hop.arrival("b@a.test").handshake, None);
+}
+
+#[test]
+fn a_policy_may_have_nobody_asked() {
+    let home = Home::new();
+    let load = |argument: &str| {
+        let file = home.policy(&format!(
+            "kumo.on('init', function()
+  kumo.start_esmtp_listener {{ listen = '127.0.0.1:0' }}
+  kumo.dns.set_mta_sts_enabled({argument})
+end)"
+        ));
+        let mut config = Config::default();
+        Policy::load(&file, &mut config).map(|_| config.outbound.mta_sts.enabled)
+    };
+    assert!(!load("false").unwrap() && load("true").unwrap());
+    assert!(load("'no'").unwrap_err().to_string().contains("true or false is wanted; a string was given"));
 }

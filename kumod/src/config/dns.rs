@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
-use super::{duration, list_of_strings};
+use super::{KeySource, duration, list_of_strings};
 
 /// RFC 1035 4.2: the port of name servers.
 const DNS_PORT: u16 = 53;
@@ -150,6 +150,8 @@ pub struct ResolverOptions {
     /// And at most this long.
     #[serde(deserialize_with = "duration::deserialize")]
     pub positive_max_ttl: Duration,
+    /// The keys from which signatures (DNSSEC) are checked, where they are: DNSKEY records; unset: the root's.
+    pub trust_anchor: Option<KeySource>,
 }
 
 impl Default for ResolverOptions {
@@ -165,6 +167,7 @@ impl Default for ResolverOptions {
             // One question per message would be the alternative.
             positive_min_ttl: Duration::from_secs(10),
             positive_max_ttl: Duration::from_secs(86_400),
+            trust_anchor: None,
         }
     }
 }

@@ -41,6 +41,8 @@ pub struct PathConfig {
     pub enable_tls: EnableTls,
     /// Whether what a domain publishes by MTA-STS is stronger than `enable_tls`.
     pub enable_mta_sts: bool,
+    /// Whether what hosts publish by DANE is stronger than both.
+    pub enable_dane: bool,
     /// Where the handshake fails with a host that need not do TLS: whether to connect to it again, without.
     pub opportunistic_tls_reconnect_on_failed_handshake: bool,
     /// For how long a host whose handshake failed is not asked for TLS again, where it need not do TLS.
@@ -83,6 +85,7 @@ impl Default for PathConfig {
             ip_lookup_strategy: IpLookupStrategy::default(),
             enable_tls: EnableTls::Opportunistic,
             enable_mta_sts: true,
+            enable_dane: false,
             opportunistic_tls_reconnect_on_failed_handshake: false,
             remember_broken_tls: None,
             tls_certificate: None,

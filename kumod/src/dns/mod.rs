@@ -11,6 +11,7 @@ mod mta_sts;
 mod mx;
 mod resolver;
 mod texts;
+mod tlsa;
 
 use thiserror::Error;
 
@@ -21,6 +22,7 @@ pub use lookup::reversed;
 pub use mta_sts::{MtaSts, StsMode, StsPolicy, Trust};
 pub use mx::{MX_HOSTS_MAX, MailHost, MailHosts};
 pub use resolver::{ADDRESSES_MAX, Dns, DnsOptions};
+pub use tlsa::{Dane, Tlsa, Tlsas};
 
 /// Why there is no host to send to.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]

@@ -12,6 +12,7 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError as Answer, NetError};
+use hickory_resolver::proto::dnssec::TrustAnchors;
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, Record, RecordType};
 use tokio::sync::Semaphore;
@@ -94,8 +95,8 @@ type Addresses = Result<Arc<[IpAddr]>, DnsError>;
 #[derive(Debug)]
 pub(super) struct Inner {
     resolver: TokioResolver,
-    options: DnsOptions,
-    lookups: Semaphore,
+    pub(super) options: DnsOptions,
+    pub(super) lookups: Semaphore,
     hosts: Cache<Hosts>,
     hosts_asked: Flights<Hosts>,
     addresses: Cache<Addresses>,
@@ -109,7 +110,7 @@ impl Dns {
     /// `/etc/resolv.conf` is wanted and cannot be read.
     pub fn new(options: DnsOptions) -> Result<Self, DnsError> {
         let inner = Inner {
-            resolver: build(&options).map_err(|error| DnsError::Setup(error.to_string()))?,
+            resolver: build(&options, None).map_err(|error| DnsError::Setup(error.to_string()))?,
             lookups: Semaphore::new(options.lookups_max),
             hosts: Cache::new(options.cache_entries_max),
             hosts_asked: Flights::default(),
@@ -299,7 +300,8 @@ fn temporary(name: &str, reason: String) -> DnsError {
     DnsError::Temporary { name: name.to_owned(), reason }
 }
 
-fn build(options: &DnsOptions) -> Result<TokioResolver, NetError> {
+/// With `anchors` signatures are asked for, and checked from those keys on.
+pub(super) fn build(options: &DnsOptions, anchors: Option<TrustAnchors>) -> Result<TokioResolver, NetError> {
     let mut builder = if options.nameservers.is_empty() {
         TokioResolver::builder_tokio()?
     } else {
@@ -326,7 +328,15 @@ fn build(options: &DnsOptions) -> Result<TokioResolver, NetError> {
         chosen.use_hosts_file = if reads { ResolveHosts::Always } else { ResolveHosts::Never };
     }
     chosen.max_active_requests = options.lookups_max;
-    builder.build()
+    match anchors {
+        None => builder.build(),
+        Some(anchors) => {
+            chosen.validate = true;
+            chosen.edns0 = true;
+            chosen.use_hosts_file = ResolveHosts::Never;
+            builder.with_trust_anchor(Arc::new(anchors)).build()
+        }
+    }
 }
 
 /// UDP first, and TCP for answers that do not fit.

@@ -315,7 +315,8 @@ impl Dispatcher {
         let ehlo = config.ehlo_domain.as_deref().or(path.source.ehlo_domain.as_deref());
         let ehlo = ehlo.unwrap_or(&self.outbound.parts.hostname);
         let security = &self.outbound.security;
-        let posture = security.posture(&dialed.name, &site, config);
+        let posture = security.posture(&dialed.name, dialed.address.port(), &site, config).await;
+        let posture = posture.map_err(DialError::Site)?;
         let again = posture.clear_after_failure.then(|| (Arc::clone(&dialed.name), dialed.address));
         let connection = match (Connection::open(dialed, posture, ehlo, security, config).await, again) {
             (Err(NotOpen { tls_took: Some(_), .. }), Some((name, address))) => {

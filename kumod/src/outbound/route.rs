@@ -56,6 +56,8 @@ pub(super) struct Site {
     pub(super) loopback_allowed: bool,
     /// What the domains ask of them that share this site.
     pub(super) sts: Sts,
+    /// Whether it is certain, by signatures, that these are the hosts of those domains; `false` where nobody wants to know.
+    pub(super) is_certain: bool,
 }
 
 /// One host of a site.
@@ -92,6 +94,7 @@ impl Site {
             hosts: hosts.hosts.iter().map(host).collect(),
             loopback_allowed: hosts.loopback_by_name,
             sts,
+            is_certain: false,
         }
     }
 }
@@ -123,24 +126,36 @@ pub(super) fn queue_config(outbound: &Outbound, name: &QueueName) -> QueueConfig
 pub(super) async fn find(outbound: &Arc<Outbound>, name: &QueueName, pool: &str) -> Result<Route, Outcome> {
     let now = Instant::now();
     let (sources, sources_until) = outbound.sources.of_pool(&outbound.parts.policy, pool)?;
-    let (site, site_until) = match (&name.routing_domain, &outbound.parts.spec.relay_to) {
+    let (mut site, found, site_until) = match (&name.routing_domain, &outbound.parts.spec.relay_to) {
         (None, Some(relay)) => {
             let (name, address) = (relay.host.as_str().into(), relay.address());
             let host = Host { name, preference: 0, address, port: relay.port };
             let (name, sts) = (relay.to_string().into(), Sts::Nothing);
-            (Site { name, hosts: vec![host], loopback_allowed: true, sts }, now + REFRESH_INTERVAL)
+            let site = Site { name, hosts: vec![host], loopback_allowed: true, sts, is_certain: false };
+            (site, None, now + REFRESH_INTERVAL)
         }
         _ => {
             let hosts = outbound.parts.dns.mail_hosts(name.destination()).await;
             let hosts = hosts.map_err(|error| classify::dns(&error))?;
             let (hosts, sts) = outbound.security.allowed(name.destination(), hosts).await?;
-            (Site::of(&hosts, sts), hosts.expires)
+            let expires = hosts.expires;
+            (Site::of(&hosts, sts), Some(hosts), expires)
         }
     };
-    let site = Arc::new(site);
     let turns = Turns::new(sources.iter().map(|weighted| weighted.weight));
-    let way = |weighted: Weighted| ready_queue(outbound, weighted.source, name.destination(), &site);
-    let ways = sources.into_iter().map(way).collect::<Result<_, _>>()?;
+    let with_path = |weighted: Weighted| {
+        let source = weighted.source;
+        path_config(outbound, name.destination(), &source.name, &site.name).map(|config| (source, config))
+    };
+    let paths = sources.into_iter().map(with_path).collect::<Result<Vec<_>, _>>()?;
+    if let Some(hosts) = found
+        && paths.iter().any(|(_, config)| config.enable_dane)
+    {
+        site.is_certain = outbound.security.are_certain(name.destination(), &hosts).await?;
+    }
+    let site = Arc::new(site);
+    let ways =
+        paths.into_iter().map(|(source, config)| ready_queue(outbound, source, config, &site)).collect();
     let until = site_until.min(sources_until).min(now + REFRESH_INTERVAL);
     Ok(Route { ways, turns, until: until.max(now + REFRESH_INTERVAL_MIN) })
 }
@@ -149,20 +164,20 @@ pub(super) async fn find(outbound: &Arc<Outbound>, name: &QueueName, pool: &str)
 fn ready_queue(
     outbound: &Arc<Outbound>,
     source: Arc<SourceConfig>,
-    routing_domain: &str,
+    config: PathConfig,
     site: &Arc<Site>,
-) -> Result<Arc<ReadyQueue>, Outcome> {
-    let config = path_config(outbound, routing_domain, &source.name, &site.name)?;
+) -> Arc<ReadyQueue> {
+    let dane = if config.enable_dane && site.is_certain { "+dane" } else { "" };
     let name = format!("{}->{}@smtp_client", source.name, site.name);
     let path = Arc::new(Path::new(&name, source, config));
     // Domains that share their hosts and differ in what they ask of them have the limits in common, and no connection.
-    let name = format!("{name}{}", site.sts.suffix());
+    let name = format!("{name}{}{dane}", site.sts.suffix());
     let make = || ReadyQueue::new(&name, Arc::clone(site), Arc::clone(&path));
     let ready = outbound.ready.get_or_insert(&name, make);
     ready.refresh(Arc::clone(site), path);
     // It may be new, and the orders older than it.
     outbound.heed(vec![Arc::clone(&ready)]);
-    Ok(ready)
+    ready
 }
 
 fn path_config(

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hickory_server::Server;
+use hickory_server::dnssec::NxProofKind;
 use hickory_server::net::runtime::{Time, TokioRuntimeProvider};
 use hickory_server::proto::op::{Header, HeaderCounts, Metadata, ResponseCode};
 use hickory_server::proto::rr::{Name, RecordType};
@@ -114,10 +115,20 @@ impl Drop for Authority {
 
 /// A zone from its text; see [`Authority::start`].
 pub(crate) fn zone(origin: &str, records: &str) -> (Name, InMemoryZoneHandler<TokioRuntimeProvider>) {
+    zone_proving(origin, records, None)
+}
+
+/// The same, for a zone that is to be signed: how it is to prove that something is not there.
+pub(crate) fn zone_proving(
+    origin: &str,
+    records: &str,
+    proof: Option<NxProofKind>,
+) -> (Name, InMemoryZoneHandler<TokioRuntimeProvider>) {
     let name = Name::from_str(origin).unwrap();
     let head = "$TTL 300\n@ IN SOA ns.invalid. postmaster.invalid. 1 60 60 60 60\n@ IN NS ns.invalid.\n";
     let (name, records) = Parser::new([head, records].concat(), None, Some(name)).parse().unwrap();
-    let zone = InMemoryZoneHandler::new(name.clone(), records, ZoneType::Primary, AxfrPolicy::Deny).unwrap();
+    let zone = InMemoryZoneHandler::new(name.clone(), records, ZoneType::Primary, AxfrPolicy::Deny, proof);
+    let zone = zone.unwrap();
     (name, zone)
 }
 

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PublicKeyData, date_time_ymd,
+};
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{RootCertStore, ServerConfig};
@@ -19,6 +21,8 @@ pub(crate) struct Issued {
     pub(crate) chain: Vec<CertificateDer<'static>>,
     pub(crate) certificate_pem: String,
     pub(crate) key_pem: String,
+    /// The key in the certificate, as it stands there (SubjectPublicKeyInfo).
+    pub(crate) public_key: Vec<u8>,
     key: Vec<u8>,
 }
 
@@ -58,6 +62,7 @@ impl Authority {
             chain: vec![made.der().clone(), self.certificate.clone()],
             certificate_pem: made.pem(),
             key_pem: key.serialize_pem(),
+            public_key: key.subject_public_key_info(),
             key: key.serialize_der(),
         }
     }

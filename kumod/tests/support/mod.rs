@@ -15,6 +15,7 @@ pub(crate) mod https;
 pub(crate) mod policy;
 pub(crate) mod proxy;
 pub(crate) mod scripted;
+pub(crate) mod signed;
 pub(crate) mod spares;
 pub(crate) mod strace;
 pub(crate) mod tls_hop;

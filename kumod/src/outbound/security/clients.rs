@@ -14,6 +14,7 @@ use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::dane::Named;
 use super::posture::Peer;
 use super::sessions::Sessions;
 use super::verifier::{self, Anybody, Watched};
@@ -124,6 +125,9 @@ impl Clients {
                 .certified
                 .get_or_init(|| verifier::of_this_host(&self.provider, self.authorities.as_ref()))
                 .clone(),
+            Peer::Named(rules) => {
+                Ok(Arc::new(Named { provider: Arc::clone(&self.provider), rules: Arc::clone(rules) }))
+            }
             Peer::Watched => {
                 let strict = self.verifier(&Peer::Certified).ok();
                 let make = || {

@@ -5,6 +5,7 @@
 
 mod broken;
 mod clients;
+mod dane;
 mod posture;
 mod sessions;
 mod verifier;
@@ -20,14 +21,15 @@ use x509_parser::x509::X509Name;
 
 use broken::Broken;
 use clients::Clients;
-use posture::Peer;
+use dane::Rules;
+use posture::{Dane, Peer};
 pub(super) use posture::{Posture, Sts};
 
 use super::classify;
 use super::route::Site;
 use super::stream::Stream;
 use crate::config::{KeySource, OutboundSpec, PathConfig};
-use crate::dns::{Dns, MailHosts, MtaSts, StsMode};
+use crate::dns::{self, Dns, MailHosts, MtaSts, StsMode};
 use crate::envelope::Outcome;
 use crate::maillog::TlsFacts;
 use crate::metrics::Metrics;
@@ -38,6 +40,7 @@ pub(super) struct Security {
     clients: Arc<Clients>,
     broken: Broken,
     mta_sts: MtaSts,
+    dane: dns::Dane,
     metrics: Arc<Metrics>,
 }
 
@@ -63,13 +66,55 @@ impl Security {
         let of_policies = Arc::clone(&clients);
         let trust = Arc::new(move || of_policies.config(&PathConfig::default(), &Peer::Certified));
         let mta_sts = MtaSts::new(dns.clone(), spec.mta_sts, trust);
-        Self { clients, broken: Broken::default(), mta_sts, metrics }
+        let dane = dns::Dane::new(dns.clone());
+        Self { clients, broken: Broken::default(), mta_sts, dane, metrics }
     }
 
     /// What a connection to a host of a site has to be.
-    pub(super) fn posture(&self, host: &str, site: &Site, path: &PathConfig) -> Posture {
+    ///
+    /// # Errors
+    /// It cannot be found out this time, so there must be none: the outcome for the message that wanted it.
+    pub(super) async fn posture(
+        &self,
+        host: &str,
+        port: u16,
+        site: &Site,
+        path: &PathConfig,
+    ) -> Result<Posture, Outcome> {
         let is_broken = path.remember_broken_tls.is_some() && self.broken.contains(host, Instant::now());
-        Posture::decide(path, site.sts, is_broken)
+        let dane = if path.enable_dane && site.is_certain {
+            self.published(host, port).await?
+        } else {
+            Dane::Nothing
+        };
+        Ok(Posture::decide(path, dane, site.sts, is_broken))
+    }
+
+    /// What a host asks for by its TLSA records.
+    async fn published(&self, host: &str, port: u16) -> Result<Dane, Outcome> {
+        let found = self.dane.records(host, port).await.inspect_err(|_| {
+            self.metrics.dane_results.failed.inc();
+        });
+        let Some(found) = found.map_err(|error| classify::no_tls(host, &error.to_string()))? else {
+            self.metrics.dane_results.nothing.inc();
+            return Ok(Dane::Nothing);
+        };
+        let rules = Rules::new(host, &found);
+        let results = &self.metrics.dane_results;
+        if rules.is_some() {
+            results.usable.inc()
+        } else {
+            results.unusable.inc()
+        };
+        Ok(rules.map_or(Dane::Unusable, |rules| Dane::Rules(Arc::new(rules))))
+    }
+
+    /// Whether it is certain that these are the hosts of a domain, so that what they publish by DANE is worth something.
+    ///
+    /// # Errors
+    /// It cannot be found out this time: the outcome for all mail of the domain.
+    pub(super) async fn are_certain(&self, domain: &str, hosts: &MailHosts) -> Result<bool, Outcome> {
+        self.dane.are_certain(domain, hosts).await.map_err(|error| classify::dns(&error))
     }
 
     /// Asks for the MTA-STS policy of a domain, and leaves those of its hosts that the policy allows.
@@ -127,6 +172,10 @@ impl Security {
         path: &PathConfig,
     ) -> Result<Arc<TlsFacts>, String> {
         let config = self.clients.config(path, &posture.peer)?;
+        let target = match &posture.peer {
+            Peer::Named(rules) => Target { name: rules.name().unwrap_or(target.name), ..target },
+            _ => target,
+        };
         let shaking = stream.start_tls(config, target.server_name());
         match timeout(path.starttls_timeout, shaking).await {
             Ok(Ok(connection)) => {
@@ -136,7 +185,10 @@ impl Security {
                 }
                 Ok(Arc::new(facts(connection)))
             }
-            Ok(Err(error)) => Err(self.failed(target.name, path, error.to_string())),
+            Ok(Err(error)) => {
+                let by = if matches!(posture.peer, Peer::Named(_)) { " (by its TLSA records)" } else { "" };
+                Err(self.failed(target.name, path, format!("{error}{by}")))
+            }
             Err(_) => Err(self.failed(
                 target.name,
                 path,

@@ -2,8 +2,11 @@
 //!
 //! What the domain publishes is stronger than what the path says, as in KumoMTA; without that the path decides.
 
+use std::sync::Arc;
+
 use smtp::client::StartTls;
 
+use super::dane::Rules;
 use crate::config::EnableTls;
 use crate::config::PathConfig;
 
@@ -27,6 +30,8 @@ pub(in crate::outbound) enum Peer {
     Watched,
     /// Who has a valid certificate for the name of the host, from an authority that this host trusts.
     Certified,
+    /// Who has a certificate that the host's TLSA records name (RFC 7672).
+    Named(Arc<Rules>),
 }
 
 impl Peer {
@@ -48,6 +53,18 @@ pub(in crate::outbound) enum Sts {
     Enforced,
 }
 
+/// What a host's TLSA records ask for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Dane {
+    /// There are none, or none that can be trusted.
+    #[default]
+    Nothing,
+    /// None of them can be used: TLS, with whoever answers (RFC 7672 2.2).
+    Unusable,
+    /// One of these certificates.
+    Rules(Arc<Rules>),
+}
+
 impl Sts {
     /// What ready queues are told apart by.
     pub(in crate::outbound) fn suffix(self) -> &'static str {
@@ -65,12 +82,15 @@ impl Posture {
         Self { starttls: StartTls::Off, peer: Peer::Anybody, clear_after_failure: false };
 
     /// Decides. `is_broken`: a handshake with the host has failed not long ago, and the path says to remember that.
-    pub(super) fn decide(path: &PathConfig, sts: Sts, is_broken: bool) -> Self {
-        match if path.enable_mta_sts { sts } else { Sts::Nothing } {
-            Sts::Enforced => Self::required(Peer::Certified),
+    pub(super) fn decide(path: &PathConfig, dane: Dane, sts: Sts, is_broken: bool) -> Self {
+        match (dane, if path.enable_mta_sts { sts } else { Sts::Nothing }) {
+            // RFC 8461 2: MTA-STS does not stand in the way of DANE.
+            (Dane::Rules(rules), _) => Self::required(Peer::Named(rules)),
+            (Dane::Unusable, _) => Self::required(Peer::Anybody),
+            (Dane::Nothing, Sts::Enforced) => Self::required(Peer::Certified),
             // Who takes any certificate takes none as well.
-            Sts::Testing => Self::if_offered(Peer::Watched, true),
-            Sts::Nothing => Self::of_path(path, is_broken),
+            (Dane::Nothing, Sts::Testing) => Self::if_offered(Peer::Watched, true),
+            (Dane::Nothing, Sts::Nothing) => Self::of_path(path, is_broken),
         }
     }
 
@@ -121,7 +141,7 @@ mod tests {
             (StartTls::Off, Peer::Anybody, false),
         ];
         for (mode, (starttls, peer, clear_after_failure)) in MODES.into_iter().zip(wanted) {
-            let decided = Posture::decide(&path(mode), Sts::Nothing, false);
+            let decided = Posture::decide(&path(mode), Dane::Nothing, Sts::Nothing, false);
             assert_eq!(decided, Posture { starttls, peer, clear_after_failure }, "{mode:?}");
         }
     }
@@ -129,9 +149,9 @@ mod tests {
     #[test]
     fn a_broken_host_is_spared_tls_only_where_it_need_not_do_it() {
         for (mode, spared) in MODES.into_iter().zip([true, true, false, false, true]) {
-            let decided = Posture::decide(&path(mode), Sts::Nothing, true);
+            let decided = Posture::decide(&path(mode), Dane::Nothing, Sts::Nothing, true);
             assert_eq!(decided == Posture::CLEAR, spared, "{mode:?}");
-            let enforced = Posture::decide(&path(mode), Sts::Enforced, true);
+            let enforced = Posture::decide(&path(mode), Dane::Nothing, Sts::Enforced, true);
             assert_eq!(enforced, Posture::required(Peer::Certified), "{mode:?}");
         }
     }
@@ -140,12 +160,29 @@ mod tests {
     fn what_is_published_is_stronger_than_the_path_unless_the_path_says_not_to_look() {
         for mode in MODES {
             let path = PathConfig { opportunistic_tls_reconnect_on_failed_handshake: true, ..path(mode) };
-            let decide = |sts| Posture::decide(&path, sts, false);
+            let decide = |sts| Posture::decide(&path, Dane::Nothing, sts, false);
             assert_eq!(decide(Sts::Enforced), Posture::required(Peer::Certified), "{mode:?}");
             assert_eq!(decide(Sts::Testing), Posture::if_offered(Peer::Watched, true), "{mode:?}");
             let blind = PathConfig { enable_mta_sts: false, ..path.clone() };
             for sts in [Sts::Enforced, Sts::Testing] {
-                assert_eq!(Posture::decide(&blind, sts, false), decide(Sts::Nothing), "{mode:?}");
+                assert_eq!(
+                    Posture::decide(&blind, Dane::Nothing, sts, false),
+                    decide(Sts::Nothing),
+                    "{mode:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn dane_is_stronger_than_mta_sts_and_than_what_is_remembered() {
+        let rules = Arc::new(Rules::default());
+        for mode in MODES {
+            for sts in [Sts::Nothing, Sts::Testing, Sts::Enforced] {
+                let named = Posture::decide(&path(mode), Dane::Rules(Arc::clone(&rules)), sts, true);
+                assert_eq!(named, Posture::required(Peer::Named(Arc::clone(&rules))), "{mode:?} {sts:?}");
+                let unusable = Posture::decide(&path(mode), Dane::Unusable, sts, true);
+                assert_eq!(unusable, Posture::required(Peer::Anybody), "{mode:?} {sts:?}");
             }
         }
     }

@@ -23,13 +23,8 @@ const LOOKUPS_MAX: u64 = 4096;
 const CACHE_ENTRIES_MAX: u64 = 16 << 20;
 
 /// KumoMTA's other functions of this module.
-const KUMOMTA_ONLY: [&str; 5] = [
-    "configure_test_resolver",
-    "configure_unbound_resolver",
-    "ptr_host",
-    "rbl_lookup",
-    "set_mta_sts_enabled",
-];
+const KUMOMTA_ONLY: [&str; 4] =
+    ["configure_test_resolver", "configure_unbound_resolver", "ptr_host", "rbl_lookup"];
 
 /// Where the resolvers are once the process serves.
 pub(in crate::policy) type Desk = Arc<OnceLock<Lookups>>;
@@ -47,6 +42,7 @@ pub(super) fn install(lua: &Lua, module: &Table) -> mlua::Result<()> {
     dns.set("lookup_txt", lua.create_function(lookup_txt)?)?;
     dns.set("lookup_ptr", lua.create_function(lookup_ptr)?)?;
     dns.set("reverse_ip", lua.create_function(reverse_ip)?)?;
+    dns.set("set_mta_sts_enabled", lua.create_function(set_mta_sts_enabled)?)?;
     let meta = lua.create_table()?;
     meta.set("__index", lua.create_function(missing)?)?;
     dns.set_metatable(Some(meta))?;
@@ -123,6 +119,21 @@ fn set_mx_cache_size(lua: &Lua, given: Value) -> mlua::Result<()> {
     let size = count(lua, FUNCTION, &given, CACHE_ENTRIES_MAX)?;
     record(lua, FUNCTION, |recorded| {
         recorded.dns.cache_entries_max = size;
+        Ok(())
+    })
+}
+
+fn set_mta_sts_enabled(lua: &Lua, given: Value) -> mlua::Result<()> {
+    const FUNCTION: &str = "kumo.dns.set_mta_sts_enabled";
+    let Value::Boolean(enabled) = given else {
+        return Err(fail(
+            lua,
+            FUNCTION,
+            format!("true or false is wanted; a {} was given", given.type_name()),
+        ));
+    };
+    record(lua, FUNCTION, |recorded| {
+        recorded.mta_sts.enabled = enabled;
         Ok(())
     })
 }

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use mlua::debug::Debug;
 use mlua::{Lua, Value};
 
-use crate::config::{Config, DnsSpec, HttpListener, SmtpListener};
+use crate::config::{Config, DnsSpec, HttpListener, MtaStsSpec, SmtpListener};
 
 pub(super) use kumo::install;
 
@@ -37,6 +37,7 @@ pub(super) struct Recorded {
     pub(super) spool_meta_dir: Option<PathBuf>,
     pub(super) log_dir: Option<PathBuf>,
     pub(super) dns: DnsSpec,
+    pub(super) mta_sts: MtaStsSpec,
 }
 
 impl Recorded {
@@ -48,6 +49,7 @@ impl Recorded {
         config.smtp_listeners = self.smtp_listeners;
         config.http_listeners = self.http_listeners;
         config.outbound.dns = self.dns;
+        config.outbound.mta_sts = self.mta_sts;
         if let Some(dir) = self.spool_dir {
             config.spool.dir = dir;
         }

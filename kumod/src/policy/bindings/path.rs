@@ -11,7 +11,7 @@ use crate::config::PathConfig;
 const FUNCTION: &str = "kumo.make_egress_path";
 
 /// KumoMTA's other options.
-const UNSERVED: [&str; 37] = [
+const UNSERVED: [&str; 36] = [
     "additional_source_selection_rates",
     "aggressive_connection_opening",
     "allow_smtp_auth_plain_without_tls",
@@ -23,7 +23,6 @@ const UNSERVED: [&str; 37] = [
     "dispatcher_progress_watchdog_timeout",
     "dispatcher_wakeup_strategy",
     "ehlo_timeout",
-    "enable_dane",
     "enable_pipelining",
     "enable_rset",
     "ignore_8bit_checks",

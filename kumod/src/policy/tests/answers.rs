@@ -113,7 +113,7 @@ fn shapes_are_checked_where_they_are_made() {
     }
     let known = "connection_limit, max_connection_rate, max_message_rate, additional_connection_limits, \
                  additional_message_rate_throttles, consecutive_connection_failures_before_delay, max_ready, max_deliveries_per_connection, \
-                 prohibited_hosts, skip_hosts, ip_lookup_strategy, enable_tls, enable_mta_sts, opportunistic_tls_reconnect_on_failed_handshake, remember_broken_tls, tls_certificate, \
+                 prohibited_hosts, skip_hosts, ip_lookup_strategy, enable_tls, enable_mta_sts, enable_dane, opportunistic_tls_reconnect_on_failed_handshake, remember_broken_tls, tls_certificate, \
                  tls_private_key, rustls_cipher_suites, starttls_timeout, smtp_port, ehlo_domain, connect_timeout, idle_timeout";
     let path = ":3: in event 'get_egress_path_config': kumo.make_egress_path: ";
     for (options, reason) in [
