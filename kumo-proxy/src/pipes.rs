@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 
 /// Bytes that a pipe holds, where the host allows so much.
-pub const PIPE_BYTES: usize = 256 << 10;
+pub const PIPE_BYTES: usize = 1 << 20;
 /// Empty pipes that are kept.
 const KEPT_MAX: usize = 256;
 
