@@ -6,4 +6,4 @@
 mod connection;
 mod server;
 
-pub use server::{AdminState, Liveness, serve};
+pub use server::{AdminState, Liveness, ResolveEgressPath, serve};

@@ -21,8 +21,9 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 use super::connection::{Client, ClientLimits, Door};
-use crate::config::{CidrSet, HttpListener};
+use crate::config::{CidrSet, HttpListener, UNSPECIFIED};
 use crate::metrics::Metrics;
+use crate::ports::BoxFuture;
 
 /// How long a stop waits for answers that are on their way.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(5);
@@ -32,6 +33,13 @@ const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Whether mail is served, or why not. Asked at each request for liveness; must not block.
 pub type Liveness = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 
+/// How mail for a domain (the first) would leave from a source, as JSON; else a status and a reason.
+pub type ResolveEgressPath = Arc<
+    dyn Fn(String, String) -> BoxFuture<'static, Result<serde_json::Value, (StatusCode, String)>>
+        + Send
+        + Sync,
+>;
+
 /// What the answers are made of.
 #[derive(Clone)]
 pub struct AdminState {
@@ -39,6 +47,8 @@ pub struct AdminState {
     pub metrics: Arc<Metrics>,
     /// Whether mail is served.
     pub liveness: Liveness,
+    /// Which way mail would take.
+    pub resolve_egress_path: ResolveEgressPath,
 }
 
 /// Serves one listener until `shutdown` is over and the answers on their way are sent.
@@ -87,6 +97,7 @@ fn router(state: AdminState, trusted_hosts: CidrSet) -> Router {
     let trusted = Router::new()
         .route("/metrics", get(metrics_text))
         .route("/metrics.json", get(metrics_json))
+        .route("/api/admin/resolve-egress-path/v1", get(resolve_egress_path))
         .route_layer(from_fn_with_state(Arc::new(trusted_hosts), require_trusted));
     Router::new()
         .route("/api/check-liveness/v1", get(check_liveness))
@@ -115,6 +126,29 @@ async fn metrics_text(State(state): State<AdminState>, Query(filter): Query<Filt
 
 async fn metrics_json(State(state): State<AdminState>, Query(filter): Query<Filter>) -> Response {
     Json(state.metrics.json(&filter.prefix)).into_response()
+}
+
+#[derive(Deserialize)]
+struct Way {
+    domain: Option<String>,
+    #[serde(default = "unspecified")]
+    source: String,
+}
+
+fn unspecified() -> String {
+    UNSPECIFIED.to_owned()
+}
+
+async fn resolve_egress_path(State(state): State<AdminState>, Query(way): Query<Way>) -> Response {
+    let Some(domain) = way.domain.filter(|domain| !domain.is_empty()) else {
+        let wanted =
+            "say which domain, as in /api/admin/resolve-egress-path/v1?domain=example.com&source=ip-1";
+        return refuse(StatusCode::BAD_REQUEST, wanted);
+    };
+    match (state.resolve_egress_path)(domain, way.source).await {
+        Ok(answer) => Json(answer).into_response(),
+        Err((status, reason)) => refuse(status, &reason),
+    }
 }
 
 async fn require_trusted(

@@ -244,6 +244,11 @@ impl CidrSet {
         Self(vec![network])
     }
 
+    /// Each network as text.
+    pub fn texts(&self) -> Vec<String> {
+        self.0.iter().map(IpNet::to_string).collect()
+    }
+
     /// Whether nothing is in the set.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -14,12 +14,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::StatusCode;
 use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 
-use crate::admin::{self, AdminState, Liveness};
+use crate::admin::{self, AdminState, Liveness, ResolveEgressPath};
 use crate::clock::UnixMs;
 use crate::config::{Config, HttpListener, SmtpListener};
 use crate::dns::{Dns, DnsOptions};
@@ -267,7 +268,12 @@ impl Node {
         tokio::spawn(Notifier { intake: Arc::clone(&intake), store, hostname }.run(notices));
         tasks.spawn(watch_memory(pressure, Arc::clone(&inbound.pool), shutdown.clone()));
         let liveness = liveness(&intake, &shutdown);
-        serve_http(&mut tasks, sockets.http, &self.metrics, &liveness, &shutdown);
+        let state = AdminState {
+            metrics: Arc::clone(&self.metrics),
+            liveness: Arc::clone(&liveness),
+            resolve_egress_path: egress_paths(&outbound),
+        };
+        serve_http(&mut tasks, sockets.http, &state, &shutdown);
         serve_smtp(&mut tasks, sockets.smtp, &self.config, &inbound)?;
         drop((inbound, intake));
         eprintln!("initialization complete");
@@ -367,16 +373,31 @@ fn condition(
     }
 }
 
+/// Lets HTTP ask which way mail would take. What will never be found is 404; what may be found later, 503.
+fn egress_paths(outbound: &Arc<Outbound>) -> ResolveEgressPath {
+    let outbound = Arc::clone(outbound);
+    Arc::new(move |domain, source| {
+        let outbound = Arc::clone(&outbound);
+        Box::pin(async move {
+            let answer = outbound.resolve_egress_path(&domain, &source).await.map_err(|unresolved| {
+                let status =
+                    if unresolved.may_pass { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::NOT_FOUND };
+                (status, format!("{} {}", unresolved.response.code, unresolved.response.content))
+            })?;
+            serde_json::to_value(answer)
+                .map_err(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+        })
+    })
+}
+
 fn serve_http(
     tasks: &mut JoinSet<()>,
     sockets: Vec<(TcpListener, HttpListener)>,
-    metrics: &Arc<Metrics>,
-    liveness: &Liveness,
+    state: &AdminState,
     shutdown: &Shutdown,
 ) {
     for (socket, spec) in sockets {
-        let state = AdminState { metrics: Arc::clone(metrics), liveness: Arc::clone(liveness) };
-        let mut stopping = shutdown.clone();
+        let (state, mut stopping) = (state.clone(), shutdown.clone());
         tasks.spawn(async move {
             let served = admin::serve(socket, spec, state, async move { stopping.wait().await }).await;
             if let Err(error) = served {

@@ -9,6 +9,7 @@ mod command;
 mod dial;
 mod dispatcher;
 mod expiry;
+mod explain;
 mod orders;
 mod proxy;
 mod quiet;
@@ -41,6 +42,7 @@ use crate::ports::{BoxFuture, Claims, Dispatch, Entry, MailStore, PermitSource, 
 use crate::settle::{Attempt, Hop, Manner, Settle};
 use crate::store::Allowances;
 
+pub use explain::{EgressPath, Unresolved};
 use orders::Orders;
 pub use orders::{Criteria, ORDER_DURATION, Order, OrderId, TooManyOrders, What};
 use ready::ReadyQueue;

@@ -21,7 +21,7 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 /// How long an answer holds at least, so that one that is out of date at once is not looked for with each message.
 const REFRESH_INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// RFC 5321 2.3.5 and IANA: the port of SMTP.
-const SMTP_PORT: u16 = 25;
+pub(super) const SMTP_PORT: u16 = 25;
 
 /// The ways that a queue's mail may take: a ready queue for each source of its pool.
 pub(super) struct Route {
@@ -126,22 +126,8 @@ pub(super) fn queue_config(outbound: &Outbound, name: &QueueName) -> QueueConfig
 pub(super) async fn find(outbound: &Arc<Outbound>, name: &QueueName, pool: &str) -> Result<Route, Outcome> {
     let now = Instant::now();
     let (sources, sources_until) = outbound.sources.of_pool(&outbound.parts.policy, pool)?;
-    let (mut site, found, site_until) = match (&name.routing_domain, &outbound.parts.spec.relay_to) {
-        (None, Some(relay)) => {
-            let (name, address) = (relay.host.as_str().into(), relay.address());
-            let host = Host { name, preference: 0, address, port: relay.port };
-            let (name, sts) = (relay.to_string().into(), Sts::Nothing);
-            let site = Site { name, hosts: vec![host], loopback_allowed: true, sts, is_certain: false };
-            (site, None, now + REFRESH_INTERVAL)
-        }
-        _ => {
-            let hosts = outbound.parts.dns.mail_hosts(name.destination()).await;
-            let hosts = hosts.map_err(|error| classify::dns(&error))?;
-            let (hosts, sts) = outbound.security.allowed(name.destination(), hosts).await?;
-            let expires = hosts.expires;
-            (Site::of(&hosts, sts), Some(hosts), expires)
-        }
-    };
+    let (mut site, found, site_until) =
+        site(outbound, name.routing_domain.as_deref(), name.destination()).await?;
     let turns = Turns::new(sources.iter().map(|weighted| weighted.weight));
     let with_path = |weighted: Weighted| {
         let source = weighted.source;
@@ -160,6 +146,42 @@ pub(super) async fn find(outbound: &Arc<Outbound>, name: &QueueName, pool: &str)
     Ok(Route { ways, turns, until: until.max(now + REFRESH_INTERVAL_MIN) })
 }
 
+/// The site of a destination, with what DNS said of it, and until when that holds. A destination that is not a routing domain may have to go
+/// to the one relay.
+///
+/// # Errors
+/// The outcome for mail to there.
+pub(super) async fn site(
+    outbound: &Outbound,
+    routing_domain: Option<&str>,
+    destination: &str,
+) -> Result<(Site, Option<Arc<MailHosts>>, Instant), Outcome> {
+    if let (None, Some(relay)) = (routing_domain, &outbound.parts.spec.relay_to) {
+        let (name, address) = (relay.host.as_str().into(), relay.address());
+        let host = Host { name, preference: 0, address, port: relay.port };
+        let (name, sts) = (relay.to_string().into(), Sts::Nothing);
+        let site = Site { name, hosts: vec![host], loopback_allowed: true, sts, is_certain: false };
+        return Ok((site, None, Instant::now() + REFRESH_INTERVAL));
+    }
+    let hosts = outbound.parts.dns.mail_hosts(destination).await;
+    let hosts = hosts.map_err(|error| classify::dns(&error))?;
+    let (hosts, sts) = outbound.security.allowed(destination, hosts).await?;
+    let expires = hosts.expires;
+    Ok((Site::of(&hosts, sts), Some(hosts), expires))
+}
+
+/// The name under which the limits of a source and a site are counted.
+pub(super) fn limits_name(source: &str, site: &str) -> String {
+    format!("{source}->{site}@smtp_client")
+}
+
+/// What a ready queue is called. Domains that share their hosts and differ in what they ask of them have the limits in common, and no
+/// connection.
+pub(super) fn ready_queue_name(limits: &str, site: &Site, config: &PathConfig) -> String {
+    let dane = if config.enable_dane && site.is_certain { "+dane" } else { "" };
+    format!("{limits}{}{dane}", site.sts.suffix())
+}
+
 /// The ready queue of a source and a site, with the path that leads there now.
 fn ready_queue(
     outbound: &Arc<Outbound>,
@@ -167,11 +189,9 @@ fn ready_queue(
     config: PathConfig,
     site: &Arc<Site>,
 ) -> Arc<ReadyQueue> {
-    let dane = if config.enable_dane && site.is_certain { "+dane" } else { "" };
-    let name = format!("{}->{}@smtp_client", source.name, site.name);
-    let path = Arc::new(Path::new(&name, source, config));
-    // Domains that share their hosts and differ in what they ask of them have the limits in common, and no connection.
-    let name = format!("{name}{}{dane}", site.sts.suffix());
+    let limits = limits_name(&source.name, &site.name);
+    let name = ready_queue_name(&limits, site, &config);
+    let path = Arc::new(Path::new(&limits, source, config));
     let make = || ReadyQueue::new(&name, Arc::clone(site), Arc::clone(&path));
     let ready = outbound.ready.get_or_insert(&name, make);
     ready.refresh(Arc::clone(site), path);
@@ -180,7 +200,11 @@ fn ready_queue(
     ready
 }
 
-fn path_config(
+/// What the policy says of the way from a source to a site.
+///
+/// # Errors
+/// The outcome for mail that would take it: the policy failed.
+pub(super) fn path_config(
     outbound: &Outbound,
     routing_domain: &str,
     source: &str,

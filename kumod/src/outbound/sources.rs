@@ -59,6 +59,14 @@ impl Sources {
         Ok((weighted, until))
     }
 
+    /// One source.
+    ///
+    /// # Errors
+    /// The outcome for mail of this source: it waits.
+    pub(super) fn one(&self, policy: &Policy, name: &str) -> Result<Arc<SourceConfig>, Outcome> {
+        self.source(policy, name).map(|(source, _)| source)
+    }
+
     fn pool(&self, policy: &Policy, name: &str) -> Result<(Arc<PoolConfig>, Instant), Outcome> {
         let ask = || match name {
             UNSPECIFIED => Ok(Some(PoolConfig::unspecified())),

@@ -37,7 +37,15 @@ impl Server {
         let liveness: Liveness = Arc::new(move || {
             if asked.load(Ordering::Relaxed) { Ok(()) } else { Err("the spool is full".to_owned()) }
         });
-        let state = AdminState { metrics: Arc::clone(&metrics), liveness };
+        let resolve_egress_path: ResolveEgressPath = Arc::new(|domain, source| {
+            let known = domain == "a.example";
+            Box::pin(async move {
+                known
+                    .then(|| json!({ "domain": domain, "source": source }))
+                    .ok_or_else(|| (StatusCode::NOT_FOUND, "550 no such domain".to_owned()))
+            })
+        });
+        let state = AdminState { metrics: Arc::clone(&metrics), liveness, resolve_egress_path };
         let config =
             HttpListener { trusted_hosts: CidrSet::parse(trusted_hosts).unwrap(), ..HttpListener::default() };
         let (stop, stopped) = oneshot::channel::<()>();
@@ -184,4 +192,16 @@ fn a_stop_does_not_wait_for_idle_clients() {
     server.wait_for_connections(1);
     drop(server);
     drop(idle);
+}
+
+#[test]
+fn the_way_of_a_domains_mail_is_told_or_why_there_is_none() {
+    let server = Server::start();
+    let ask = |query: &str| server.get(&format!("/api/admin/resolve-egress-path/v1{query}"));
+    let (status, _, text) = ask("?domain=a.example&source=ip-1");
+    let answer: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((status, answer), (200, json!({ "domain": "a.example", "source": "ip-1" })));
+    assert!(ask("?domain=a.example").2.contains("unspecified"));
+    assert_eq!((ask("?domain=b.example").0, ask("").0, ask("?source=ip-1").0), (404, 400, 400));
+    assert!(ask("").2.contains("say which domain"));
 }
