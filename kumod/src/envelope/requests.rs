@@ -15,6 +15,8 @@ pub struct Requests {
     pub envid: Option<String>,
     /// The body has no lines: it goes by BDAT, to servers with BINARYMIME only.
     pub binary: bool,
+    /// No hop without TLS to a server that is who it says it is, and that promises the same (RFC 8689).
+    pub require_tls: bool,
     /// For each recipient of the envelope.
     pub recipients: Vec<RecipientRequests>,
 }
@@ -31,6 +33,8 @@ pub struct RecipientRequests {
 const FLAG_RET_FULL: u8 = 1;
 const FLAG_RET_HEADERS: u8 = 2;
 const FLAG_BINARY: u8 = 4;
+/// A kumod that does not know of it refuses the envelope, rather than send it in the clear.
+const FLAG_REQUIRE_TLS: u8 = 8;
 const NOTIFY_GIVEN: u8 = 1;
 const NOTIFY_SUCCESS: u8 = 2;
 const NOTIFY_FAILURE: u8 = 4;
@@ -41,6 +45,7 @@ impl Requests {
     pub fn is_empty(&self) -> bool {
         self.ret.is_none()
             && !self.binary
+            && !self.require_tls
             && self.envid.is_none()
             && self.recipients.iter().all(|recipient| *recipient == RecipientRequests::default())
     }
@@ -49,7 +54,7 @@ impl Requests {
     pub fn of_recipients(&self, indexes: &[usize]) -> Option<Box<Self>> {
         let of = |index: &usize| self.recipients.get(*index).cloned().unwrap_or_default();
         let recipients = indexes.iter().map(of).collect();
-        let requests = Self { ret: self.ret, envid: self.envid.clone(), binary: self.binary, recipients };
+        let requests = Self { recipients, envid: self.envid.clone(), ..*self };
         (!requests.is_empty()).then(|| Box::new(requests))
     }
 
@@ -59,7 +64,9 @@ impl Requests {
             Some(Ret::Full) => FLAG_RET_FULL,
             Some(Ret::Headers) => FLAG_RET_HEADERS,
         };
-        out.push(if self.binary { ret | FLAG_BINARY } else { ret });
+        let binary = if self.binary { FLAG_BINARY } else { 0 };
+        let require_tls = if self.require_tls { FLAG_REQUIRE_TLS } else { 0 };
+        out.push(ret | binary | require_tls);
         put_bytes(out, self.envid.as_deref().unwrap_or_default().as_bytes());
         put_length(out, self.recipients.len());
         for RecipientRequests { notify, orcpt } in &self.recipients {
@@ -73,7 +80,7 @@ impl Requests {
 
     pub(super) fn decode(reader: &mut Reader) -> Result<Self, DecodeError> {
         let flags = reader.array::<1>("ret")?[0];
-        let ret = match flags & !FLAG_BINARY {
+        let ret = match flags & !(FLAG_BINARY | FLAG_REQUIRE_TLS) {
             0 => None,
             FLAG_RET_FULL => Some(Ret::Full),
             FLAG_RET_HEADERS => Some(Ret::Headers),
@@ -91,7 +98,8 @@ impl Requests {
             Ok(RecipientRequests { notify, orcpt: given(reader.text("orcpt")?) })
         });
         let recipients = recipients.collect::<Result<_, _>>()?;
-        Ok(Self { ret, envid, binary: flags & FLAG_BINARY != 0, recipients })
+        let (binary, require_tls) = (flags & FLAG_BINARY != 0, flags & FLAG_REQUIRE_TLS != 0);
+        Ok(Self { ret, envid, binary, require_tls, recipients })
     }
 }
 
@@ -113,6 +121,7 @@ mod tests {
             ret: Some(Ret::Headers),
             envid: Some("QQ314159".to_owned()),
             binary: true,
+            require_tls: true,
             recipients: vec![
                 RecipientRequests { notify: notify(true, false, true), orcpt: Some("rfc822;a@b".to_owned()) },
                 RecipientRequests { notify: notify(false, false, false), orcpt: None },
@@ -140,7 +149,9 @@ mod tests {
         let all = all_there_is();
         assert_eq!(all.of_recipients(&[1]).unwrap().recipients, all.recipients[1..2]);
         assert_eq!(all.of_recipients(&[1, 2]).unwrap().recipients, all.recipients[1..]);
-        let only_one = Requests { ret: None, envid: None, binary: false, ..all };
+        let only_one = Requests { ret: None, envid: None, binary: false, require_tls: false, ..all };
         assert!(only_one.of_recipients(&[0]).is_some() && only_one.of_recipients(&[2]).is_none());
+        let through_tls = Requests { require_tls: true, ..only_one };
+        assert!(through_tls.of_recipients(&[2]).unwrap().require_tls, "it holds for every recipient");
     }
 }

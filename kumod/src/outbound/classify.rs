@@ -100,6 +100,18 @@ pub(super) fn no_allowed_host(domain: &str) -> Outcome {
     Outcome::Retry(Response::internal(451, (4, 7, 5), content))
 }
 
+/// The sender wants TLS all the way (RFC 8689), and here it ends: the host is not certain to be who it should be, or does not promise to
+/// go on so.
+pub(super) fn no_required_tls(host: &str, is_safe: bool) -> Outcome {
+    let (enhanced, content) = if is_safe {
+        ((5, 7, 30), format!("{host} does not offer REQUIRETLS, which the sender asked for"))
+    } else {
+        let reason = "with a certificate and MX records that are certain, which the sender asked for";
+        ((5, 7, 10), format!("there is no TLS with {host} {reason} (REQUIRETLS)"))
+    };
+    Outcome::Failed(Response::internal(550, enhanced, content))
+}
+
 /// The server broke the protocol, or lacks what this host insists on.
 pub(super) fn misbehaved(error: &smtp::error::PeerError) -> Outcome {
     if let smtp::error::PeerError::StartTlsNotOffered = error {

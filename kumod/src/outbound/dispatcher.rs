@@ -329,7 +329,8 @@ impl Dispatcher {
             Ok(connection) => connection.tls_took,
             Err(error) => error.tls_took,
         };
-        let connection = connection.map_err(|error| DialError::Site(error.outcome))?;
+        let mut connection = connection.map_err(|error| DialError::Site(error.outcome))?;
+        connection.assured = site.is_assured();
         self.ready.connected();
         let metrics = &self.outbound.parts.metrics;
         metrics.total_connection_count.smtp_client.inc();

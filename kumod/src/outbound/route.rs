@@ -72,6 +72,13 @@ pub(super) struct Host {
 }
 
 impl Site {
+    /// Whether its hosts are certainly those that the domains mean: an operator or the recipient's address named them, a policy does, or
+    /// signatures prove it (RFC 8689 4.2.1).
+    pub(super) fn is_assured(&self) -> bool {
+        let is_literal = self.hosts.iter().all(|host| host.address.is_some());
+        is_literal || self.loopback_allowed || self.sts == Sts::Enforced || self.is_certain
+    }
+
     /// The hosts in an order in which to try them: shuffled anew within each preference, so that connections spread (RFC 5321 5.1).
     pub(super) fn attempt_order(&self) -> Vec<&Host> {
         let mut hosts: Vec<&Host> = self.hosts.iter().collect();

@@ -41,6 +41,8 @@ pub(super) struct Connection {
     from: Option<SourceAddress>,
     /// What it has to be.
     posture: Posture,
+    /// Whether the host is certainly one that the recipients' domains mean.
+    pub(super) assured: bool,
     session: Session,
     /// What the handshake agreed on, where there was one.
     tls: Option<Arc<TlsFacts>>,
@@ -124,6 +126,7 @@ impl Connection {
             address,
             from,
             posture,
+            assured: false,
             session,
             tls: None,
             tls_took: None,
@@ -188,8 +191,13 @@ impl Connection {
             eight_bit: envelope.eight_bit,
             smtputf8: envelope.smtputf8,
             binary: envelope.requests.as_ref().is_some_and(|requests| requests.binary),
-            require_tls: false,
+            require_tls: envelope.requests.as_ref().is_some_and(|requests| requests.require_tls),
         };
+        if transaction.require_tls
+            && let Some(outcome) = self.breach()
+        {
+            return Sent::Done(vec![outcome; open.len()]);
+        }
         let (requests, of_each) = (envelope.requests.as_deref(), envelope.asked_of(open));
         let asked = Asked {
             ret: requests.and_then(|requests| requests.ret),
@@ -218,6 +226,15 @@ impl Connection {
             Ok(_) => Sent::Last(self.outcomes(open.len())),
             Err(broken) => Sent::Last(self.outcomes_or(open.len(), &broken.outcome("sending the message"))),
         }
+    }
+
+    /// What a message that may travel through TLS only lacks here (RFC 8689 4.2.1).
+    fn breach(&self) -> Option<Outcome> {
+        let is_safe = self.tls.is_some() && self.posture.peer.is_verified() && self.assured;
+        if is_safe && self.session.capabilities().require_tls {
+            return None;
+        }
+        Some(classify::no_required_tls(&self.name, is_safe))
     }
 
     /// Writes what the session has to say, and the body when its turn comes, until the transaction has ended.

@@ -232,12 +232,17 @@ impl Told {
 }
 
 /// RFC 3461 4.3: the whole message goes back where that was asked for, and for failures alone. One that is large does not, nor one
-/// whose header needs SMTPUTF8, which the way back may not offer.
+/// whose header needs SMTPUTF8, which the way back may not offer, nor one that may travel through TLS only (RFC 8689 5).
 fn gives_back_whole(request: &Request) -> bool {
     let Request { envelope, told, .. } = request;
     let is_asked = envelope.requests.as_ref().is_some_and(|requests| requests.ret == Some(Ret::Full));
     let is_small = usize::try_from(envelope.message_bytes()).is_ok_and(|bytes| bytes <= WHOLE_BYTES_MAX);
-    is_asked && is_small && !envelope.smtputf8 && told.iter().any(|told| told.fate == Fate::Failed)
+    let is_protected = envelope.requests.as_ref().is_some_and(|requests| requests.require_tls);
+    is_asked
+        && is_small
+        && !is_protected
+        && !envelope.smtputf8
+        && told.iter().any(|told| told.fate == Fate::Failed)
 }
 
 /// The type and address of ORCPT, where it was given (RFC 3461 6.3).

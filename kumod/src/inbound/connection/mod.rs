@@ -406,7 +406,7 @@ fn requests_of_mail(params: &MailParams<'_>) -> Option<Box<Requests>> {
     if ret.is_none() && envid.is_none() && !binary {
         return None;
     }
-    Some(Box::new(Requests { ret, envid: envid.map(str::to_owned), binary, recipients: Vec::new() }))
+    Some(Box::new(Requests { ret, envid: envid.map(str::to_owned), binary, ..Requests::default() }))
 }
 
 fn request_of_rcpt(params: &RcptParams<'_>) -> RecipientRequests {
