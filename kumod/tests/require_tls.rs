@@ -9,7 +9,10 @@ use kumod::dns::DnsOptions;
 use kumod::envelope::Requests;
 use support::authority::Authority;
 use support::authority_of_certificates as certificates;
+use support::client::{Client, transaction};
+use support::home::Home;
 use support::house::House;
+use support::policy::LISTENERS;
 use support::tls_hop::{Tls, TlsHop};
 
 const ZONES: &[(&str, &str)] = &[("test.", "a IN MX 10 mx.a\nmx.a IN A 127.0.0.1\n")];
@@ -72,4 +75,35 @@ fn it_bounces_where_the_promise_is_not_made_or_the_host_is_not_certain() {
         assert!(said.starts_with(wanted), "{said}");
         assert_eq!(hop.arrivals(), []);
     }
+}
+
+#[test]
+fn clients_are_offered_it_through_tls_and_it_is_kept_with_the_message() {
+    let (home, hop) = (Home::new(), TlsHop::announcing(Tls::NotOffered, &["REQUIRETLS"]));
+    let kumod = home.start_policy(&format!(
+        "{LISTENERS}
+kumo.on('get_egress_path_config', function() return kumo.make_egress_path {{ smtp_port = {} }} end)",
+        hop.address.port()
+    ));
+    let asking = |user: &str| {
+        let plain = transaction(&[&format!("{user}@a.localhost")], b"Subject: 1\r\n\r\n");
+        String::from_utf8(plain).unwrap().replacen(">\r\n", "> REQUIRETLS\r\n", 1).into_bytes()
+    };
+    let mut client = Client::greeted(kumod.smtp());
+    assert!(!client.extensions().contains(&"REQUIRETLS".to_owned()));
+    client.write(&asking("clear"));
+    assert_eq!(client.code(), 555);
+    client.hang_up();
+
+    let mut client = Client::greeted(kumod.smtp());
+    client.write(b"STARTTLS\r\n");
+    assert_eq!(client.code(), 220);
+    let mut client = client.start_tls();
+    assert!(client.extensions().contains(&"REQUIRETLS".to_owned()));
+    client.write(&asking("safe"));
+    assert_eq!([client.code(), client.code(), client.code()], [250, 250, 250]);
+    client.quit();
+    let record = home.record("Bounce", "safe@a.localhost");
+    assert_eq!(record["response"]["enhanced_code"]["detail"], 10, "the next hop has no TLS");
+    assert_eq!(hop.arrivals(), []);
 }

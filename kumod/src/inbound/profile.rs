@@ -43,6 +43,7 @@ impl Profile {
             auth_needs_tls: true,
             dsn: true,
             binary_mime: true,
+            require_tls: true,
             announce_limits: true,
             starttls: matches!(listener.enable_tls, ListenerTls::Opportunistic | ListenerTls::Required),
             tls_needed: listener.enable_tls == ListenerTls::Required,

@@ -401,12 +401,18 @@ impl Transaction {
 }
 
 fn requests_of_mail(params: &MailParams<'_>) -> Option<Box<Requests>> {
-    let MailParams { ret, envid, body, .. } = *params;
+    let MailParams { ret, envid, body, require_tls, .. } = *params;
     let binary = body == BodyKind::BinaryMime;
-    if ret.is_none() && envid.is_none() && !binary {
+    if ret.is_none() && envid.is_none() && !binary && !require_tls {
         return None;
     }
-    Some(Box::new(Requests { ret, envid: envid.map(str::to_owned), binary, ..Requests::default() }))
+    Some(Box::new(Requests {
+        ret,
+        envid: envid.map(str::to_owned),
+        binary,
+        require_tls,
+        ..Requests::default()
+    }))
 }
 
 fn request_of_rcpt(params: &RcptParams<'_>) -> RecipientRequests {
