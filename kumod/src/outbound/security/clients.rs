@@ -173,6 +173,8 @@ impl Identity {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use rustls::{ClientConnection, HandshakeKind, ServerConfig, ServerConnection};
+
     use super::*;
 
     #[test]
@@ -214,5 +216,57 @@ mod tests {
         assert!(clients.config(&path, &Peer::Anybody).unwrap_err().contains("cannot be used together"));
         std::fs::write(&files[1], "nonsense").unwrap();
         assert!(clients.config(&path, &Peer::Anybody).unwrap_err().contains("option 'tls_private_key'"));
+    }
+
+    /// A handshake in memory. How it went for the client; its tickets are read, too.
+    fn shake(config: &Arc<ClientConfig>, server: &Arc<ServerConfig>) -> Result<HandshakeKind, rustls::Error> {
+        let name = "mx.test".try_into().unwrap();
+        let mut client = ClientConnection::new(Arc::clone(config), name).unwrap();
+        let mut server = ServerConnection::new(Arc::clone(server)).unwrap();
+        while client.wants_write() || server.wants_write() {
+            let mut wire = Vec::new();
+            client.write_tls(&mut wire).unwrap();
+            server.read_tls(&mut wire.as_slice()).unwrap();
+            // What the server thinks of a client that turns away is not the question here.
+            let _ = server.process_new_packets();
+            wire.clear();
+            while server.wants_write() {
+                server.write_tls(&mut wire).unwrap();
+            }
+            let mut wire = wire.as_slice();
+            while !wire.is_empty() {
+                client.read_tls(&mut wire).unwrap();
+                client.process_new_packets()?;
+            }
+        }
+        Ok(client.handshake_kind().unwrap())
+    }
+
+    /// A session is taken up without certificates: one with anybody must not open a door at which certificates are looked at.
+    #[test]
+    fn a_session_is_taken_up_by_those_who_ask_for_no_more_than_its_first_handshake_did() {
+        let made = rcgen::generate_simple_self_signed(vec!["mx.test".to_owned()]).unwrap();
+        let (chain, authority) = (vec![made.cert.der().clone()], KeySource::Inline(made.cert.pem()));
+        let key = PrivateKeyDer::from_pem_slice(made.signing_key.serialize_pem().as_bytes()).unwrap();
+        let server = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let server = server.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let mut server = server.with_single_cert(chain, key).unwrap();
+        server.ticketer = ring::Ticketer::new().unwrap();
+        let server = Arc::new(server);
+        let path = PathConfig::default();
+        for (authorities, trusted) in [(None, false), (Some(authority), true)] {
+            let clients = Clients::new(&Metrics::new(), authorities);
+            let anybody = clients.config(&path, &Peer::Anybody).unwrap();
+            assert_eq!(shake(&anybody, &server), Ok(HandshakeKind::Full));
+            assert_eq!(shake(&anybody, &server), Ok(HandshakeKind::Resumed));
+            let Ok(certified) = clients.config(&path, &Peer::Certified) else {
+                eprintln!("skipped: this host trusts no authority");
+                continue;
+            };
+            assert_eq!(shake(&certified, &server).is_ok(), trusted);
+            if trusted {
+                assert_eq!(shake(&certified, &server), Ok(HandshakeKind::Resumed));
+            }
+        }
     }
 }
