@@ -16,6 +16,7 @@ use support::client::Client;
 use support::eventually;
 use support::home::{Home, Kumod};
 use support::scripted::Scripted;
+use support::unbound::Unbound;
 
 fn dns(authority: &Authority) -> Dns {
     let nameservers = vec![authority.address()];
@@ -101,6 +102,36 @@ async fn bounds_hold_over_what_a_zone_says() {
     let long = dns.mail_hosts("long.world.test").await.unwrap().expires;
     assert!(brief >= begun + Duration::from_secs(100));
     assert!(long > brief && long <= std::time::Instant::now() + Duration::from_secs(200));
+}
+
+/// The same answers by way of a resolver that asks, follows aliases, remembers and validates itself.
+#[tokio::test]
+async fn behind_a_validating_resolver_the_same_is_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let zone = "two MX 10 mx1.two\nmx1.two A 192.0.2.1\nalias CNAME two\nnull MX 0 .\nplain A 192.0.2.2\n\
+                round CNAME about\nabout CNAME round\n";
+    let authority = Authority::start(&[("world.test.", zone), ("forged.test.", zone)]);
+    let zones = ["world.test.", "forged.test."];
+    let Some(unbound) = Unbound::start(folder.path(), authority.address(), &zones, &zones[1..]) else {
+        return;
+    };
+    let nameservers = vec![unbound.address()];
+    let timeout = support::PATIENCE;
+    let dns = Dns::new(DnsOptions { nameservers, timeout, ..DnsOptions::default() }).unwrap();
+    for domain in ["two.world.test", "alias.world.test"] {
+        assert_eq!(names(&dns.mail_hosts(domain).await.unwrap()), ["mx1.two.world.test"], "{domain}");
+    }
+    assert_eq!(names(&dns.mail_hosts("plain.world.test").await.unwrap()), ["plain.world.test"]);
+    for (domain, code) in [
+        ("gone.world.test", 550),
+        ("null.world.test", 556),
+        ("round.world.test", 451),
+        // What is not signed as it should be is not known to be there, nor not to be.
+        ("two.forged.test", 451),
+        ("gone.forged.test", 451),
+    ] {
+        assert_eq!(dns.mail_hosts(domain).await.unwrap_err().response().code, code, "{domain}");
+    }
 }
 
 /// Free ports, the resolver, and mail for hosts of the zone to this port of loopback.

@@ -20,6 +20,7 @@ pub(crate) mod spares;
 pub(crate) mod strace;
 pub(crate) mod tls_hop;
 pub(crate) mod trust;
+pub(crate) mod unbound;
 
 use std::thread;
 use std::time::{Duration, Instant};
