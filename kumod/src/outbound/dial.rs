@@ -88,7 +88,7 @@ pub(super) async fn dial(
             }
             Err(Fault::Host(reason)) => {
                 quiet.note_silence(address, Instant::now());
-                candidates.note_failure(format!("{name}[{}]: {reason}", address.ip()));
+                candidates.note_failure(format!("{name}[{address}]: {reason}"));
             }
             Err(of_source) => return Err(DialError::of(of_source, &name, address, path)),
         }
@@ -118,7 +118,7 @@ impl DialError {
             Fault::Unplumbed(from) => Self::Unplumbed(classify::unplumbed(source, from)),
             Fault::Proxy(reason) => Self::Proxy(classify::proxy(source, &reason)),
             Fault::Host(reason) => {
-                let reason = format!("{name}[{}]: {reason}", address.ip());
+                let reason = format!("{name}[{address}]: {reason}");
                 Self::Site(classify::unreachable(name, &reason))
             }
         }
