@@ -55,6 +55,8 @@ pub struct Metrics {
     pub mta_sts_testing_failures: Counter,
     /// What was found when hosts were asked for TLSA records.
     pub dane_results: DaneResults,
+    /// Sessions given up because nothing happened for as long as their path allows.
+    pub dispatcher_watchdog_aborted_total: Counter,
     /// Messages taken out of the queue because the spool cannot give their body back.
     pub spool_messages_set_aside: Counter,
     /// Time from the last byte of a body to its being as safe as the durability in force says.
@@ -204,6 +206,11 @@ impl Metrics {
                 "message_data_resident_count",
                 "Messages whose body is in memory",
                 &self.message_data_resident_count,
+            ),
+            counter(
+                "dispatcher_watchdog_aborted_total",
+                "Sessions given up because they made no progress",
+                &self.dispatcher_watchdog_aborted_total,
             ),
             counter(
                 "delayed_due_to_ready_queue_full",

@@ -70,7 +70,13 @@ pub enum Manner {
 impl Attempt {
     fn egress(&self) -> Egress<'_> {
         let source = self.hop.source.as_ref().map_or(UNSPECIFIED, |source| &source.name);
-        Egress { pool: &self.queue_config.egress_pool, source, address: self.hop.source_address }
+        Egress {
+            pool: &self.queue_config.egress_pool,
+            source,
+            address: self.hop.source_address,
+            provider: self.hop.provider.as_deref(),
+            protocol: if self.hop.lmtp { "LMTP" } else { "ESMTP" },
+        }
     }
 }
 
@@ -85,6 +91,10 @@ pub struct Hop {
     pub tls: Option<Arc<TlsFacts>>,
     /// Whether the server was asked for the notifications that the sender asked for, and answers for them.
     pub dsn: bool,
+    /// What the path calls the provider behind the site.
+    pub provider: Option<Arc<str>>,
+    /// LMTP was spoken.
+    pub lmtp: bool,
     /// The source that it left from, where the queue's pool names one.
     pub source: Option<Arc<SourceConfig>>,
     /// Where the connection came from, where one was open and the source has an address or a proxy.

@@ -37,7 +37,10 @@ pub use listener::{
 pub(crate) use listener::{check_name, not_zero, parse_network};
 pub use listener_domain::ListenerDomain;
 pub use mta_sts::MtaStsSpec;
-pub use path::{CipherSuites, EnableTls, IpLookupStrategy, PathConfig};
+pub use path::{
+    AuthMechanism, CipherSuites, EnableTls, IpLookupStrategy, MemoryReduction, OpenSsl, PathConfig,
+    ReconnectStrategy, RefreshStrategy, WakeupStrategy,
+};
 pub use proxy::ProxyTls;
 pub use queue::{Dsn, QueueConfig};
 pub use throttle::{CountLimit, ThrottleSpec};

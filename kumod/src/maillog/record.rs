@@ -68,11 +68,16 @@ pub struct Egress<'a> {
     pub source: &'a str,
     /// Its address, and the port of the connection.
     pub address: Option<SourceAddress>,
+    /// What the path calls the provider behind the site.
+    pub provider: Option<&'a str>,
+    /// `ESMTP` or `LMTP`.
+    pub protocol: &'static str,
 }
 
 impl Egress<'_> {
     /// The host's default route.
-    pub const UNSPECIFIED: Self = Self { pool: UNSPECIFIED, source: UNSPECIFIED, address: None };
+    pub const UNSPECIFIED: Self =
+        Self { pool: UNSPECIFIED, source: UNSPECIFIED, address: None, provider: None, protocol: "ESMTP" };
 }
 
 /// What a TLS handshake with a server agreed on.
@@ -198,7 +203,7 @@ impl<'a> Attempted<'a> {
             peer: self.peer.map(|(name, address)| Peer { name, addr: address.ip() }),
             num_attempts: self.attempts,
             tls: self.tls,
-            delivery_protocol: Some("ESMTP"),
+            delivery_protocol: Some(self.egress.protocol),
             timings: Some(self.timings),
             ..Record::of(kind, self.envelope, self.at)
         }
@@ -286,7 +291,7 @@ impl Serialize for Record<'_> {
         line.serialize_field("tls_peer_subject_name", &self.tls.map(|tls| &tls.subject))?;
         line.serialize_field("event_time", &EVENT_TIME.with(|cache| TimeText::of(self.at, cache)))?;
         line.serialize_field("created_time", &CREATED_TIME.with(|cache| TimeText::of(created, cache)))?;
-        line.serialize_field("provider_name", &None::<()>)?;
+        line.serialize_field("provider_name", &self.egress.provider)?;
         line.serialize_field("session_id", &None::<()>)?;
         if let Some(timings) = &self.timings {
             timings.serialize_into(created, self.at, &mut line)?;

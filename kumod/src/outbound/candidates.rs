@@ -8,8 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::path::Path;
 use super::quiet::Quiet;
-use super::ready::Path;
 use super::route::{Host, Site, is_prohibited, port};
 use super::{Outbound, classify};
 use crate::config::IpLookupStrategy;
@@ -31,6 +31,7 @@ pub(super) struct Candidates<'a> {
     site: &'a Site,
     path: &'a Path,
     quiet: &'a Quiet,
+    avoid: &'a [SocketAddr],
     hosts: std::vec::IntoIter<&'a Host>,
     /// Of the host whose turn it is.
     next: VecDeque<Candidate>,
@@ -48,15 +49,25 @@ struct PassedOver {
     failed: Option<String>,
     /// One is in `skip_hosts`.
     skipped: bool,
+    /// One was to be avoided.
+    avoided: bool,
 }
 
 impl<'a> Candidates<'a> {
-    pub(super) fn new(outbound: &'a Outbound, site: &'a Site, path: &'a Path, quiet: &'a Quiet) -> Self {
+    /// `avoid`: what was tried already, or has ended a connection.
+    pub(super) fn new(
+        outbound: &'a Outbound,
+        site: &'a Site,
+        path: &'a Path,
+        quiet: &'a Quiet,
+        avoid: &'a [SocketAddr],
+    ) -> Self {
         Self {
             outbound,
             site,
             path,
             quiet,
+            avoid,
             hosts: site.attempt_order().into_iter(),
             next: VecDeque::new(),
             last: VecDeque::new(),
@@ -93,13 +104,14 @@ impl<'a> Candidates<'a> {
         self.passed_over.failed = Some(reason);
     }
 
-    /// What it means that no address did.
-    pub(super) fn outcome(self) -> Outcome {
-        match self.passed_over {
+    /// What it means that no address did; `None` where there were none but those to avoid.
+    pub(super) fn outcome(self) -> Option<Outcome> {
+        Some(match self.passed_over {
             PassedOver { failed: Some(reason), .. } => classify::unreachable(&self.site.name, &reason),
+            PassedOver { avoided: true, .. } => return None,
             PassedOver { skipped: true, .. } => classify::skipped(&self.site.name),
             PassedOver { .. } => classify::prohibited(&self.site.name),
-        }
+        })
     }
 
     /// Addresses that were looked up: of the families that the path wants.
@@ -135,6 +147,10 @@ impl<'a> Candidates<'a> {
                 continue;
             }
             let address = SocketAddr::new(address, port(self.outbound, self.path, host));
+            if self.avoid.contains(&address) {
+                self.passed_over.avoided = true;
+                continue;
+            }
             if self.seen.contains(&address) {
                 continue;
             }

@@ -1,7 +1,10 @@
 //! What an answer, or the lack of one, means for a recipient.
 
 use std::io;
+use std::time::Duration;
 
+use smtp::client::BeginError;
+use smtp::error::{Blame, PeerError};
 use smtp::reply::Reply;
 
 use crate::dns::DnsError;
@@ -112,20 +115,50 @@ pub(super) fn no_required_tls(host: &str, is_safe: bool) -> Outcome {
     Outcome::Failed(Response::internal(550, enhanced, content))
 }
 
-/// The server broke the protocol, or lacks what this host insists on.
-pub(super) fn misbehaved(error: &smtp::error::PeerError) -> Outcome {
-    if let smtp::error::PeerError::StartTlsNotOffered = error {
+/// The server broke the protocol, or lacks what the path insists on.
+pub(super) fn misbehaved(error: &PeerError) -> Outcome {
+    if *error == PeerError::StartTlsNotOffered {
         let content = "the server does not offer STARTTLS, and mail may go there through TLS only";
         return Outcome::Retry(Response::internal(451, (4, 7, 4), content));
+    }
+    if error.blame() == Blame::PeerIncapable {
+        return Outcome::Retry(Response::internal(451, (4, 7, 0), error.to_string()));
     }
     Outcome::Retry(Response::internal(451, (4, 5, 0), format!("the server broke the protocol: {error}")))
 }
 
 /// The server lacks what the message needs, or takes only smaller ones.
-pub(super) fn unfit(error: &smtp::client::BeginError) -> Outcome {
-    let enhanced =
-        if matches!(error, smtp::client::BeginError::SizeExceeded { .. }) { (5, 3, 4) } else { (5, 6, 3) };
+pub(super) fn unfit(error: &BeginError) -> Outcome {
+    let enhanced = match error {
+        BeginError::SizeExceeded { .. } => (5, 3, 4),
+        BeginError::Utf8Unsupported => (5, 6, 7),
+        // RFC 8689 5.
+        BeginError::RequireTlsUnsupported => (5, 7, 30),
+        _ => (5, 6, 3),
+    };
     Outcome::Failed(Response::internal(554, enhanced, error.to_string()))
+}
+
+/// The session ended before this recipient's turn.
+pub(super) fn not_tried() -> Outcome {
+    Outcome::Retry(Response::internal(451, (4, 4, 2), "the session ended before this recipient's turn"))
+}
+
+/// The process stops, and the server took longer than it may then.
+pub(super) fn stopping(limit: Duration) -> Outcome {
+    let content = format!("kumod stops, and sending was not over within {} s", limit.as_secs());
+    Outcome::Retry(Response::internal(451, (4, 3, 2), content))
+}
+
+/// The password for the server cannot be read.
+pub(super) fn no_password(reason: &str) -> Outcome {
+    Outcome::Retry(Response::internal(451, (4, 3, 5), format!("smtp_auth_plain_password: {reason}")))
+}
+
+/// Nothing came of the session for as long as the path allows.
+pub(super) fn stuck(doing: &str, limit: Duration) -> Outcome {
+    let content = format!("no progress for {} s while {doing}; the session is given up", limit.as_secs());
+    Outcome::Retry(Response::internal(451, (4, 4, 2), content))
 }
 
 /// The message waited longer than its queue allows.

@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
 use super::candidates::{Candidate, Candidates};
+use super::path::Path;
 use super::proxy::{self, Fault};
 use super::quiet::Quiet;
-use super::ready::Path;
 use super::route::Site;
 use super::socket::{self, SocketError};
 use super::wire::Wire;
@@ -45,6 +45,8 @@ pub(super) enum DialError {
     Unplumbed(Outcome),
     /// The source's proxy does not serve, whatever the site.
     Proxy(Outcome),
+    /// There is no address but those that were to be avoided.
+    NoOther,
 }
 
 /// An open connection, and where it comes from.
@@ -53,7 +55,7 @@ pub(super) struct Opened {
     pub(super) from: Option<SourceAddress>,
 }
 
-/// Tries hosts and addresses in order.
+/// Tries hosts and addresses in order, but not those to avoid.
 ///
 /// # Errors
 /// Who is to blame, and the outcome for the message that wanted the connection.
@@ -62,8 +64,9 @@ pub(super) async fn dial(
     site: &Site,
     path: &Path,
     quiet: &Quiet,
+    avoid: &[SocketAddr],
 ) -> Result<Dialed, DialError> {
-    let mut candidates = Candidates::new(outbound, site, path, quiet);
+    let mut candidates = Candidates::new(outbound, site, path, quiet, avoid);
     let mut race = Race { outbound, path, running: Vec::new() };
     let mut is_last = false;
     loop {
@@ -74,7 +77,7 @@ pub(super) async fn dial(
             }
         }
         if race.running.is_empty() {
-            return Err(DialError::Site(candidates.outcome()));
+            return Err(candidates.outcome().map_or(DialError::NoOther, DialError::Site));
         }
         let head_start = if is_last { Duration::MAX } else { HEAD_START };
         // Nobody has answered within the head start: the next is tried beside those who are waited for.

@@ -2,33 +2,37 @@
 //!
 //! Each message it takes ends in `settle`, goes back to the store, or is set aside because its body is damaged; there is no fourth way.
 
+mod connecting;
+mod rates;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::batches::Batches;
 use super::dial::DialError;
-use super::ready::{Item, Path, ReadyQueue};
-use super::scheduled::Rules;
-use super::security::Posture;
-use super::session::{Connection, NotOpen, Sent};
-use super::{Outbound, classify, dial, ready, scheduled};
+use super::path::Path;
+use super::ready::{Item, ReadyQueue};
+use super::session::{Connection, Letter, Sent};
+use super::{Outbound, classify, ready, scheduled};
 use crate::clock::UnixMs;
-use crate::config::{Ceiling, SourceConfig, UNSPECIFIED};
+use crate::config::{SourceConfig, UNSPECIFIED};
 use crate::envelope::{Envelope, Outcome};
 use crate::maillog::Timings;
 use crate::ports::{Rate, Shutdown, StoreError};
 use crate::settle::{Attempt, Hop, Manner};
-use crate::store::Untaken;
+use connecting::NextHost;
+use rates::Permitted;
 
 /// Pause before a dispatcher without a free slot gives up its place.
 const SLOT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
+/// A connection that has had nothing to do for so long gives back what memory it can, and is one of those of which there may be too many.
+const IDLE_GRACE: Duration = Duration::from_secs(1);
+
 /// A message is older than its `max_age` so long after it was exactly as old.
 const EXPIRY_TICK: Duration = Duration::from_millis(1);
-
-/// How long a warming source pauses when its count could not be written.
-const COUNT_RETRY_DELAY: Duration = Duration::from_secs(10);
 
 /// How long a message waits whose body could not be read for a reason that will pass.
 const READ_RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -42,6 +46,8 @@ pub(super) fn open(outbound: &Arc<Outbound>, ready: &Arc<ReadyQueue>) {
         ready: Arc::clone(ready),
         source,
         connection: None,
+        next_host: NextHost::default(),
+        is_over: false,
         timings: Timings::default(),
     };
     tokio::spawn(dispatcher.run());
@@ -54,37 +60,15 @@ impl Drop for Dispatcher {
     }
 }
 
-/// What the rates say about a message.
-enum Permitted {
-    /// It may go; the time at which that was said.
-    Since(UnixMs),
-    /// Its own queue's rate is used up until then.
-    NotBefore(UnixMs),
-    /// It waited longer than its queue allows.
-    TooOld,
-    /// An order has come.
-    Held,
-    /// It may not be sent before then; others of its queue may.
-    Outside(UnixMs),
-    /// The source has sent what its plan allows for the day.
-    DayIsOver(Ceiling),
-    Stopping,
-}
-
-/// What refuses a permit.
-enum By {
-    Queue,
-    Path,
-    /// The source's plan for the day.
-    Day(Ceiling),
-}
-
 struct Dispatcher {
     outbound: Arc<Outbound>,
     ready: Arc<ReadyQueue>,
     /// For the record, where it has a name of its own.
     source: Option<Arc<SourceConfig>>,
     connection: Option<Connection>,
+    next_host: NextHost,
+    /// Nothing more is to be sent: a connection was lost, and the path wants it so.
+    is_over: bool,
     /// Of the attempt at hand.
     timings: Timings,
 }
@@ -95,7 +79,9 @@ impl Dispatcher {
         let permits = Arc::clone(&self.outbound.parts.permits);
         if permits.take_slots(&path.slots.limits()).await {
             let mut shutdown = self.outbound.parts.shutdown.clone();
-            while let Some(item) = self.next(&mut shutdown).await {
+            while !self.is_over
+                && let Some(item) = self.next(&mut shutdown).await
+            {
                 self.take(item).await;
             }
             self.disconnect().await;
@@ -108,8 +94,8 @@ impl Dispatcher {
         }
     }
 
-    /// The next message, or `None` when the process is stopping or nothing came for the idle time.
-    async fn next(&self, shutdown: &mut Shutdown) -> Option<Item> {
+    /// The next message, or `None` when the process is stopping, or nothing came for the idle time.
+    async fn next(&mut self, shutdown: &mut Shutdown) -> Option<Item> {
         if shutdown.is_stopping() {
             return None;
         }
@@ -117,10 +103,29 @@ impl Dispatcher {
             return Some(item);
         }
         let idle_max = self.ready.path().config.idle_timeout;
+        let grace = idle_max.min(IDLE_GRACE);
         tokio::select! {
-            item = self.ready.next(&self.outbound, idle_max) => item,
-            () = shutdown.wait() => None,
+            item = self.ready.next(&self.outbound, tokio::time::sleep(grace)) => {
+                if item.is_some() {
+                    return item;
+                }
+            }
+            () = shutdown.wait() => return None,
         }
+        let mut is_gone = false;
+        let connection = self.connection.as_mut();
+        if connection.is_none() && self.next_host.is_the_first() {
+            return None;
+        }
+        let patience = until_given_up(&self.outbound, connection, idle_max - grace, &mut is_gone);
+        let item = tokio::select! {
+            item = self.ready.next(&self.outbound, patience) => item,
+            () = shutdown.wait() => return None,
+        };
+        if is_gone {
+            self.connection = None;
+        }
+        item
     }
 
     async fn take(&mut self, item: Item) {
@@ -133,6 +138,14 @@ impl Dispatcher {
                 item
             }
             Permitted::NotBefore(until) => {
+                self.outbound.parts.metrics.delayed_due_to_message_rate_throttle.inc();
+                return ready::pause(&self.outbound, &self.ready, item, until);
+            }
+            Permitted::NotFromHere(until) => {
+                self.ready.note_chosen_enough(until);
+                if item.queue.has_other_way(&self.ready) {
+                    return scheduled::offer(&self.outbound, &item.queue, item.entry);
+                }
                 self.outbound.parts.metrics.delayed_due_to_message_rate_throttle.inc();
                 return ready::pause(&self.outbound, &self.ready, item, until);
             }
@@ -166,69 +179,6 @@ impl Dispatcher {
         self.send(item, &body, &path).await;
     }
 
-    /// Waits until all rates of the queue and the path have a permit for the message. A rate of the queue alone must not hold up
-    /// other queues, so that its message is not waited for.
-    async fn permitted(&mut self, item: &Item, rules: &Rules, path: &Path) -> Permitted {
-        let expires = item.expires();
-        loop {
-            let now = UnixMs::now();
-            if now > expires {
-                return Permitted::TooOld;
-            }
-            if item.queue.is_held() {
-                return Permitted::Held;
-            }
-            if let Some(scheduling) = &item.entry.claimed.envelope.scheduling {
-                let due = scheduling.adjust(now).min(expires.after(EXPIRY_TICK));
-                if due > now {
-                    return Permitted::Outside(due);
-                }
-            }
-            let ceiling = path.source.warm_up.as_ref().and_then(|plan| plan.today(now.0));
-            if rules.rates.is_empty() && path.message_rates.is_empty() && ceiling.is_none() {
-                return Permitted::Since(now);
-            }
-            let Some((until, by)) = self.refusal(rules, path, ceiling, now).await else {
-                return Permitted::Since(now);
-            };
-            match by {
-                By::Day(ceiling) => return Permitted::DayIsOver(ceiling),
-                By::Queue => return Permitted::NotBefore(until.min(expires.after(EXPIRY_TICK))),
-                By::Path if !self.wait_until(until.min(expires.after(EXPIRY_TICK))).await => {
-                    return Permitted::Stopping;
-                }
-                By::Path if self.ready.is_held() => return Permitted::Held,
-                By::Path => {}
-            }
-        }
-    }
-
-    /// Asks for a permit of everything that limits the message. Where one is refused: until when, and by what.
-    async fn refusal(
-        &self,
-        rules: &Rules,
-        path: &Path,
-        ceiling: Option<Ceiling>,
-        now: UnixMs,
-    ) -> Option<(UnixMs, By)> {
-        let rates: Vec<Rate<'_>> = rules.rates.rates().chain(path.message_rates.rates()).collect();
-        let grant = self.outbound.parts.permits.take(&rates, 1, now).await;
-        if let Some(until) = grant.until {
-            let by = if grant.limited_by < rules.rates.len() { By::Queue } else { By::Path };
-            return Some((until, by));
-        }
-        // Last, because what it takes cannot be given back.
-        let ceiling = ceiling?;
-        match self.outbound.parts.allowances.take(&path.source.name, &ceiling).await {
-            Ok(()) => None,
-            Err(Untaken::UsedUp) => Some((UnixMs(ceiling.ends_ms), By::Day(ceiling))),
-            Err(Untaken::Unwritten(error)) => {
-                tracing::error!(%error, source = path.source.name, "what a warming source sends cannot be counted; its mail waits");
-                Some((now.after(COUNT_RETRY_DELAY), By::Path))
-            }
-        }
-    }
-
     /// Waits for a permit, or for news of orders; a connection that would be idle for too long meanwhile is closed. `false`: the process
     /// is stopping.
     async fn wait_until(&mut self, until: UnixMs) -> bool {
@@ -252,90 +202,92 @@ impl Dispatcher {
         }
     }
 
-    /// Sends one message; on a connection that turns out to be dead, once more on a new one.
-    async fn send(&mut self, item: Item, body: &Bytes, path: &Path) {
+    /// Sends one message; on a connection that turns out to be dead, or takes no more, on over a new one.
+    async fn send(&mut self, item: Item, body: &Bytes, path: &Arc<Path>) {
+        let claimed = &item.entry.claimed;
+        let envelope = Arc::clone(&claimed.envelope);
+        let open = open_recipients(&envelope, &claimed.mark.done);
+        let letter =
+            Letter { envelope: &envelope, open: &open, body, lease: &item.entry.claimed.lease.clone() };
+        let mut batches = Batches::new(open.len());
+        // Why the message goes to the next host, if it does.
+        let mut broken = None;
         loop {
             let mut connection = match self.connection.take() {
                 Some(connection) => connection,
                 None if !self.may_connect(path, &item).await => {
-                    return self.not_connected(item).await;
+                    return self.not_connected(item, batches).await;
                 }
-                None => match self.connect(path).await {
+                None => match self.connect(path, broken.take()).await {
                     Ok(connection) => connection,
-                    Err(DialError::Site(outcome)) => return self.connect_failed(item, outcome, path).await,
-                    Err(DialError::Proxy(outcome)) => {
-                        self.outbound.source_proxy_failed(&path.source);
-                        return self.connect_failed(item, outcome, path).await;
-                    }
-                    Err(DialError::Unplumbed(outcome)) => {
-                        self.outbound.source_unplumbed(&path.source);
-                        return self.settle(item, vec![outcome], None, UnixMs::now()).await;
-                    }
+                    Err(error) => return self.connect_failed(item, batches, error, path).await,
                 },
             };
-            let claimed = &item.entry.claimed;
-            let open = open_recipients(&claimed.envelope, &claimed.mark.done);
-            let sent = connection.deliver(&claimed.envelope, &open, body, &claimed.lease).await;
+            let sent = self.deliver(&mut connection, &letter, &mut batches, path).await;
             let at = UnixMs::now();
             self.timings.data = connection.began.map(|began| at.since(began));
             let hop = connection.hop(&self.ready.site().name);
             match sent {
-                Sent::Done(outcomes) => {
-                    if connection.deliveries < path.config.max_deliveries_per_connection {
-                        self.connection = Some(connection);
-                    } else {
-                        connection.quit().await;
-                        self.outbound.parts.metrics.connection_count.smtp_client.dec();
-                    }
-                    return self.settle(item, outcomes, Some(hop), at).await;
+                Sent::Done => self.keep(connection).await,
+                Sent::Closed(outcome) => {
+                    self.lost(&connection, path);
+                    batches.conclude_rest(&outcome);
                 }
-                Sent::Last(outcomes) => {
-                    self.outbound.parts.metrics.connection_count.smtp_client.dec();
-                    return self.settle(item, outcomes, Some(hop), at).await;
+                Sent::Broken(outcome) if path.config.try_next_host_on_transport_error => {
+                    self.next_host.avoid(&connection);
+                    broken = Some(outcome);
+                    continue;
+                }
+                Sent::Broken(outcome) => {
+                    self.lost(&connection, path);
+                    batches.conclude_rest(&outcome);
+                }
+                Sent::UsedUp => {
+                    connection.quit().await;
+                    continue;
                 }
                 Sent::Stale => {
-                    self.outbound.parts.metrics.connection_count.smtp_client.dec();
+                    self.lost(&connection, path);
+                    if self.is_over && !batches.are_begun() {
+                        return scheduled::offer(&self.outbound, &item.queue, item.entry);
+                    }
+                    continue;
                 }
-                Sent::LeaseLost => {
-                    self.connection = None;
-                    self.outbound.parts.metrics.connection_count.smtp_client.dec();
-                    return;
-                }
+                Sent::LeaseLost => return,
+            }
+            return self.settle(item, batches.into_outcomes(), Some(hop), at).await;
+        }
+    }
+
+    /// Delivers, and when the process stops meanwhile, not for longer than the path allows then.
+    async fn deliver(
+        &self,
+        connection: &mut Connection,
+        letter: &Letter<'_>,
+        batches: &mut Batches,
+        path: &Path,
+    ) -> Sent {
+        let Some(limit) = path.config.system_shutdown_timeout else {
+            return connection.deliver(letter, batches).await;
+        };
+        let mut shutdown = self.outbound.parts.shutdown.clone();
+        tokio::select! {
+            biased;
+            sent = connection.deliver(letter, batches) => sent,
+            () = async { shutdown.wait().await; tokio::time::sleep(limit).await } => {
+                Sent::Broken(classify::stopping(limit))
             }
         }
     }
 
-    async fn connect(&mut self, path: &Path) -> Result<Connection, DialError> {
-        let (site, config) = (self.ready.site(), &path.config);
-        let began = UnixMs::now();
-        let dialed = dial::dial(&self.outbound, &site, path, &self.ready.quiet).await;
-        self.timings.began = Some(began);
-        self.timings.connect = Some(UnixMs::now().since(began));
-        let dialed = dialed?;
-        let ehlo = config.ehlo_domain.as_deref().or(path.source.ehlo_domain.as_deref());
-        let ehlo = ehlo.unwrap_or(&self.outbound.parts.hostname);
-        let security = &self.outbound.security;
-        let posture = security.posture(&dialed.name, dialed.address.port(), &site, config).await;
-        let posture = posture.map_err(DialError::Site)?;
-        let again = posture.clear_after_failure.then(|| (Arc::clone(&dialed.name), dialed.address));
-        let connection = match (Connection::open(dialed, posture, ehlo, security, config).await, again) {
-            (Err(NotOpen { tls_took: Some(_), .. }), Some((name, address))) => {
-                let dialed = dial::again(&self.outbound, name, address, path).await?;
-                Connection::open(dialed, Posture::CLEAR, ehlo, security, config).await
-            }
-            (opened, _) => opened,
-        };
-        self.timings.tls = match &connection {
-            Ok(connection) => connection.tls_took,
-            Err(error) => error.tls_took,
-        };
-        let mut connection = connection.map_err(|error| DialError::Site(error.outcome))?;
-        connection.assured = site.is_assured();
-        self.ready.connected();
-        let metrics = &self.outbound.parts.metrics;
-        metrics.total_connection_count.smtp_client.inc();
-        metrics.connection_count.smtp_client.inc();
-        Ok(connection)
+    /// Keeps a connection for the next message, if it takes another.
+    async fn keep(&mut self, connection: Connection) {
+        if connection.is_of_use() {
+            self.connection = Some(connection);
+        } else {
+            self.next_host = NextHost::default();
+            connection.quit().await;
+        }
     }
 
     /// Waits for the permit to open a connection; `false`: the process is stopping, an order has come, or the message that wants it is too
@@ -362,8 +314,11 @@ impl Dispatcher {
     }
 
     /// There was no permit for a connection.
-    async fn not_connected(&mut self, item: Item) {
-        if self.outbound.parts.shutdown.is_stopping() {
+    async fn not_connected(&mut self, item: Item, mut batches: Batches) {
+        if batches.are_begun() {
+            batches.conclude_rest(&classify::not_tried());
+            self.settle(item, batches.into_outcomes(), None, UnixMs::now()).await;
+        } else if self.outbound.parts.shutdown.is_stopping() {
             self.outbound.postpone(item.entry, Duration::ZERO);
         } else if self.is_held(&item) {
             scheduled::offer(&self.outbound, &item.queue, item.entry);
@@ -373,20 +328,38 @@ impl Dispatcher {
     }
 
     /// The message waits for its retry; when the site has been failing for long, so does everything that waits with it.
-    async fn connect_failed(&mut self, item: Item, outcome: Outcome, path: &Path) {
+    async fn connect_failed(&mut self, item: Item, mut batches: Batches, error: DialError, path: &Path) {
+        let outcome = match error {
+            DialError::Site(outcome) => outcome,
+            DialError::NoOther => classify::not_tried(),
+            DialError::Proxy(outcome) => {
+                self.outbound.source_proxy_failed(&path.source);
+                outcome
+            }
+            DialError::Unplumbed(outcome) => {
+                self.outbound.source_unplumbed(&path.source);
+                batches.conclude_rest(&outcome);
+                return self.settle(item, batches.into_outcomes(), None, UnixMs::now()).await;
+            }
+        };
         let failures = self.ready.connect_failed();
-        let mut items = vec![item];
-        if failures >= path.config.consecutive_connection_failures_before_delay {
-            items.extend(self.ready.drain(&self.outbound));
+        batches.conclude_rest(&outcome);
+        self.settle(item, batches.into_outcomes(), None, UnixMs::now()).await;
+        if failures < path.config.consecutive_connection_failures_before_delay {
+            return;
         }
-        for item in items {
+        for item in self.ready.drain(&self.outbound) {
             self.settle(item, vec![outcome.clone()], None, UnixMs::now()).await;
         }
     }
 
     /// Hands the attempt in that ended `at`.
     async fn settle(&mut self, item: Item, outcomes: Vec<Outcome>, hop: Option<Hop>, at: UnixMs) {
-        let hop = hop.unwrap_or_else(|| Hop { site: Arc::clone(&self.ready.site().name), ..Hop::default() });
+        let hop = hop.unwrap_or_else(|| Hop {
+            site: Arc::clone(&self.ready.site().name),
+            provider: self.ready.path().provider.clone(),
+            ..Hop::default()
+        });
         let attempt = Attempt {
             queue_config: item.queue.rules_for(&item.entry.claimed.envelope),
             claimed: item.entry.claimed,
@@ -402,8 +375,25 @@ impl Dispatcher {
     async fn disconnect(&mut self) {
         if let Some(connection) = self.connection.take() {
             connection.quit().await;
-            self.outbound.parts.metrics.connection_count.smtp_client.dec();
         }
+    }
+}
+
+/// Lets a connection rest until it is not worth keeping: its time is over, it is the oldest of too many, or the server has ended it. Without
+/// one, the place where the next leads is kept for as long.
+async fn until_given_up(
+    outbound: &Outbound,
+    connection: Option<&mut Connection>,
+    idle_max: Duration,
+    is_gone: &mut bool,
+) {
+    let Some(connection) = connection else { return tokio::time::sleep(idle_max).await };
+    connection.rest();
+    let mut place = outbound.idle.enter();
+    tokio::select! {
+        () = tokio::time::sleep(idle_max) => {}
+        () = place.is_lost() => {}
+        () = connection.until_server_speaks() => *is_gone = true,
     }
 }
 

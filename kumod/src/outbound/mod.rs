@@ -3,6 +3,7 @@
 //! `scheduled` finds out where a queue's mail goes, `ready` keeps what may go now, one `dispatcher` per connection sends it, and every
 //! attempt ends in `settle`. A next hop that misbehaves costs its own mail time and nobody else's.
 
+mod batches;
 mod candidates;
 mod classify;
 mod command;
@@ -10,7 +11,10 @@ mod dial;
 mod dispatcher;
 mod expiry;
 mod explain;
+mod idle;
+mod needs;
 mod orders;
+mod path;
 mod proxy;
 mod quiet;
 mod ready;
@@ -43,6 +47,7 @@ use crate::settle::{Attempt, Hop, Manner, Settle};
 use crate::store::Allowances;
 
 pub use explain::{EgressPath, Unresolved};
+use idle::{IDLE_CONNECTIONS_MAX, IdleConnections};
 use orders::Orders;
 pub use orders::{Criteria, ORDER_DURATION, Order, OrderId, TooManyOrders, What};
 use ready::ReadyQueue;
@@ -95,6 +100,7 @@ pub struct Outbound {
     sources: Sources,
     security: Security,
     orders: Orders,
+    idle: IdleConnections,
     /// Dispatchers at work; a stop waits for them.
     dispatchers: watch::Sender<usize>,
 }
@@ -110,6 +116,7 @@ impl Outbound {
             ready: Shards::new(),
             sources: Sources::default(),
             orders: Orders::default(),
+            idle: IdleConnections::new(IDLE_CONNECTIONS_MAX),
             dispatchers: watch::Sender::new(0),
         })
     }

@@ -3,21 +3,21 @@
 //! Turns and bounds are `queue::Ready`'s; this is the lock around it, the hand-over to idle dispatchers, the filling of flows from the
 //! store, and the site's failures in a row.
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 
 use super::orders::Orders;
+use super::path::Path;
 use super::quiet::Quiet;
 use super::route::Site;
 use super::scheduled::{self, ScheduledQueue};
 use super::{Outbound, dispatcher, lock};
 use crate::clock::UnixMs;
-use crate::config::{PathConfig, SourceConfig};
 use crate::ports::Entry;
-use crate::queue::{FlowKey, NamedRates, NamedSlots, Ready, Step, Ticket, cost_of};
+use crate::queue::{FlowKey, Ready, Step, Ticket, cost_of};
 
 /// A body is not kept in memory for a message whose queue pauses for longer than this.
 const BODY_KEPT_MAX: Duration = Duration::from_secs(1);
@@ -43,27 +43,6 @@ impl Item {
     }
 }
 
-/// How mail travels from a source to a site, and the limits that hold there.
-pub(super) struct Path {
-    pub(super) source: Arc<SourceConfig>,
-    pub(super) config: PathConfig,
-    pub(super) message_rates: NamedRates,
-    pub(super) connection_rates: NamedRates,
-    pub(super) slots: NamedSlots,
-}
-
-impl Path {
-    pub(super) fn new(ready_queue: &str, source: Arc<SourceConfig>, config: PathConfig) -> Self {
-        Self {
-            source,
-            message_rates: NamedRates::of_path(ready_queue, &config),
-            connection_rates: NamedRates::of_connections(ready_queue, &config),
-            slots: NamedSlots::of_path(ready_queue, &config),
-            config,
-        }
-    }
-}
-
 /// An idle dispatcher: where to send it a message.
 struct Idle {
     number: u64,
@@ -85,6 +64,8 @@ pub(super) struct ReadyQueue {
     inner: Mutex<Inner>,
     /// Connections in a row that failed; any success starts again from 0.
     failures: AtomicU32,
+    /// Until then (Unix milliseconds) its source has been chosen as often as it may be; 0 where it never was.
+    chosen_enough_until: AtomicU64,
     /// Addresses of the site that did not answer lately.
     pub(super) quiet: Quiet,
     room: Notify,
@@ -107,13 +88,15 @@ struct Inner {
 impl ReadyQueue {
     pub(super) fn new(name: &str, site: Arc<Site>, path: Arc<Path>) -> Self {
         let now = Instant::now();
-        let ready = Ready::new(path.config.max_ready, path.config.connection_limit.0);
+        let mut ready = Ready::new(path.config.max_ready, path.config.connection_limit.0);
+        ready.set_aggressive(path.config.aggressive_connection_opening);
         let expires_first = UnixMs(u64::MAX);
         let inner = Inner { ready, site, path, idle_number: 0, used: now, expires_first, moved: now };
         Self {
             name: name.into(),
             inner: Mutex::new(inner),
             failures: AtomicU32::new(0),
+            chosen_enough_until: AtomicU64::new(0),
             quiet: Quiet::default(),
             room: Notify::new(),
             waiting: AtomicUsize::new(0),
@@ -124,6 +107,7 @@ impl ReadyQueue {
     pub(super) fn refresh(&self, site: Arc<Site>, path: Arc<Path>) {
         let mut inner = self.lock();
         inner.ready.set_limits(path.config.max_ready, path.config.connection_limit.0);
+        inner.ready.set_aggressive(path.config.aggressive_connection_opening);
         inner.site = site;
         inner.path = path;
         // The rules of a queue may have changed, too.
@@ -207,8 +191,12 @@ impl ReadyQueue {
         Some(taken)
     }
 
-    /// The next message in turn; waits for one for `idle_max`.
-    pub(super) async fn next(self: &Arc<Self>, outbound: &Arc<Outbound>, idle_max: Duration) -> Option<Item> {
+    /// The next message in turn; waits for one until `patience` ends.
+    pub(super) async fn next(
+        self: &Arc<Self>,
+        outbound: &Arc<Outbound>,
+        patience: impl Future<Output = ()>,
+    ) -> Option<Item> {
         let parked = {
             let mut inner = self.lock();
             self.take(&mut inner).ok_or_else(|| park(&mut inner))
@@ -217,14 +205,28 @@ impl ReadyQueue {
             Ok(taken) => return Some(filled(outbound, self, taken)),
             Err(parked) => parked,
         };
-        if let Ok(item) = tokio::time::timeout(idle_max, &mut hand).await {
-            return item.ok();
+        tokio::select! {
+            item = &mut hand => return item.ok(),
+            () = patience => {}
         }
         if self.lock().ready.unpark(|idle| idle.number == number).is_some() {
             return None;
         }
         // A push took our place in the same moment; its message is already on the way.
         hand.await.ok()
+    }
+
+    /// Its source has been chosen as often as it may be until then.
+    pub(super) fn note_chosen_enough(&self, until: UnixMs) {
+        self.chosen_enough_until.store(until.0, Ordering::Relaxed);
+    }
+
+    /// Whether another source is to be chosen, if there is one.
+    pub(super) fn is_chosen_enough(&self) -> bool {
+        match self.chosen_enough_until.load(Ordering::Relaxed) {
+            0 => false,
+            until => UnixMs::now().0 < until,
+        }
     }
 
     pub(super) fn connected(&self) {

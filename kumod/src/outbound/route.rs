@@ -7,7 +7,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::ready::{Path, ReadyQueue};
+use super::path::Path;
+use super::ready::ReadyQueue;
 use super::security::Sts;
 use super::sources::Weighted;
 use super::{Outbound, classify};
@@ -16,7 +17,7 @@ use crate::dns::MailHosts;
 use crate::envelope::Outcome;
 use crate::queue::{QueueName, Turns};
 
-/// How long an answer holds at most (KumoMTA's `refresh_interval`).
+/// How long an answer holds at most where nobody says more (KumoMTA's `refresh_interval`).
 const REFRESH_INTERVAL: Duration = Duration::from_secs(60);
 /// How long an answer holds at least, so that one that is out of date at once is not looked for with each message.
 const REFRESH_INTERVAL_MIN: Duration = Duration::from_secs(1);
@@ -39,7 +40,8 @@ impl Route {
         let at = if self.ways.len() == 1 {
             0
         } else {
-            self.turns.next(|at| !self.ways[at].is_held()).unwrap_or(0)
+            let may = |at: usize| !self.ways[at].is_held() && !self.ways[at].is_chosen_enough();
+            self.turns.next(may).unwrap_or(0)
         };
         Arc::clone(&self.ways[at])
     }
@@ -147,9 +149,11 @@ pub(super) async fn find(outbound: &Arc<Outbound>, name: &QueueName, pool: &str)
         site.is_certain = outbound.security.are_certain(name.destination(), &hosts).await?;
     }
     let site = Arc::new(site);
-    let ways =
+    let ways: Vec<_> =
         paths.into_iter().map(|(source, config)| ready_queue(outbound, source, config, &site)).collect();
-    let until = site_until.min(sources_until).min(now + REFRESH_INTERVAL);
+    let refresh = |way: &Arc<ReadyQueue>| way.path().config.refresh_interval;
+    let paths_until = now + ways.iter().map(refresh).min().unwrap_or(REFRESH_INTERVAL);
+    let until = site_until.min(sources_until).min(paths_until);
     Ok(Route { ways, turns, until: until.max(now + REFRESH_INTERVAL_MIN) })
 }
 

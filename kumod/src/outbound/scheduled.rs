@@ -224,6 +224,13 @@ impl ScheduledQueue {
         }
     }
 
+    /// Whether its mail may take another way than this one now.
+    pub(super) fn has_other_way(&self, ready: &Arc<ReadyQueue>) -> bool {
+        let may =
+            |way: &Arc<ReadyQueue>| !Arc::ptr_eq(way, ready) && !way.is_held() && !way.is_chosen_enough();
+        matches!(&lock(&self.state).way, Way::Known(route) if route.ways.iter().any(may))
+    }
+
     /// The ready queue of the next message, where there are several.
     fn next_way(&self) -> Option<Arc<ReadyQueue>> {
         match &mut lock(&self.state).way {

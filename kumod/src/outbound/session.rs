@@ -1,7 +1,8 @@
 //! One connection to a next hop, used for message after message.
 //!
 //! Where the server offers PIPELINING and CHUNKING, a message is one write (commands, our header prefix, the body, by vectored I/O) and
-//! one read. Every wait has the deadline of its phase; a server that is late loses the connection, not the message.
+//! one read. Every wait has the deadline of its phase, and none is longer than the watchdog of the path; a server that is late loses the
+//! connection, not the message. What a server is late with is a whole reply: one that comes byte by byte is no sooner there.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,20 +10,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use smtp::client::{BodyForm, Config, Next, Secured, Session, Transaction};
+use smtp::client::{
+    BeginError, BodyForm, Config, Credentials, NO_REPLY, Next, Phase, Secured, Session, Transaction,
+};
 use smtp::dsn::Asked;
 use smtp::error::PeerError;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use super::classify;
+use super::batches::{Batch, Batches};
 use super::dial::Dialed;
+use super::path::Path;
 use super::security::{Posture, Security, Target};
 use super::stream::Stream;
+use super::{Outbound, classify, needs};
 use crate::clock::UnixMs;
-use crate::config::PathConfig;
 use crate::envelope::{Envelope, Outcome};
 use crate::maillog::{SourceAddress, TlsFacts};
+use crate::metrics::{Metrics, OpenConnection};
 use crate::ports::Lease;
 use crate::settle::Hop;
 
@@ -38,6 +43,7 @@ pub(super) struct Connection {
     stream: Stream,
     name: Arc<str>,
     address: SocketAddr,
+    /// Where it comes from, if the source has an address or a proxy.
     from: Option<SourceAddress>,
     /// What it has to be.
     posture: Posture,
@@ -48,20 +54,30 @@ pub(super) struct Connection {
     tls: Option<Arc<TlsFacts>>,
     /// How long that took, with EHLO behind it.
     pub(super) tls_took: Option<Duration>,
+    /// As it was when the connection was opened.
+    path: Arc<Path>,
+    metrics: Arc<Metrics>,
+    counted: Option<OpenConnection>,
     out: Vec<u8>,
     input: Vec<u8>,
     /// Messages sent over it.
     pub(super) deliveries: u32,
+    /// Transactions begun over it.
+    transactions: u32,
     /// When the last message was begun with, where one was.
     pub(super) began: Option<UnixMs>,
 }
 
-/// How an attempt over a connection went.
+/// How an attempt over a connection went. What became of each recipient stands in [`Batches`].
 pub(super) enum Sent {
-    /// Outcomes are known; the connection can be used again.
-    Done(Vec<Outcome>),
-    /// Outcomes are known; the connection is of no more use.
-    Last(Vec<Outcome>),
+    /// Every recipient has an outcome; the connection can be used again.
+    Done,
+    /// The server takes no more over this connection, and some recipients are left.
+    UsedUp,
+    /// The server has ended the session with this, which is the outcome of those who are left.
+    Closed(Outcome),
+    /// The connection broke, which is the outcome of those who are left.
+    Broken(Outcome),
     /// The server had closed the connection before this message; nothing was answered.
     Stale,
     /// The lease ran out; the message is another node's.
@@ -76,10 +92,21 @@ pub(super) struct NotOpen {
     pub(super) tls_took: Option<Duration>,
 }
 
+/// A message on its way.
+pub(super) struct Letter<'a> {
+    pub(super) envelope: &'a Envelope,
+    /// The recipients that still needed something when the attempt began.
+    pub(super) open: &'a [&'a str],
+    pub(super) body: &'a Bytes,
+    pub(super) lease: &'a Lease,
+}
+
 /// Why a conversation stopped.
 enum Broken {
     Io(io::Error),
     Peer(PeerError),
+    /// Nothing happened for as long as the path allows.
+    Stuck(Duration),
 }
 
 impl From<io::Error> for Broken {
@@ -94,17 +121,28 @@ impl From<PeerError> for Broken {
     }
 }
 
+/// A reply that is waited for.
+#[derive(Clone, Copy)]
+struct Wait {
+    /// Which: a part of it does not make it another one.
+    reply: (Phase, u64),
+    until: Instant,
+    stuck: Option<Duration>,
+}
+
 impl Broken {
     fn outcome(&self, doing: &str) -> Outcome {
         match self {
             Self::Io(error) => classify::lost(doing, error),
             Self::Peer(error) => classify::misbehaved(error),
+            Self::Stuck(limit) => classify::stuck(doing, *limit),
         }
     }
 }
 
 impl Connection {
-    /// Reads the greeting and says EHLO, through TLS if that is what the connection has to be, and is offered.
+    /// Reads the greeting and says EHLO, through TLS if that is what the connection has to be, and is offered; logs in where the path says
+    /// so.
     ///
     /// # Errors
     /// The outcome for the message that wanted the connection.
@@ -112,52 +150,78 @@ impl Connection {
         dialed: Dialed,
         posture: Posture,
         ehlo_domain: &str,
-        security: &Security,
-        path: &PathConfig,
+        path: &Arc<Path>,
+        outbound: &Outbound,
     ) -> Result<Self, NotOpen> {
+        let plainly = |outcome| NotOpen { outcome, tls_took: None };
+        let credentials = path.credentials().map_err(|reason| plainly(classify::no_password(&reason)))?;
+        let mut connection = Self::new(dialed, posture, ehlo_domain, path, credentials, outbound);
+        let opened = match connection.until_ready().await {
+            Ok(Next::Ready) => {
+                outbound.security.note_open(&connection.posture, false);
+                Ok(())
+            }
+            Ok(Next::StartTls) => {
+                let began = UnixMs::now();
+                let secured = connection.secure(&outbound.security).await;
+                connection.tls_took = Some(UnixMs::now().since(began));
+                secured.map_err(|outcome| NotOpen { outcome, tls_took: connection.tls_took })
+            }
+            Ok(_) => Err(plainly(connection.refusal())),
+            Err(broken) => Err(plainly(broken.outcome("waiting for the greeting and EHLO"))),
+        };
+        opened.map(|()| connection.counted())
+    }
+
+    fn new(
+        dialed: Dialed,
+        posture: Posture,
+        ehlo_domain: &str,
+        path: &Arc<Path>,
+        auth: Option<Credentials>,
+        outbound: &Outbound,
+    ) -> Self {
         let Dialed { stream, name, address, from } = dialed;
-        let starttls = posture.starttls;
-        let config = Config { ehlo_domain: ehlo_domain.to_owned(), starttls, ..Config::default() };
-        let (out, input) = (Vec::new(), Vec::with_capacity(INPUT_BYTES));
-        let session = Session::new(config);
-        let mut connection = Self {
+        let config = Config {
+            ehlo_domain: ehlo_domain.to_owned(),
+            pipelining: path.config.enable_pipelining,
+            lmtp: path.config.use_lmtp,
+            starttls: posture.starttls,
+            auth,
+            ..Config::default()
+        };
+        Self {
             stream: Stream::Plain(stream),
             name,
             address,
             from,
             posture,
             assured: false,
-            session,
+            session: Session::new(config),
             tls: None,
             tls_took: None,
-            out,
-            input,
+            path: Arc::clone(path),
+            metrics: Arc::clone(&outbound.parts.metrics),
+            counted: None,
+            out: Vec::new(),
+            input: Vec::with_capacity(INPUT_BYTES),
             deliveries: 0,
+            transactions: 0,
             began: None,
-        };
-        let plainly = |outcome| NotOpen { outcome, tls_took: None };
-        match connection.until_ready().await {
-            Ok(Next::Ready) => {
-                security.note_open(&connection.posture, false);
-                Ok(connection)
-            }
-            Ok(Next::StartTls) => {
-                let began = UnixMs::now();
-                let secured = connection.secure(security, path).await;
-                let tls_took = Some(UnixMs::now().since(began));
-                let failed = |outcome| NotOpen { outcome, tls_took };
-                secured.map(|()| Self { tls_took, ..connection }).map_err(failed)
-            }
-            Ok(_) => Err(plainly(connection.refusal())),
-            Err(broken) => Err(plainly(broken.outcome("waiting for the greeting and EHLO"))),
         }
     }
 
+    fn counted(mut self) -> Self {
+        self.metrics.total_connection_count.smtp_client.inc();
+        self.counted = Some(OpenConnection::count(&self.metrics.connection_count.smtp_client));
+        self
+    }
+
     /// The handshake, and EHLO once more behind it.
-    async fn secure(&mut self, security: &Security, path: &PathConfig) -> Result<(), Outcome> {
-        let Self { stream, posture, name, address, .. } = self;
+    async fn secure(&mut self, security: &Security) -> Result<(), Outcome> {
+        let Self { stream, posture, name, address, path, .. } = self;
         let target = Target { name, address: address.ip() };
-        let shaken = security.handshake(stream, target, posture, path).await;
+        let shaken = security.handshake(stream, target, posture, &path.config).await;
         self.tls = Some(shaken.map_err(|reason| classify::no_tls(name, &reason))?);
         let secured = Secured { verified: posture.peer.is_verified() };
         self.session.tls_started(secured, &mut self.out);
@@ -171,61 +235,143 @@ impl Connection {
     /// Who is at the other end, for the record.
     pub(super) fn hop(&self, site: &Arc<str>) -> Hop {
         let peer = Some((Arc::clone(&self.name), self.address));
-        let dsn = self.session.capabilities().dsn;
-        let (tls, source_address) = (self.tls.clone(), self.from);
-        Hop { site: Arc::clone(site), peer, tls, dsn, source: None, source_address }
+        Hop {
+            site: Arc::clone(site),
+            peer,
+            tls: self.tls.clone(),
+            dsn: self.session.capabilities().dsn,
+            provider: self.path.provider.clone(),
+            lmtp: self.path.config.use_lmtp,
+            source: None,
+            source_address: self.from,
+        }
     }
 
-    /// Sends one message to those of its recipients that are still open.
-    pub(super) async fn deliver(
+    /// Whether it can take another message.
+    pub(super) fn is_of_use(&self) -> bool {
+        let config = &self.path.config;
+        self.deliveries < config.max_deliveries_per_connection
+            && !self.session.is_used_up()
+            && (config.enable_rset || !self.session.needs_rset())
+    }
+
+    /// Where it leads.
+    pub(super) fn host(&self) -> (Arc<str>, SocketAddr) {
+        (Arc::clone(&self.name), self.address)
+    }
+
+    /// Gives back the memory that is of use between messages in a row only.
+    pub(super) fn rest(&mut self) {
+        self.session.rest();
+        self.out = Vec::new();
+        if self.input.is_empty() {
+            self.input = Vec::new();
+        }
+    }
+
+    /// Ends when the server says something between messages, or hangs up: whatever it is, the session is over (RFC 5321 3.8).
+    pub(super) async fn until_server_speaks(&mut self) {
+        let _ = self.stream.read_buf(&mut self.input).await;
+    }
+
+    /// Sends one message to those of its recipients who have no outcome yet, in as many transactions as it takes.
+    pub(super) async fn deliver(&mut self, letter: &Letter<'_>, batches: &mut Batches) -> Sent {
+        self.began = None;
+        self.deliveries += 1;
+        loop {
+            let batch_max = self.path.config.max_recipients_per_batch.min(self.session.recipients_max());
+            let Some(batch) = batches.next(batch_max) else { return Sent::Done };
+            if self.transactions > 0 && !self.takes_another_transaction() {
+                return Sent::UsedUp;
+            }
+            if let Some(ended) = self.deliver_batch(letter, &batch, batches).await {
+                return ended;
+            }
+        }
+    }
+
+    fn takes_another_transaction(&self) -> bool {
+        !self.session.is_used_up() && (self.path.config.enable_rset || !self.session.needs_rset())
+    }
+
+    /// One transaction; how the attempt ended, if it did.
+    async fn deliver_batch(
         &mut self,
-        envelope: &Envelope,
-        open: &[&str],
-        body: &Bytes,
-        lease: &Lease,
-    ) -> Sent {
+        letter: &Letter<'_>,
+        batch: &Batch,
+        batches: &mut Batches,
+    ) -> Option<Sent> {
+        if letter.envelope.requests.as_ref().is_some_and(|requests| requests.require_tls)
+            && let Some(outcome) = self.breach()
+        {
+            batches.conclude_rest(&outcome);
+            return Some(Sent::Done);
+        }
+        let recipients = batch.of(letter.open);
+        let next = match self.begin(letter, &recipients) {
+            Ok(next) => next,
+            Err(error) => {
+                batches.conclude_rest(&classify::unfit(&error));
+                return Some(Sent::Done);
+            }
+        };
+        let now = UnixMs::now();
+        if !letter.lease.valid_for(LEASE_MARGIN, now) {
+            return Some(Sent::LeaseLost);
+        }
+        let reused = self.transactions > 0;
+        self.transactions += 1;
+        self.began.get_or_insert(now);
+        let ended = self.transact(next, &letter.envelope.header_prefix, letter.body).await;
+        // A server that closed while idle, with 421 or without a word, has not seen this message.
+        if reused
+            && !self.answered()
+            && !matches!(ended, Ok(Next::Ready) | Err(Broken::Peer(_) | Broken::Stuck(_)))
+        {
+            return Some(Sent::Stale);
+        }
+        match ended {
+            Ok(Next::Ready) => {
+                batches.conclude(batch, self.session.result());
+                None
+            }
+            Ok(_) => {
+                batches.conclude(batch, self.session.result());
+                let closing = self.session.result().closing.as_ref().unwrap_or(&NO_REPLY);
+                Some(Sent::Closed(classify::turned_away(closing)))
+            }
+            Err(broken) => {
+                batches.conclude_broken(batch, self.session.result());
+                if let Broken::Stuck(limit) = broken {
+                    self.metrics.dispatcher_watchdog_aborted_total.inc();
+                    let (site, limit) = (&self.name, limit.as_secs());
+                    tracing::warn!(%site, limit, id = %letter.envelope.id, "a session is given up: it made no progress");
+                }
+                Some(Sent::Broken(broken.outcome("sending the message")))
+            }
+        }
+    }
+
+    fn begin(&mut self, letter: &Letter<'_>, recipients: &[&str]) -> Result<Next, BeginError> {
+        let Letter { envelope, body, .. } = letter;
+        let capabilities = self.session.capabilities();
+        let needs = needs::of(envelope, body, recipients, capabilities, self.path.config.ignore_8bit_checks);
         let transaction = Transaction {
             from: &envelope.sender,
-            recipients: open,
+            recipients,
             body_bytes: envelope.message_bytes(),
-            eight_bit: envelope.eight_bit,
-            smtputf8: envelope.smtputf8,
+            eight_bit: needs.eight_bit,
+            smtputf8: needs.smtputf8,
             binary: envelope.requests.as_ref().is_some_and(|requests| requests.binary),
             require_tls: envelope.requests.as_ref().is_some_and(|requests| requests.require_tls),
         };
-        if transaction.require_tls
-            && let Some(outcome) = self.breach()
-        {
-            return Sent::Done(vec![outcome; open.len()]);
-        }
-        let (requests, of_each) = (envelope.requests.as_deref(), envelope.asked_of(open));
+        let (requests, of_each) = (envelope.requests.as_deref(), envelope.asked_of(recipients));
         let asked = Asked {
             ret: requests.and_then(|requests| requests.ret),
             envid: requests.and_then(|requests| requests.envid.as_deref()),
             recipients: &of_each,
         };
-        self.began = None;
-        let next = match self.session.begin_asking(&transaction, &asked, &mut self.out) {
-            Ok(next) => next,
-            Err(error) => return Sent::Done(vec![classify::unfit(&error); open.len()]),
-        };
-        let now = UnixMs::now();
-        if !lease.valid_for(LEASE_MARGIN, now) {
-            return Sent::LeaseLost;
-        }
-        let reused = self.deliveries > 0;
-        self.deliveries += 1;
-        self.began = Some(now);
-        let ended = self.transact(next, &envelope.header_prefix, body).await;
-        // A server that closed while idle, with 421 or without a word, has not seen this message.
-        if reused && !self.answered() && !matches!(ended, Ok(Next::Ready) | Err(Broken::Peer(_))) {
-            return Sent::Stale;
-        }
-        match ended {
-            Ok(Next::Ready) => Sent::Done(self.outcomes(open.len())),
-            Ok(_) => Sent::Last(self.outcomes(open.len())),
-            Err(broken) => Sent::Last(self.outcomes_or(open.len(), &broken.outcome("sending the message"))),
-        }
+        self.session.begin_asking(&transaction, &asked, &mut self.out)
     }
 
     /// What a message that may travel through TLS only lacks here (RFC 8689 4.2.1).
@@ -259,7 +405,7 @@ impl Connection {
                     // A server that refuses early may close while we write; its reply is then still to be read.
                     next = match written {
                         Ok(()) => self.read().await?,
-                        Err(error) => self.read().await.map_err(|_| Broken::Io(error))?,
+                        Err(broken) => self.read().await.map_err(|_| broken)?,
                     };
                 }
                 // STARTTLS is over before the first transaction, so the session never gets there.
@@ -278,26 +424,39 @@ impl Connection {
         }
     }
 
-    /// Writes `out` and two more parts as one.
-    async fn write(&mut self, prefix: Bytes, body: Bytes) -> io::Result<()> {
+    /// How long to wait for the next thing, and what it is called when that was in vain.
+    fn patience(&self) -> (Duration, Option<Duration>) {
+        let (deadline, watchdog) = (self.path.config.deadline(self.session.phase()), self.path.watchdog);
+        if watchdog < deadline { (watchdog, Some(watchdog)) } else { (deadline, None) }
+    }
+
+    /// Writes `out` and two more parts as one. The server has the patience of the phase for each part that it takes.
+    async fn write(&mut self, prefix: Bytes, body: Bytes) -> Result<(), Broken> {
         if self.out.is_empty() && prefix.is_empty() {
             return Ok(());
         }
-        let deadline = self.session.phase().deadline();
+        let (patience, stuck) = self.patience();
         let mut parts = Buf::chain(Buf::chain(self.out.as_slice(), prefix), body);
-        let stream = &mut self.stream;
-        let writing = async {
-            stream.write_all_buf(&mut parts).await?;
-            // The library may hold back what the socket did not take.
-            if stream.is_tls() { stream.flush().await } else { Ok(()) }
-        };
-        let written = timeout(deadline, writing).await;
+        let mut written = Ok(());
+        while parts.has_remaining() && written.is_ok() {
+            written = match timeout(patience, self.stream.write_buf(&mut parts)).await {
+                Ok(Ok(0)) => Err(io::Error::from(io::ErrorKind::WriteZero).into()),
+                Ok(taken) => taken.map(drop).map_err(Broken::Io),
+                Err(_) => Err(too_late(stuck)),
+            };
+        }
+        // The library may hold back what the socket did not take.
+        if written.is_ok() && self.stream.is_tls() {
+            let flushed = timeout(patience, self.stream.flush()).await;
+            written = flushed.map_or_else(|_| Err(too_late(stuck)), |flushed| flushed.map_err(Broken::Io));
+        }
         self.out.clear();
-        written.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)))
+        written
     }
 
     /// Reads replies until the session wants something else.
     async fn read(&mut self) -> Result<Next, Broken> {
+        let mut wait: Option<Wait> = None;
         loop {
             // Replies that came while the body was being written wait here already.
             if !self.input.is_empty() {
@@ -307,12 +466,20 @@ impl Connection {
                     return Ok(next);
                 }
             }
+            let reply = (self.session.phase(), self.session.replies());
+            let Wait { until, stuck, .. } = match wait {
+                Some(wait) if wait.reply == reply => wait,
+                _ => {
+                    let (patience, stuck) = self.patience();
+                    Wait { reply, until: Instant::now() + patience, stuck }
+                }
+            };
+            wait = Some(Wait { reply, until, stuck });
             if self.input.len() == self.input.capacity() {
                 self.input.reserve(INPUT_BYTES);
             }
-            let deadline = self.session.phase().deadline();
-            let read = timeout(deadline, self.stream.read_buf(&mut self.input)).await;
-            let count = read.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut)))?;
+            let read = timeout_at(until, self.stream.read_buf(&mut self.input)).await;
+            let count = read.map_err(|_| too_late(stuck))??;
             if count == 0 {
                 return Err(Broken::Io(io::Error::from(io::ErrorKind::UnexpectedEof)));
             }
@@ -323,23 +490,6 @@ impl Connection {
     fn answered(&self) -> bool {
         let result = self.session.result();
         result.mail.is_some() || result.body.is_some() || result.recipients.iter().any(Option::is_some)
-    }
-
-    fn outcomes(&self, recipients: usize) -> Vec<Outcome> {
-        let result = self.session.result();
-        (0..recipients).map(|index| classify::reply(result.recipient_reply(index))).collect()
-    }
-
-    /// Outcomes of a transaction that broke: what was refused for good stays refused, all else is to be tried again.
-    fn outcomes_or(&self, recipients: usize, broken: &Outcome) -> Vec<Outcome> {
-        let result = self.session.result();
-        let mail_refused = result.mail.as_ref().filter(|reply| !reply.is_positive());
-        let one = |index: usize| {
-            let refused =
-                result.recipients.get(index).and_then(Option::as_ref).filter(|reply| !reply.is_positive());
-            mail_refused.or(refused).map_or_else(|| broken.clone(), classify::reply)
-        };
-        (0..recipients).map(one).collect()
     }
 
     /// The outcome when the greeting or EHLO was refused.
@@ -363,4 +513,9 @@ impl Connection {
         };
         let _ = timeout(QUIT_PATIENCE, goodbye).await;
     }
+}
+
+/// Whether the server missed the deadline of its phase, or the watchdog's.
+fn too_late(stuck: Option<Duration>) -> Broken {
+    stuck.map_or_else(|| io::Error::from(io::ErrorKind::TimedOut).into(), Broken::Stuck)
 }

@@ -39,6 +39,12 @@ impl NamedRates {
         )
     }
 
+    /// The rates at which a source may be chosen for a path: its own, and those that it names.
+    pub fn of_selection(ready_queue: &str, config: &PathConfig) -> Self {
+        let own = config.source_selection_rate.map(|spec| (format!("select:{ready_queue}"), spec));
+        Self(own.into_iter().chain(named(config.additional_source_selection_rates.iter())).collect())
+    }
+
     /// Whether nothing is limited.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

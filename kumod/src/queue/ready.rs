@@ -51,6 +51,8 @@ pub struct Ready<E, I> {
     connections_max: usize,
     /// Dispatchers that exist, idle or not.
     dispatchers: usize,
+    /// Each message is worth a connection.
+    aggressive: bool,
     /// Nothing comes in and nothing goes out.
     held: bool,
 }
@@ -59,13 +61,26 @@ impl<E, I> Ready<E, I> {
     /// An empty queue.
     pub fn new(length_max: usize, connections_max: usize) -> Self {
         let rounds = Rounds::default();
-        Self { rounds, idle: Vec::new(), length_max, connections_max, dispatchers: 0, held: false }
+        Self {
+            rounds,
+            idle: Vec::new(),
+            length_max,
+            connections_max,
+            dispatchers: 0,
+            aggressive: false,
+            held: false,
+        }
     }
 
     /// Takes new limits, which hold from the next push on.
     pub fn set_limits(&mut self, length_max: usize, connections_max: usize) {
         self.length_max = length_max;
         self.connections_max = connections_max;
+    }
+
+    /// Whether each message is worth a connection, up to the limit, however short the queue is.
+    pub fn set_aggressive(&mut self, aggressive: bool) {
+        self.aggressive = aggressive;
     }
 
     /// Holds the queue, or lets go of it. What is here stays; after letting go, [`step`](Self::step).
@@ -173,9 +188,10 @@ impl<E, I> Ready<E, I> {
     }
 
     fn open_one(&mut self) -> bool {
-        let worth = !self.held
-            && self.dispatchers < self.connections_max
-            && self.dispatchers < connections_wanted(self.connections_max, self.rounds.active());
+        let waiting = self.rounds.active();
+        let wanted =
+            if self.aggressive { waiting } else { connections_wanted(self.connections_max, waiting) };
+        let worth = !self.held && self.dispatchers < self.connections_max && self.dispatchers < wanted;
         if worth {
             self.dispatchers += 1;
         }
@@ -196,6 +212,16 @@ mod tests {
         assert!((6..=8).contains(&connections_wanted(32, 10)));
         assert_eq!(connections_wanted(32, 1000), 32);
         assert_eq!(connections_wanted(1, 1_000_000), 1);
+    }
+
+    #[test]
+    fn each_message_is_worth_a_connection_where_that_is_wanted() {
+        for (aggressive, expected) in [(false, 1), (true, 3)] {
+            let mut ready: Ready<u8, char> = Ready::new(10, 3);
+            ready.set_aggressive(aggressive);
+            let steps = (1..=5).map(|entry| ready.push(ticket(entry)).unwrap());
+            assert_eq!(steps.filter(|step| *step == Step::Open).count(), expected);
+        }
     }
 
     fn ticket<E>(entry: E) -> Ticket<E> {

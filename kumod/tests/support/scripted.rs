@@ -119,7 +119,15 @@ impl Scripted {
         extensions: &'static [&'static str],
         script: impl Fn(usize, At) -> Answer + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind(address).unwrap();
+        Self::serve(TcpListener::bind(address).unwrap(), extensions, script)
+    }
+
+    /// The same on a socket of the test's choice.
+    pub(crate) fn serve(
+        listener: TcpListener,
+        extensions: &'static [&'static str],
+        script: impl Fn(usize, At) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             script: Box::new(script),

@@ -72,6 +72,8 @@ fn an_attempt_shows_the_reply_the_server_and_both_times() {
             pool: "p",
             source: "s",
             address: Some(SourceAddress::direct("10.0.0.1:4711".parse().unwrap())),
+            provider: Some("big"),
+            protocol: "LMTP",
         },
         peer: Some(("mx.b.example", "[2001:db8::1]:25".parse().unwrap())),
         tls: Some(&tls),
@@ -100,6 +102,7 @@ fn an_attempt_shows_the_reply_the_server_and_both_times() {
         json!({"code": 550, "enhanced_code": enhanced, "content": "no \"such\" user", "command": null});
     assert_eq!(line["response"], said);
     assert_eq!((&line["egress_pool"], &line["egress_source"]), (&json!("p"), &json!("s")));
+    assert_eq!((&line["provider_name"], &line["delivery_protocol"]), (&json!("big"), &json!("LMTP")));
     let address = json!({"address": "10.0.0.1:4711", "protocol": null, "server": null});
     assert_eq!(line["source_address"], address);
     assert_eq!(line["tls_cipher"], "TLS13_AES_256_GCM_SHA384");
