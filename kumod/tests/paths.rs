@@ -203,6 +203,68 @@ fn a_server_that_hangs_up_after_each_message_costs_nothing() {
     assert!(home.records_of("TransientFailure", "b@there.test").is_empty());
 }
 
+#[test]
+fn a_goodbye_behind_the_last_reply_costs_nothing() {
+    let server = Scripted::start(MODERN, |_, at| match at {
+        At::Body => Answer::SayAndHangUp("250 2.0.0 taken\r\n421 4.7.0 enough\r\n"),
+        _ => Answer::Accept,
+    });
+    let home = Home::new();
+    let kumod = home.start_policy(&to(server.address, "connection_limit = 1"));
+    let mut client = Client::greeted(kumod.smtp());
+    for _ in 0..8 {
+        assert!(client.send(&["b@there.test"], b"Subject: 1\r\n\r\n").starts_with("250 "));
+    }
+    kumod.drained();
+    kumod.stop();
+    assert_eq!((home.records_of("Delivery", "b@there.test").len(), server.connections()), (8, 8));
+    assert!(home.records_of("TransientFailure", "b@there.test").is_empty());
+}
+
+#[test]
+fn a_message_that_is_being_sent_goes_on_for_as_long_as_the_path_says_when_kumod_stops() {
+    let server = once(MODERN, At::Body, Answer::Silence);
+    let home = Home::new();
+    let kumod = home.start_policy(&to(server.address, "system_shutdown_timeout = 0"));
+    let mut client = Client::greeted(kumod.smtp());
+    assert!(client.send(&["b@there.test"], b"Subject: 1\r\n\r\n").starts_with("250 "));
+    until("the message at the server", || server.arrivals().len() == 1);
+    kumod.stop();
+    let failure = home.record("TransientFailure", "b@there.test");
+    let content = failure["response"]["content"].as_str().unwrap();
+    assert!(content.starts_with("kumod stops"), "{content}");
+}
+
+#[test]
+fn a_source_that_was_chosen_often_enough_leaves_mail_to_the_others() {
+    let server = Scripted::good();
+    let home = Home::new();
+    let sources = "\
+kumo.on('get_queue_config', function()
+  return kumo.make_queue_config { egress_pool = 'both' }
+end)
+kumo.on('get_egress_pool', function(name)
+  return kumo.make_egress_pool { name = name, entries = { { name = 'few' }, { name = 'many' } } }
+end)
+kumo.on('get_egress_source', function(name)
+  return kumo.make_egress_source { name = name }
+end)
+";
+    let policy = to(server.address, "source_selection_rate = source == 'few' and '2/h' or nil")
+        .replace("'get_egress_path_config', function()", "'get_egress_path_config', function(_, source)")
+        .replace(policy::RETRY_SOON, sources);
+    let kumod = home.start_policy(&policy);
+    let mut client = Client::greeted(kumod.smtp());
+    for _ in 0..10 {
+        assert!(client.send(&["b@there.test"], b"Subject: 1\r\n\r\n").starts_with("250 "));
+    }
+    kumod.drained();
+    kumod.stop();
+    let deliveries = home.records_of("Delivery", "b@there.test");
+    let of = |name: &str| deliveries.iter().filter(|record| record["egress_source"] == name).count();
+    assert_eq!((of("few"), of("many")), (2, 8));
+}
+
 /// Two servers on the same port of the two loopback addresses: the hosts of a name under `.localhost`, IPv4 first.
 fn two(
     first: impl Fn(usize, At) -> Answer + Send + Sync + 'static,
