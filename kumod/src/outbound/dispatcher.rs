@@ -65,7 +65,8 @@ struct Dispatcher {
     ready: Arc<ReadyQueue>,
     /// For the record, where it has a name of its own.
     source: Option<Arc<SourceConfig>>,
-    connection: Option<Connection>,
+    /// Boxed, because it is handed on and on.
+    connection: Option<Box<Connection>>,
     next_host: NextHost,
     /// Nothing more is to be sent: a connection was lost, and the path wants it so.
     is_over: bool,
@@ -113,7 +114,7 @@ impl Dispatcher {
             () = shutdown.wait() => return None,
         }
         let mut is_gone = false;
-        let connection = self.connection.as_mut();
+        let connection = self.connection.as_deref_mut();
         if connection.is_none() && self.next_host.is_the_first() {
             return None;
         }
@@ -218,7 +219,8 @@ impl Dispatcher {
                 None if !self.may_connect(path, &item).await => {
                     return self.not_connected(item, batches).await;
                 }
-                None => match self.connect(path, broken.take()).await {
+                // Rare, and large: a dispatcher that is idle should not hold the room for it.
+                None => match Box::pin(self.connect(path, broken.take())).await {
                     Ok(connection) => connection,
                     Err(error) => return self.connect_failed(item, batches, error, path).await,
                 },
@@ -281,7 +283,7 @@ impl Dispatcher {
     }
 
     /// Keeps a connection for the next message, if it takes another.
-    async fn keep(&mut self, connection: Connection) {
+    async fn keep(&mut self, connection: Box<Connection>) {
         if connection.is_of_use() {
             self.connection = Some(connection);
         } else {

@@ -27,7 +27,7 @@ use crate::clock::UnixMs;
 use crate::envelope::{Envelope, Outcome};
 use crate::maillog::{SourceAddress, TlsFacts};
 use crate::metrics::{Metrics, OpenConnection};
-use crate::ports::Lease;
+use crate::ports::{BoxFuture, Lease};
 use crate::settle::Hop;
 use talk::Broken;
 
@@ -366,13 +366,15 @@ impl Connection {
         }
     }
 
-    /// Takes leave.
-    pub(super) async fn quit(mut self) {
-        self.session.quit(&mut self.out);
-        let goodbye = async {
-            self.write(Bytes::new(), Bytes::new()).await.ok()?;
-            self.read().await.ok()
-        };
-        let _ = timeout(QUIT_PATIENCE, goodbye).await;
+    /// Takes leave. Boxed, because it is rare.
+    pub(super) fn quit(mut self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            self.session.quit(&mut self.out);
+            let goodbye = async {
+                self.write(Bytes::new(), Bytes::new()).await.ok()?;
+                self.read().await.ok()
+            };
+            let _ = timeout(QUIT_PATIENCE, goodbye).await;
+        })
     }
 }

@@ -54,7 +54,7 @@ impl Dispatcher {
         &mut self,
         path: &Arc<Path>,
         broken: Option<Outcome>,
-    ) -> Result<Connection, DialError> {
+    ) -> Result<Box<Connection>, DialError> {
         let outbound = Arc::clone(&self.outbound);
         if let Some((name, address)) = self.next_host.again.take()
             && let Ok(dialed) = self.timed(dial::again(&outbound, name, address, path)).await
@@ -109,7 +109,7 @@ impl Dispatcher {
     }
 
     /// Greets, through TLS or not as the path says.
-    async fn open(&mut self, dialed: dial::Dialed, path: &Arc<Path>) -> Result<Connection, DialError> {
+    async fn open(&mut self, dialed: dial::Dialed, path: &Arc<Path>) -> Result<Box<Connection>, DialError> {
         let ehlo = path.config.ehlo_domain.as_deref().or(path.source.ehlo_domain.as_deref());
         let ehlo = ehlo.unwrap_or(&self.outbound.parts.hostname);
         let outbound = &self.outbound;
@@ -131,6 +131,6 @@ impl Dispatcher {
         let mut connection = opened.map_err(|error| DialError::Site(error.outcome))?;
         connection.assured = site.is_assured();
         self.ready.connected();
-        Ok(connection)
+        Ok(Box::new(connection))
     }
 }
