@@ -235,6 +235,16 @@ impl Connection {
         let _ = self.stream.read_buf(&mut self.input).await;
     }
 
+    /// Whether it has said something since its last reply, a goodbye or what nobody asked for, or hung up. A reply too many would be taken
+    /// for that to the next command, and so on: a message could count as delivered that is refused.
+    async fn has_server_spoken(&mut self) -> bool {
+        tokio::select! {
+            biased;
+            () = self.until_server_speaks() => true,
+            () = std::future::ready(()) => !self.input.is_empty(),
+        }
+    }
+
     /// Sends one message to those of its recipients who have no outcome yet, in as many transactions as it takes.
     pub(super) async fn deliver(&mut self, letter: &Letter<'_>, batches: &mut Batches) -> Sent {
         self.began = None;
@@ -245,8 +255,7 @@ impl Connection {
             if self.transactions > 0 && !self.takes_another_transaction() {
                 return Sent::UsedUp;
             }
-            // It has said goodbye already, behind its last reply.
-            if self.transactions > 0 && !self.input.is_empty() {
+            if self.transactions > 0 && self.has_server_spoken().await {
                 return Sent::Stale;
             }
             if let Some(ended) = self.deliver_batch(letter, &batch, batches).await {

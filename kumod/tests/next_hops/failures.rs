@@ -75,6 +75,7 @@ const ROWS: &[Row] = &[
     ("dot-000", "final_dot", r#"{ say = { text = "000 what\r\n" } }"#, Again, 451, Some((5, 0)), BROKE),
     ("long-line", "rcpt", r#"{ say = { text = "2", times = 100000 } }"#, Again, 451, Some((5, 0)), BROKE),
     ("endless", "ehlo", r#"{ say = { text = "250-and so on\r\n", times = 5000 } }"#, Again, 451, Some((5, 0)), BROKE),
+    ("ehlo-twice", "ehlo", r#"{ say = { text = "250-sink\r\n250 SIZE\r\n250 again\r\n", then = "accept" } }"#, Again, 451, Some((5, 0)), BROKE),
     ("two-codes", "final_dot", r#"{ say = { text = "250-one\r\n550 other\r\n" } }"#, Again, 451, Some((5, 0)), BROKE),
 ];
 
@@ -86,11 +87,32 @@ const TLS_ROWS: &[Row] = &[
     ("tls-5xx", "starttls", r#"{ reply = "554 5.7.0 Never" }"#, Again, 554, Some((7, 0)), "Never"),
     ("tls-drop", "starttls", r#""drop""#, Again, 451, Some((4, 2)), LOST),
     ("tls-cut", "starttls", r#"{ say = { text = "220 rea", then = "drop" } }"#, Again, 451, Some((4, 2)), LOST),
+    ("tls-stall", "starttls", r#"{ stall = "forever" }"#, Again, 451, Some((4, 2)), LOST),
     ("tls-garbage", "starttls", "{ garbage = { bytes = 64 } }", Again, 451, Some((5, 0)), BROKE),
     ("tls-no-handshake", "starttls", r#"{ bad_tls = "garbage" }"#, Again, 451, Some((7, 5)), ""),
     // What is said before the handshake could be anybody's, and is not heard.
     ("tls-injected", "starttls", r#"{ say = { text = "220 ready\r\n250 you are through\r\n" } }"#, Again, 451, Some((5, 0)), BROKE),
 ];
+
+/// It falls silent, for longer than each phase may take by the path's options.
+#[rustfmt::skip]
+const SILENT_ROWS: &[Row] = &[
+    ("connect-stall", "connect", r#"{ stall = "forever" }"#, Again, 451, Some((4, 2)), LOST),
+    ("banner-stall", "banner", r#"{ stall = "forever" }"#, Again, 451, Some((4, 2)), LOST),
+    ("banner-half", "banner", r#"{ say = { text = "220-si", then = "stall" } }"#, Again, 451, Some((4, 2)), LOST),
+    ("ehlo-stall", "ehlo", r#"{ stall = "forever" }"#, Again, 451, Some((4, 2)), LOST),
+    ("ehlo-half", "ehlo", r#"{ say = { text = "250-sink\r\n", then = "stall" } }"#, Again, 451, Some((4, 2)), LOST),
+    ("mail-stall", "mail", r#"{ stall = "forever" }"#, Again, 451, Some((4, 2)), LOST),
+    ("rcpt-stall", "rcpt", r#"{ stall = "forever" }"#, Again, 451, Some((4, 2)), LOST),
+    ("data-stall", "data", r#"{ say = { text = "35", then = "stall" } }"#, Again, 451, Some((4, 2)), LOST),
+    ("dot-stall", "final_dot", r#"{ stall = "forever" }"#, Again, 451, Some((4, 2)), LOST),
+    ("dot-half", "final_dot", r#"{ say = { text = "250 2.0", then = "stall" } }"#, Again, 451, Some((4, 2)), LOST),
+];
+
+/// So long, and each of these phases is over.
+const IMPATIENT: &str =
+    "enable_tls = 'Disabled', banner_timeout = '1s', ehlo_timeout = '1s', mail_from_timeout = '1s',
+    rcpt_to_timeout = '1s', data_timeout = '1s', data_dot_timeout = '1s'";
 
 /// A server with the row's rule, which acts once.
 fn server((name, stage, action, ..): &Row, offers: bool) -> sink::Server {
@@ -119,8 +141,14 @@ fn mail_survives_every_failure_of_a_server_that_offers_nothing() {
 }
 
 #[test]
+fn mail_survives_every_silence() {
+    survives(SILENT_ROWS, true, IMPATIENT);
+    survives(SILENT_ROWS, false, IMPATIENT);
+}
+
+#[test]
 fn mail_survives_every_failure_of_tls() {
-    survives(TLS_ROWS, true, "enable_tls = 'RequiredInsecure'");
+    survives(TLS_ROWS, true, "enable_tls = 'RequiredInsecure', starttls_timeout = '1s'");
 }
 
 /// `path` are options of the path to each of the servers.
@@ -196,4 +224,36 @@ fn judge((name, _, _, end, code, enhanced, text): &Row, records: &[Value]) -> Re
 fn at(record: &Value) -> i64 {
     let time: jiff::Timestamp = record["event_time"].as_str().unwrap().parse().unwrap();
     time.as_millisecond()
+}
+
+/// Whoever answers twice is not trusted with the next message: its reply would be taken for one that was not given yet.
+#[test]
+fn a_reply_too_many_is_not_taken_for_the_next_one() {
+    let rules = r#"
+[[rule]]
+name = "twice"
+stage = "final_dot"
+limit = 1
+action.say = { text = "250 2.0.0 taken\r\n250 2.0.0 taken\r\n", then = "accept" }
+[[rule]]
+name = "full"
+stage = "final_dot"
+limit = 1
+action.reply = "452 4.3.1 Full"
+"#;
+    let rules = sink::faults::RuleSet::from_toml(rules).unwrap();
+    let server =
+        sink::Server::start(sink::Config { workers: 1, rules, ..sink::Config::on_free_ports() }).unwrap();
+    let (home, witnesses) = (Home::new(), Witnesses::new("twice"));
+    let kumod = home.start_policy(&policy::hops(&[("twice.test", server.smtp_addr)]));
+    let mut client = Client::greeted(kumod.smtp());
+    for (number, recipient) in [(0, "first@twice.test"), (1, "second@twice.test")] {
+        client.send(&[recipient], &witnesses.message(number, b"once\r\n"));
+        home.record("Delivery", recipient);
+    }
+    kumod.drained();
+    kumod.stop();
+    let ledger = server.ledger(witnesses.run).unwrap();
+    assert_eq!((ledger.had, ledger.duplicated), (vec![(0, 1)], 0));
+    assert_eq!(home.records_of("TransientFailure", "second@twice.test").len(), 1);
 }

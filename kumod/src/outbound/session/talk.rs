@@ -97,6 +97,10 @@ impl Connection {
             self.write(Bytes::new(), Bytes::new()).await?;
             match self.read().await? {
                 Next::Read => {}
+                Next::Ready if !self.input.is_empty() => {
+                    self.session.handle(&self.input, &mut self.out)?;
+                    return Err(Broken::Io(io::ErrorKind::InvalidData.into()));
+                }
                 next => return Ok(next),
             }
         }
