@@ -1,4 +1,5 @@
-//! Postfix, Exim and OpenSMTPD take mail of every kind from kumod, word for word, and refuse whom they do not know.
+//! Postfix, Exim and OpenSMTPD by SMTP, and Dovecot by LMTP, take mail of every kind from kumod, word for word, and refuse whom they do not
+//! know.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -191,12 +192,52 @@ exec smtpd -d -f /srv/smtpd.conf";
     Ok(Server { jail, address })
 }
 
+fn dovecot() -> Result<Server, String> {
+    let package = package("dovecot-lmtpd")?;
+    let (folder, address) = (Jail::folder(), free_address());
+    prepare(folder.path());
+    let config = format!(
+        "protocols = lmtp
+base_dir = /run/dovecot
+log_path = /dev/stderr
+ssl = no
+hostname = next.test
+postmaster_address = postmaster@next.test
+mail_location = maildir:/srv/mail/%n
+passdb {{
+  driver = passwd-file
+  args = /srv/users
+}}
+userdb {{
+  driver = passwd-file
+  args = /srv/users
+}}
+service lmtp {{
+  inet_listener lmtp {{
+    address = {}
+    port = {}
+  }}
+}}
+",
+        address.ip(),
+        address.port()
+    );
+    fs::write(folder.path().join("dovecot.conf"), config).unwrap();
+    // The third of the users that the jail makes owns the mailboxes.
+    let users = USERS.map(|user| format!("{user}@there.test::64003:64003::/srv/mail/{user}\n")).concat();
+    fs::write(folder.path().join("users"), users).unwrap();
+    let command = "chmod 755 /srv; chmod 777 /srv/mail; chmod 644 /srv/users
+exec dovecot -F -c /srv/dovecot.conf";
+    let jail = Jail::start(folder, Some(&package), "dovecot dovenull mailbox", command).answers(address);
+    Ok(Server { jail, address })
+}
+
 /// All mail goes to the server.
-fn policy(address: SocketAddr, enable_tls: &str) -> String {
+fn policy(address: SocketAddr, path: &str) -> String {
     format!(
         "{BATCHES}{RETRY_SOON}
 kumo.on('get_egress_path_config', function()
-  return kumo.make_egress_path {{ prohibited_hosts = {{}}, enable_tls = '{enable_tls}' }}
+  return kumo.make_egress_path {{ prohibited_hosts = {{}}, {path} }}
 end)
 kumo.on('smtp_server_message_received', function(msg)
   msg:set_meta('routing_domain', '[{}]:{}')
@@ -257,7 +298,7 @@ fn takes_all(make: fn() -> Result<Server, String>, name: &str, offers_utf8: bool
     for enable_tls in ["Disabled", "RequiredInsecure"] {
         match make() {
             Ok(server) if enable_tls == "Disabled" || shakes_hands(server.address) => {
-                takes_all_over(&server, name, offers_utf8, enable_tls);
+                takes_all_over(&server, name, offers_utf8, &format!("enable_tls = '{enable_tls}'"));
             }
             // Of Debian 12 OpenSMTPD is one: its process without the key cannot sign with OpenSSL 3.
             Ok(_) => eprintln!("skipped: {name} with TLS: openssl s_client gets no handshake out of it"),
@@ -273,9 +314,9 @@ fn shakes_hands(address: SocketAddr) -> bool {
     client.stdin(Stdio::null()).output().is_ok_and(|output| output.status.success())
 }
 
-fn takes_all_over(server: &Server, name: &str, offers_utf8: bool, enable_tls: &str) {
+fn takes_all_over(server: &Server, name: &str, offers_utf8: bool, path: &str) {
     let home = Home::new();
-    let kumod = home.start_policy(&policy(server.address, enable_tls));
+    let kumod = home.start_policy(&policy(server.address, path));
     let mut client = Client::greeted(kumod.smtp());
     let mut all = mails();
     let utf8 = Mail {
@@ -319,13 +360,14 @@ fn takes_all_over(server: &Server, name: &str, offers_utf8: bool, enable_tls: &s
     }
     let records = home.records();
     let deliveries: Vec<_> = records.iter().filter(|record| record["type"] == "Delivery").collect();
+    let wants_tls = path.contains("Required");
     let is_right = |record: &&Value| {
         let by_tls = record["tls_protocol_version"].is_string() && record["tls_cipher"].is_string();
-        record["peer_address"]["addr"] == "127.0.0.3" && by_tls == (enable_tls != "Disabled")
+        record["peer_address"]["addr"] == "127.0.0.3" && by_tls == wants_tls
     };
     assert!(deliveries.len() >= 8 && deliveries.iter().all(is_right), "{name}: {deliveries:?}");
     let handshakes = deliveries.iter().filter(|record| record.get("tls_ms").is_some()).count();
-    assert_eq!(handshakes > 0, enable_tls != "Disabled", "{name}");
+    assert_eq!(handshakes > 0, wants_tls, "{name}");
     kumod.stop();
 }
 
@@ -341,6 +383,14 @@ fn postfix_takes_mail_of_every_kind() {
 #[test]
 fn exim_takes_mail_of_every_kind() {
     takes_all(exim, "Exim", true);
+}
+
+#[test]
+fn dovecot_takes_mail_of_every_kind_by_lmtp() {
+    match dovecot() {
+        Ok(server) => takes_all_over(&server, "Dovecot", false, "use_lmtp = true, enable_tls = 'Disabled'"),
+        Err(reason) => eprintln!("skipped: Dovecot: {reason}"),
+    }
 }
 
 #[test]
