@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use hickory_server::proto::rr::RecordType;
 use hickory_server::zone_handler::Catalog;
+use kumod::clock::UnixMs;
 use kumod::config::{KeySource, MtaStsSpec, OutboundSpec, ResolverOptions};
 use kumod::dns::DnsOptions;
 use ring::digest::{SHA256, SHA512, digest};
@@ -18,6 +19,7 @@ use support::authority_of_certificates as certificates;
 use support::house::House;
 use support::signed::signed_zone;
 use support::tls_hop::{Tls, TlsHop};
+use support::until;
 
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
 
@@ -83,6 +85,9 @@ impl World {
             format!("@ IN MX 10 mx\nmx IN A 127.0.0.1\n_{port}._tcp.mx IN TLSA 3 1 1 {}\n", short(key));
         let (test, anchor) = signed_zone("test.", &records, YEAR);
         let (old, old_anchor) = signed_zone("old.", &late, Duration::ZERO);
+        // Times of signatures are whole seconds, and they hold to the end of the last one (RFC 4034 3.1.5).
+        let last_second = UnixMs::now().0 / 1000;
+        until("the signatures to run out", || UnixMs::now().0 / 1000 > last_second);
         // A name server that has both sides of a delegation answers for the lower one, which has no proof to give: so the delegation is
         // one level above what it is about.
         let mut plain = zone("deep.plain.test.", &unsigned);

@@ -2,12 +2,15 @@
 //!
 //! The policy and DNS are asked as for mail, and nothing is changed by it. What cannot be said has the reason that mail would have.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Outbound;
 use super::route::{self, Host, Site};
-use crate::config::{CidrSet, PathConfig, SourceConfig};
+use crate::config::{CidrSet, PathConfig, SourceConfig, ThrottleSpec};
 use crate::envelope::{Outcome, Response};
 use crate::queue::{NamedRates, NamedSlots};
 
@@ -134,24 +137,108 @@ fn host(host: &Host) -> Value {
 
 /// The values of a path that stand for themselves. The others are put together with what else has a say.
 fn plain(path: &PathConfig) -> Vec<(&'static str, Value)> {
-    let duration = |duration| json!(format!("{duration:?}"));
+    [of_limits(path), of_security(path), of_protocol(path), of_times(path)].concat()
+}
+
+fn of_limits(path: &PathConfig) -> Vec<(&'static str, Value)> {
+    let rate = |rate: &Option<ThrottleSpec>| json!(rate.map(|rate| rate.to_string()));
+    let rates = |rates: &BTreeMap<String, ThrottleSpec>| {
+        rates.iter().map(|(name, rate)| (name.clone(), json!(rate.to_string()))).collect::<Value>()
+    };
+    let slots: Value = path
+        .additional_connection_limits
+        .iter()
+        .map(|(name, limit)| (name.clone(), json!(limit.0)))
+        .collect();
     vec![
         ("connection_limit", json!(path.connection_limit.0)),
-        ("max_connection_rate", json!(path.max_connection_rate.map(|rate| rate.to_string()))),
-        ("max_message_rate", json!(path.max_message_rate.map(|rate| rate.to_string()))),
+        ("additional_connection_limits", slots),
+        ("max_connection_rate", rate(&path.max_connection_rate)),
+        ("max_message_rate", rate(&path.max_message_rate)),
+        ("additional_message_rate_throttles", rates(&path.additional_message_rate_throttles)),
+        ("source_selection_rate", rate(&path.source_selection_rate)),
+        ("additional_source_selection_rates", rates(&path.additional_source_selection_rates)),
         ("max_ready", json!(path.max_ready)),
         ("max_deliveries_per_connection", json!(path.max_deliveries_per_connection)),
+        ("max_recipients_per_batch", json!(path.max_recipients_per_batch)),
+        ("aggressive_connection_opening", json!(path.aggressive_connection_opening)),
         (
             "consecutive_connection_failures_before_delay",
             json!(path.consecutive_connection_failures_before_delay),
         ),
         ("skip_hosts", json!(path.skip_hosts.texts())),
         ("ip_lookup_strategy", json!(path.ip_lookup_strategy.name())),
-        ("enable_tls", json!(format!("{:?}", path.enable_tls))),
-        ("connect_timeout", duration(path.connect_timeout)),
-        ("idle_timeout", duration(path.idle_timeout)),
-        ("starttls_timeout", duration(path.starttls_timeout)),
     ]
+}
+
+/// Keys and passwords stay where they are: only that there is one is told.
+fn of_security(path: &PathConfig) -> Vec<(&'static str, Value)> {
+    let suites = path.rustls_cipher_suites.chosen();
+    let suites: Vec<String> = suites.iter().map(|suite| format!("{:?}", suite.suite())).collect();
+    let mechanism = path.smtp_auth_mechanism.map(|chosen| chosen.0.name());
+    vec![
+        ("enable_tls", named(path.enable_tls)),
+        ("enable_mta_sts", json!(path.enable_mta_sts)),
+        ("enable_dane", json!(path.enable_dane)),
+        (
+            "opportunistic_tls_reconnect_on_failed_handshake",
+            json!(path.opportunistic_tls_reconnect_on_failed_handshake),
+        ),
+        ("remember_broken_tls", json!(path.remember_broken_tls.map(|time| format!("{time:?}")))),
+        ("tls_certificate", is_set(path.tls_certificate.is_some())),
+        ("tls_private_key", is_set(path.tls_private_key.is_some())),
+        ("rustls_cipher_suites", json!(suites)),
+        ("smtp_auth_plain_username", json!(path.smtp_auth_plain_username)),
+        ("smtp_auth_plain_password", is_set(path.smtp_auth_plain_password.is_some())),
+        ("smtp_auth_mechanism", json!(mechanism)),
+        ("allow_smtp_auth_plain_without_tls", json!(path.allow_smtp_auth_plain_without_tls)),
+        (
+            "allow_smtp_auth_plain_without_valid_certificate",
+            json!(path.allow_smtp_auth_plain_without_valid_certificate),
+        ),
+    ]
+}
+
+fn of_protocol(path: &PathConfig) -> Vec<(&'static str, Value)> {
+    vec![
+        ("enable_pipelining", json!(path.enable_pipelining)),
+        ("enable_rset", json!(path.enable_rset)),
+        ("use_lmtp", json!(path.use_lmtp)),
+        ("ignore_8bit_checks", json!(path.ignore_8bit_checks)),
+        ("reconnect_strategy", named(path.reconnect_strategy)),
+        ("try_next_host_on_transport_error", json!(path.try_next_host_on_transport_error)),
+        ("provider_name", json!(path.provider_name)),
+        ("refresh_strategy", named(path.refresh_strategy)),
+    ]
+}
+
+fn of_times(path: &PathConfig) -> Vec<(&'static str, Value)> {
+    let duration = |duration| json!(format!("{duration:?}"));
+    let if_set = |time: Option<Duration>| time.map_or(Value::Null, duration);
+    vec![
+        ("refresh_interval", duration(path.refresh_interval)),
+        ("connect_timeout", duration(path.connect_timeout)),
+        ("banner_timeout", duration(path.banner_timeout)),
+        ("ehlo_timeout", duration(path.ehlo_timeout)),
+        ("starttls_timeout", duration(path.starttls_timeout)),
+        ("auth_timeout", duration(path.auth_timeout)),
+        ("rset_timeout", duration(path.rset_timeout)),
+        ("mail_from_timeout", duration(path.mail_from_timeout)),
+        ("rcpt_to_timeout", duration(path.rcpt_to_timeout)),
+        ("data_timeout", duration(path.data_timeout)),
+        ("data_dot_timeout", duration(path.data_dot_timeout)),
+        ("idle_timeout", duration(path.idle_timeout)),
+        ("system_shutdown_timeout", if_set(path.system_shutdown_timeout)),
+        ("dispatcher_progress_watchdog_timeout", duration(path.watchdog())),
+    ]
+}
+
+fn named(choice: impl std::fmt::Debug) -> Value {
+    json!(format!("{choice:?}"))
+}
+
+fn is_set(is_set: bool) -> Value {
+    json!(is_set.then_some("set"))
 }
 
 /// What the source has set. Passwords stay where they are.
@@ -181,4 +268,34 @@ fn limits(ready_queue: &str, path: &PathConfig) -> Vec<Value> {
         .rates()
         .map(|rate| json!({ "new_connections": rate.spec.to_string(), "counted_as": rate.key }));
     connections.chain(messages).chain(opened).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Those that have no effect here, and those that are put together with what else has a say.
+    const NOT_PLAIN: [&str; 9] = [
+        "dispatcher_wakeup_strategy",
+        "ehlo_domain",
+        "low_memory_reduction_policy",
+        "maintainer_wakeup_strategy",
+        "no_memory_reduction_policy",
+        "prohibited_hosts",
+        "readyq_pool_name",
+        "smtp_port",
+        "tls_prefer_openssl",
+    ];
+
+    #[test]
+    fn no_option_of_a_path_is_left_out() {
+        let told: Vec<&str> = plain(&PathConfig::default()).into_iter().map(|(name, _)| name).collect();
+        let refusal = serde_json::from_str::<PathConfig>(r#"{"no such option": 1}"#).unwrap_err().to_string();
+        let options: Vec<&str> = refusal.split('`').skip(3).step_by(2).collect();
+        assert!(options.len() > 50, "{refusal}");
+        let left_out = |name: &&&str| !told.contains(name) && !NOT_PLAIN.contains(name);
+        assert_eq!(options.iter().filter(left_out).collect::<Vec<_>>(), Vec::<&&str>::new());
+        assert!(told.iter().all(|name| options.contains(name)), "{told:?}");
+    }
 }
