@@ -3,6 +3,7 @@
 //! Ports are bound and privileges dropped before anything else starts; the store is open before the first connection is taken; on
 //! the way out listeners close first, then deliveries, then the log, and the store last, so that nothing is ever said that cannot be kept.
 
+mod ending;
 mod privileges;
 mod service_manager;
 mod spool_samples;
@@ -288,14 +289,7 @@ impl Node {
         manager.stopping(grace);
         stop.send_replace(true);
         while tasks.join_next().await.is_some() {}
-        if tokio::time::timeout(grace, outbound.finished()).await.is_err() {
-            tracing::warn!(
-                "deliveries were still under way after the grace of {grace:?}; they are cut, and tried again after the next start"
-            );
-        }
-        if let Err(error) = allowances.close().await {
-            tracing::warn!(%error, "a hundredth of what warming sources may send today is forfeited: the counts could not be written");
-        }
+        ending::finish(&outbound, &allowances, grace).await;
         Ok(settling)
     }
 
