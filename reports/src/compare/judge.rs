@@ -108,7 +108,8 @@ pub(super) fn verdict(row: &Row, corrected: f64, options: &Options) -> (Verdict,
     let smaller_is_better = Metric::named(row.metric).is_none_or(|metric| metric.better == Better::Smaller);
     // How many times worse, at best and at worst.
     let (best, worst) = if smaller_is_better { (low, high) } else { (1.0 / high, 1.0 / low) };
-    let limit = 1.0 + options.limit;
+    // A cost that grows by half and a rate that shrinks by half are not the same: the one is half again, the other doubles the time.
+    let limit = if smaller_is_better { 1.0 + options.limit } else { 1.0 / (1.0 - options.limit).max(0.0) };
     if worst <= limit {
         return (Verdict::Ok, None);
     }
@@ -118,4 +119,51 @@ pub(super) fn verdict(row: &Row, corrected: f64, options: &Options) -> (Verdict,
     let reason =
         if best > limit { "the rank test does not agree" } else { "the interval reaches over the limit" };
     (Verdict::Undecided, Some(reason.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said of an interval that lies close around `ratio`, ten runs a side, without doubt.
+    fn said(metric: &'static str, ratio: f64, limit: f64) -> Verdict {
+        let row = Row {
+            cell: String::new(),
+            metric,
+            title: "",
+            unit: "",
+            is_gate: true,
+            base_runs: 10,
+            head_runs: 10,
+            is_paired: true,
+            base: 1.0,
+            head: ratio,
+            ratio: Some(ratio),
+            shift: ratio - 1.0,
+            ratio_shift: Some(ratio),
+            low: Some(ratio * 0.999),
+            high: Some(ratio * 1.001),
+            probability: 0.0,
+            corrected: Some(0.0),
+            verdict: None,
+            reason: None,
+        };
+        verdict(&row, 0.0, &Options { limit, ..Options::default() }).0
+    }
+
+    #[test]
+    fn a_rate_may_shrink_and_a_cost_may_grow_by_the_limit_and_no_more() {
+        for (metric, ratio, limit, wanted) in [
+            ("mmh", 0.56, 0.45, Verdict::Ok),
+            ("mmh", 0.54, 0.45, Verdict::Regression),
+            ("mmh", 2.0, 0.45, Verdict::Ok),
+            ("mmh", 0.01, 1.0, Verdict::Ok),
+            ("mmh", 0.97, 0.02, Verdict::Regression),
+            ("cpu", 1.44, 0.45, Verdict::Ok),
+            ("cpu", 1.46, 0.45, Verdict::Regression),
+            ("cpu", 0.5, 0.0, Verdict::Ok),
+        ] {
+            assert_eq!(said(metric, ratio, limit), wanted, "{metric} {ratio} {limit}");
+        }
+    }
 }
